@@ -1,1 +1,236 @@
-"""gdb-rsp."""
+"""gdb-rsp: a client library for the GDB Remote Serial Protocol on i386 and x86-64.
+
+Here live ``connect``, where transport, stub and symbols meet, and the public names. Importing this
+package loads none of what they stand for: each is loaded when it is first used, so that a tool
+pays for what it needs and nothing third-party is loaded before.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
+
+from rsp.errors import (
+    BadImage,
+    ConnectionLost,
+    LocalProtocolError,
+    MemoryFault,
+    ModeNotReached,
+    NoHardwareBreakpoint,
+    ProtocolError,
+    RegisterUnavailable,
+    RegisterWriteError,
+    RemoteProtocolError,
+    ReplayMismatch,
+    RspError,
+    RspTimeout,
+    StubError,
+    SymbolError,
+    SymbolNotFound,
+    TargetAddressError,
+    TransportError,
+    UnsupportedCommand,
+)
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from rsp.arch.flags import EFlags
+    from rsp.arch.layout import RegisterLayout
+    from rsp.arch.modes import CpuMode
+    from rsp.symbols.table import SymbolTable
+    from rsp.target.breakpoints import Breakpoint, BreakpointKind, Watch, Watchpoint
+    from rsp.target.execution import Stop, StopReason
+    from rsp.target.registers import Registers
+    from rsp.target.stub import Stub
+    from rsp.target.target import OnExit, Target
+    from rsp.target.threads import Thread
+    from rsp.transports.base import Transport
+    from rsp.wire import commands, replies
+    from rsp.wire.connection import Connection
+    from rsp.wire.events import (
+        NEED_DATA,
+        Closed,
+        Console,
+        Notification,
+        Output,
+        Reply,
+        Unsolicited,
+    )
+    from rsp.wire.limits import Limits
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "rsp.arch.flags": ("EFlags",),
+    "rsp.arch.layout": ("RegisterLayout",),
+    "rsp.arch.modes": ("CpuMode",),
+    "rsp.symbols.table": ("SymbolTable",),
+    "rsp.target.breakpoints": ("Breakpoint", "BreakpointKind", "Watch", "Watchpoint"),
+    "rsp.target.execution": ("Stop", "StopReason"),
+    "rsp.target.registers": ("Registers",),
+    "rsp.target.stub": ("Stub",),
+    "rsp.target.target": ("OnExit", "Target"),
+    "rsp.target.threads": ("Thread",),
+    "rsp.transports.base": ("Transport",),
+    "rsp.wire": ("commands", "replies"),
+    "rsp.wire.connection": ("Connection",),
+    "rsp.wire.events": (
+        "NEED_DATA",
+        "Closed",
+        "Console",
+        "Notification",
+        "Output",
+        "Reply",
+        "Unsolicited",
+    ),
+    "rsp.wire.limits": ("Limits",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "NEED_DATA",
+    "BadImage",
+    "Breakpoint",
+    "BreakpointKind",
+    "Closed",
+    "Connection",
+    "ConnectionLost",
+    "Console",
+    "CpuMode",
+    "EFlags",
+    "Limits",
+    "LocalProtocolError",
+    "MemoryFault",
+    "ModeNotReached",
+    "NoHardwareBreakpoint",
+    "Notification",
+    "OnExit",
+    "Output",
+    "ProtocolError",
+    "RegisterLayout",
+    "RegisterUnavailable",
+    "RegisterWriteError",
+    "Registers",
+    "RemoteProtocolError",
+    "ReplayMismatch",
+    "Reply",
+    "RspError",
+    "RspTimeout",
+    "Stop",
+    "StopReason",
+    "Stub",
+    "StubError",
+    "SymbolError",
+    "SymbolNotFound",
+    "SymbolTable",
+    "Target",
+    "TargetAddressError",
+    "Thread",
+    "Transport",
+    "TransportError",
+    "Unsolicited",
+    "UnsupportedCommand",
+    "Watch",
+    "Watchpoint",
+    "commands",
+    "connect",
+    "replies",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'rsp' has no attribute {name!r}")
+    module = import_module(home)
+    # A name may be a module of that package (``rsp.wire.commands``) and not loaded yet.
+    value = getattr(module, name, None)
+    if value is None:
+        value = import_module(f"{home}.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def connect(
+    address: str | Transport,
+    *,
+    symbols: str | PathLike[str] | SymbolTable | None = None,
+    timeout: float = 5.0,
+    record: str | PathLike[str] | None = None,
+    on_exit: OnExit | Literal["detach", "leave stopped"] | None = None,
+) -> Target:
+    """Connect to a stub.
+
+    >>> import rsp  # doctest: +SKIP
+    >>> with rsp.connect(":1234") as target:  # doctest: +SKIP
+    ...     print(target.stub.name, target.mode.name, hex(target.registers.pc))
+    qemu REAL16 0xfffffff0
+
+    Args:
+        address: where the stub is: ``:1234``, ``host:1234``, ``tcp:host:1234``, ``unix:/path``,
+            ``/dev/ttyS0,115200``, ``serial:///dev/ttyS0?baud=115200``, ``telnet://host:port``,
+            ``rfc2217://host:port``, ``| command args``, ``replay:boot.rsplog``; or an open
+            Transport, which then belongs to the target.
+        symbols: an ELF image with the symbols of what runs there, or a table made of one.
+        timeout: seconds that the connection, and then each request, may take.
+        record: a file to record the session in, in the form of gdb's remotelog.
+        on_exit: what becomes of the target at the end of the ``with`` block: by default it is
+            detached from, and runs on.
+
+    Raises:
+        TargetAddressError: the address has none of these forms.
+        TransportError: nobody listens there, or the port may not be opened; or the file of
+            ``record`` exists already.
+        RspTimeout, RemoteProtocolError, ConnectionLost: what listens there does not answer as a
+            stub does.
+        BadImage: the symbols cannot be read.
+    """
+    from rsp.target.handshake import shake_hands
+    from rsp.target.session import Session
+    from rsp.target.target import OnExit, Target
+    from rsp.wire.limits import Limits
+
+    if symbols is not None and not hasattr(symbols, "lookup"):
+        from rsp.symbols.table import SymbolTable
+
+        symbols = SymbolTable(symbols)
+    transport = _open(address, timeout, record)
+    try:
+        session = Session(transport, Limits(timeout=timeout, reliable=transport.reliable))
+        return Target(
+            session,
+            shake_hands(session),
+            symbols=symbols,
+            on_exit=OnExit.DETACH if on_exit is None else OnExit(on_exit),
+        )
+    except BaseException:
+        transport.close()
+        raise
+
+
+def _open(
+    address: str | Transport, timeout: float, record: str | PathLike[str] | None
+) -> Transport:
+    from pathlib import Path
+
+    from rsp.recording import Recorder
+    from rsp.transports import open_transport
+    from rsp.transports.record import RecordingTransport
+
+    # First the file: a stub must not be disturbed for a recording that cannot be made.
+    recorder = None if record is None else Recorder(record)
+    try:
+        transport = (
+            open_transport(address, timeout=timeout) if isinstance(address, str) else address
+        )
+    except BaseException:
+        if recorder is not None and record is not None:
+            recorder.close()
+            Path(record).unlink()
+        raise
+    return transport if recorder is None else RecordingTransport(transport, recorder)

@@ -1,0 +1,161 @@
+"""The first words with a stub, in gdb's order, and what follows from them.
+
+Here live the handshake and its diagnosis when it fails. What the answers mean for the code is in
+``stub``.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from rsp.errors import (
+    ConnectionLost,
+    ProtocolError,
+    RemoteProtocolError,
+    RspTimeout,
+    StubError,
+)
+from rsp.target.stub import Facts, Stub, identify
+from rsp.wire import commands, replies
+from rsp.wire.features import OFFERED, Features
+from rsp.wire.threads import ANY
+
+if TYPE_CHECKING:
+    from rsp.arch.description import TargetDescription
+    from rsp.target.session import Session
+    from rsp.wire.replies import Reply
+
+logger = logging.getLogger("rsp.target")
+
+# The most of a description's document that is taken; QEMU's largest has some 20 kB.
+_MOST_XML: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Greeting:
+    """What the handshake brought.
+
+    Attributes:
+        stub: who answers.
+        description: its target description, None without one.
+        stop: the answer to ``?``.
+    """
+
+    stub: Stub
+    description: TargetDescription | None
+    stop: Reply
+
+
+def shake_hands(session: Session) -> Greeting:
+    """Introduce ourselves to a stub.
+
+    Raises:
+        RspTimeout: nobody answers; the message says what the reason may be.
+        RemoteProtocolError: what answers is no gdb stub.
+        ConnectionLost: the other side hung up.
+    """
+    try:
+        reply = session.ask(commands.QuerySupported(features=OFFERED))
+    except (RspTimeout, ConnectionLost, ProtocolError) as error:
+        raise _diagnose(session, error) from error
+    features = reply.features if isinstance(reply, replies.Supported) else Features({})
+    connection = session.connection
+    if features.packet_size is not None:
+        size = max(features.packet_size, connection.limits.packet_size)
+        connection.limits = replace(connection.limits, packet_size=size)
+    session.ask(commands.MustReplyEmpty())
+    # On a line that loses bytes the acks are what mends it.
+    if features.supports("QStartNoAckMode") and connection.limits.reliable:
+        session.ask(commands.StartNoAckMode())
+    # gdbserver 13.1 dies of an assertion when the description is asked for before a thread.
+    session.ask(commands.SelectThread(operation="g", thread=ANY))
+    description = _description(session) if features.supports("qXfer:features:read") else None
+    # Once only: QEMU and kgdb drop all breakpoints on it.
+    stop = session.ask(commands.QueryStop())
+    stub = identify(_facts(session, features, description), connection.limits)
+    connection.limits = stub.limits
+    session.stops.clear()  # QEMU's own report that our coming stopped it
+    logger.info("connected to %s at %s", stub.name, session.transport.address)
+    return Greeting(stub=stub, description=description, stop=stop)
+
+
+def _facts(session: Session, features: Features, description: TargetDescription | None) -> Facts:
+    step_bits = physical = False
+    threads: tuple[str, ...] = ()
+    registers_size = None
+    # A stub that knows vFile or QPassSignals is gdbserver's kind, and no QEMU.
+    if not features.supports("QPassSignals"):
+        step_bits = isinstance(session.ask(commands.QueryStepBits()), replies.StepBits)
+    if step_bits:
+        mode = session.ask(commands.QueryPhysicalMemoryMode())
+        physical = isinstance(mode, replies.PhysicalMemoryMode)
+    elif not features:
+        first = session.ask(commands.QueryFirstThreads())
+        if isinstance(first, replies.ThreadList):
+            threads = tuple(str(thread) for thread in first.threads)
+        block = session.ask(commands.ReadRegisters())
+        if isinstance(block, replies.RegisterBlock):
+            registers_size = len(block.data)
+    return Facts(
+        features=features,
+        architecture=description.architecture if description is not None else None,
+        step_bits=step_bits,
+        physical_memory=physical,
+        threads=threads,
+        registers_size=registers_size,
+    )
+
+
+def _description(session: Session) -> TargetDescription | None:
+    from rsp.arch.description import parse_target_description
+
+    def fetch(annex: str) -> bytes:
+        document = bytearray()
+        while len(document) <= _MOST_XML:
+            reply = session.ask(
+                commands.XferRead(
+                    object="features",
+                    annex=annex,
+                    offset=len(document),
+                    length=session.connection.limits.packet_size - 4,
+                )
+            )
+            if not isinstance(reply, replies.XferData):
+                raise StubError(f"the stub offers a target description, and has no {annex}")
+            document += reply.data
+            if reply.last or not reply.data:
+                break
+        return bytes(document)
+
+    try:
+        return parse_target_description(fetch)
+    except (StubError, RemoteProtocolError) as error:
+        if not session.usable:
+            raise
+        # The length of `g` still tells the layout.
+        logger.warning("the target description is of no use: %s", error)
+        return None
+
+
+def _diagnose(session: Session, error: Exception) -> Exception:
+    """Say what may be the reason that the first request was not answered."""
+    address = session.transport.address
+    heard = session.console.read().strip()
+    said = f"; what came is {heard[:80]!r}" if heard else ""
+    if isinstance(error, RspTimeout) and not heard:
+        return RspTimeout(
+            f"{address} took the connection, and nothing answers on it: another client may be "
+            "attached (QEMU serves one and leaves the next waiting), or this is no gdb stub, or a "
+            "kernel that has to be broken into",
+            timeout=error.timeout,
+        )
+    if isinstance(error, ConnectionLost):
+        return ConnectionLost(
+            f"{address} hung up before it answered{said}: is this a gdb stub?", address=address
+        )
+    return RemoteProtocolError(
+        f"{address} does not speak the remote protocol ({error}){said}: is this the port of the "
+        "gdb stub?"
+    )

@@ -1,0 +1,284 @@
+"""The target's memory: reads and writes of any size, in packets that the stub takes.
+
+Here live splitting, pipelining, the search for the first bad byte, the cache of what was read
+since the target stopped, and physical memory. Typed values in memory are the business of
+``values``.
+"""
+
+from __future__ import annotations
+
+import io
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from rsp.errors import LocalProtocolError, MemoryFault, RemoteProtocolError, UnsupportedCommand
+from rsp.wire import commands, replies
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rsp.target.session import Session
+    from rsp.target.stub import Stub
+    from rsp.target.target import Target
+    from rsp.wire.replies import Reply
+
+_PAGE: Final = 4096
+_SPACE: Final = 1 << 64
+# A read of more than this is for a file or a scan, which asks for no byte twice.
+_MOST_CACHED: Final = 1 << 16
+_MOST_PAGES: Final = 4096
+
+
+class Memory:
+    """Reads and writes memory through a session.
+
+    Args:
+        session: where to.
+        stub: what it can do.
+    """
+
+    def __init__(self, session: Session, stub: Stub) -> None:
+        self._session = session
+        self._stub = stub
+        self._cache = _Cache()
+
+    def invalidate(self) -> None:
+        """Forget what was read: the target has run, or somebody wrote."""
+        self._cache = _Cache()
+
+    def read(self, address: int, length: int, *, physical: bool = False) -> bytes:
+        """Read ``length`` bytes at ``address``.
+
+        Raises:
+            MemoryFault: a part cannot be read; it carries the first bad address and the bytes
+                before it.
+            UnsupportedCommand: physical memory is asked for, and the stub cannot read it.
+            LocalProtocolError: the range leaves the 64-bit address space.
+        """
+        _check(address, length)
+        if physical:
+            with self._physical():
+                return self._fetch(address, length)
+        if length > _MOST_CACHED:
+            return self._fetch(address, length)
+        cached = self._cache.get(address, length)
+        if cached is not None:
+            return cached
+        try:
+            data = self._fetch(address, length)
+        except MemoryFault as fault:
+            self._cache.put(address, fault.partial)
+            raise
+        self._cache.put(address, data)
+        return data
+
+    def write(self, address: int, data: bytes, *, physical: bool = False) -> None:
+        """Write ``data`` at ``address``.
+
+        Raises:
+            MemoryFault: a part cannot be written; what lies before its address was.
+            UnsupportedCommand: physical memory is asked for, and the stub cannot write it.
+            LocalProtocolError: the range leaves the 64-bit address space.
+        """
+        _check(address, len(data))
+        self.invalidate()
+        if physical:
+            with self._physical():
+                self._store(address, data)
+        else:
+            self._store(address, data)
+
+    # --- in packets ---
+
+    def _fetch(self, address: int, length: int) -> bytes:
+        out: list[bytes] = []
+        position, end = address, address + length
+        while position < end:
+            largest = min(self._session.connection.limits.largest_read, _PAGE)
+            requests = (
+                commands.ReadMemory(address=at, length=size)
+                for at, size in _split(position, end - position, largest)
+            )
+            for answer in self._session.ask_all(requests):
+                size = _piece(position, end, largest)
+                if isinstance(answer, replies.MemoryData) and len(answer.data) == size:
+                    out.append(answer.data)
+                    position += size
+                    continue
+                data = self._fetch_part(position, size, answer)
+                out.append(data)
+                position += len(data)
+                if len(data) < size:
+                    raise self._fault("read", position, answer, b"".join(out))
+                break  # what was asked for behind this piece was dropped meanwhile
+        return b"".join(out)
+
+    def _fetch_part(self, address: int, length: int, answer: Reply) -> bytes:
+        """Return as many bytes as can be read of a range that did not come whole."""
+        data = b""
+        if isinstance(answer, replies.MemoryData):
+            if not answer.data or len(answer.data) > length:
+                raise RemoteProtocolError(
+                    f"{length} bytes of memory were asked for, {len(answer.data)} came",
+                    data=answer.data,
+                )
+            data = answer.data
+        # Stubs fail a range as a whole (QEMU), or answer the readable part of it (gdbserver).
+        bad = length
+        while len(data) < bad:
+            middle = min(bad - len(data), max(1, (bad - len(data)) // 2)) if data else 1
+            reply = self._session.ask(
+                commands.ReadMemory(address=address + len(data), length=middle)
+            )
+            if isinstance(reply, replies.MemoryData) and 0 < len(reply.data) <= middle:
+                data += reply.data
+            elif middle == 1:
+                break
+            else:
+                bad = len(data) + middle
+        return data
+
+    def _store(self, address: int, data: bytes) -> None:
+        largest = min(self._session.connection.limits.largest_write, _PAGE)
+        for at, size in _split(address, len(data), largest):
+            part = data[at - address : at - address + size]
+            reply = self._session.ask(commands.WriteMemory(address=at, data=part))
+            if not isinstance(reply, replies.Ok):
+                raise self._fault("write", at, reply, b"")
+
+    def _fault(self, verb: str, address: int, reply: Reply, partial: bytes) -> Exception:
+        if isinstance(reply, replies.Unsupported):
+            return UnsupportedCommand(
+                f"this stub cannot {verb} memory", command="m" if verb == "read" else "M"
+            )
+        code = reply.code if isinstance(reply, replies.ErrorReply) else None
+        detail = f" ({reply.text})" if isinstance(reply, replies.ErrorReply) and reply.text else ""
+        return MemoryFault(
+            f"cannot {verb} memory at {address:#x}{detail}: nothing is mapped there, or it is "
+            "protected",
+            address=address,
+            partial=partial,
+            code=code,
+        )
+
+    @contextmanager
+    def _physical(self) -> Iterator[None]:
+        """Let addresses be physical; the mode is the whole machine's, so it is always put back."""
+        if not self._stub.physical_memory:
+            raise UnsupportedCommand(
+                "this stub cannot reach physical memory; QEMU's can, from 4.2",
+                command="Qqemu.PhyMemMode",
+            )
+        before = self._session.ask(commands.QueryPhysicalMemoryMode())
+        was_on = isinstance(before, replies.PhysicalMemoryMode) and before.enabled
+        self.invalidate()
+        try:
+            reply = self._session.ask(commands.SetPhysicalMemoryMode(enabled=True))
+            if not isinstance(reply, replies.Ok):
+                raise UnsupportedCommand(
+                    "the stub refuses to switch to physical memory", command="Qqemu.PhyMemMode:1"
+                )
+            yield
+        finally:
+            if self._session.usable:
+                self._session.ask(commands.SetPhysicalMemoryMode(enabled=was_on))
+
+
+class MemoryStream(io.RawIOBase):
+    """The address space as a binary file, for what parses files.
+
+    Reads and writes are at the address that ``seek`` sets; a read that meets unmapped memory
+    gives what is before it, and raises MemoryFault when that is nothing.
+    """
+
+    def __init__(self, target: Target) -> None:
+        super().__init__()
+        self._target = target
+        self._position = 0
+
+    def readable(self) -> bool:  # noqa: D102 - see io.RawIOBase
+        return True
+
+    def writable(self) -> bool:  # noqa: D102
+        return True
+
+    def seekable(self) -> bool:  # noqa: D102
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Set the address; SEEK_END counts from 2**64."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: _SPACE}.get(whence)
+        if base is None or not 0 <= base + offset <= _SPACE:
+            raise LocalProtocolError(f"seek({offset}, {whence}) leaves the address space")
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        """Return the address."""
+        return self._position
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        """Fill the buffer as far as memory goes (typeshed's Buffer is not in 3.11)."""
+        length = min(len(buffer), _SPACE - self._position)
+        try:
+            data = self._target.read_memory(self._position, length)
+        except MemoryFault as fault:
+            if not fault.partial:
+                raise
+            data = fault.partial
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        """Write all of the data at the address."""
+        self._target.write_memory(self._position, bytes(data))
+        self._position += len(data)
+        return len(data)
+
+
+class _Cache:
+    """The bytes known since the target stopped: of each page, which and what."""
+
+    def __init__(self) -> None:
+        self._pages: dict[int, tuple[bytearray, int]] = {}
+
+    def get(self, address: int, length: int) -> bytes | None:
+        out = bytearray()
+        for at, size in _split(address, length, _PAGE):
+            base, offset = at - at % _PAGE, at % _PAGE
+            content, known = self._pages.get(base, (b"", 0))
+            wanted = (1 << size) - 1
+            if (known >> offset) & wanted != wanted:
+                return None
+            out += content[offset : offset + size]
+        return bytes(out)
+
+    def put(self, address: int, data: bytes) -> None:
+        if len(self._pages) > _MOST_PAGES:
+            self._pages.clear()
+        for at, size in _split(address, len(data), _PAGE):
+            base, offset = at - at % _PAGE, at % _PAGE
+            content, known = self._pages.get(base) or (bytearray(_PAGE), 0)
+            content[offset : offset + size] = data[at - address : at - address + size]
+            self._pages[base] = (content, known | ((1 << size) - 1) << offset)
+
+
+def _split(address: int, length: int, largest: int) -> Iterator[tuple[int, int]]:
+    """Cut a range into pieces that cross no page: a stub fails a piece as a whole."""
+    end = address + length
+    while address < end:
+        size = _piece(address, end, largest)
+        yield address, size
+        address += size
+
+
+def _piece(address: int, end: int, largest: int) -> int:
+    return min(largest, end - address, _PAGE - address % _PAGE)
+
+
+def _check(address: int, length: int) -> None:
+    if length < 0 or not 0 <= address <= _SPACE or address + length > _SPACE:
+        raise LocalProtocolError(
+            f"{length} bytes at {address:#x}: the range is not within 64 bits of address"
+        )

@@ -1,0 +1,255 @@
+"""The CPU as a stub shows it: registers, the layout they are sent in, and the mode.
+
+Here live reading and writing registers, deriving the layout anew at every stop, and finding the
+mode. The snapshot is in ``registers``, the tables are in ``rsp.arch``.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rsp.arch.layout import Register, RegisterLayout, Role
+from rsp.arch.layouts import layout_for_length
+from rsp.arch.modes import (
+    CpuMode,
+    CpuState,
+    infer_mode,
+    linear_pc,
+    parse_info_registers,
+    possible_modes,
+)
+from rsp.errors import (
+    LocalProtocolError,
+    RegisterWriteError,
+    RemoteProtocolError,
+    StubError,
+    UnsupportedCommand,
+)
+from rsp.target.registers import Registers
+from rsp.wire import commands, replies
+
+if TYPE_CHECKING:
+    from rsp.target.session import Session
+    from rsp.target.stub import Stub
+    from rsp.target.threads import ThreadList
+    from rsp.wire.threads import ThreadId
+
+logger = logging.getLogger("rsp.target")
+
+_LENGTH_OF_OLD_QEMU = 536  # its 64-bit `g`, up to 2.8
+
+
+class Processor:
+    """Reads and writes registers through a session.
+
+    Args:
+        session: where to.
+        threads: the focus.
+        stub: what it can do.
+        described: the layout of the target description, None without one.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        threads: ThreadList,
+        stub: Stub,
+        described: RegisterLayout | None,
+    ) -> None:
+        self._session = session
+        self._threads = threads
+        self._stub = stub
+        self._described = described
+        self._family = stub.name
+        self._snapshots: dict[ThreadId | None, Registers] = {}
+        self._states: dict[ThreadId | None, CpuState] = {}
+        self._stop = 0  # counts what invalidates the snapshots
+
+    def invalidate(self) -> None:
+        """Forget what was read: the target has run, or a register was written."""
+        self._snapshots.clear()
+        self._states.clear()
+        self._stop += 1
+
+    def registers(self, thread: ThreadId | None) -> Registers:
+        """Return the snapshot of a thread's registers, from the stub once a stop.
+
+        Raises:
+            StubError: the stub gives none.
+        """
+        snapshot = self._snapshots.get(thread)
+        if snapshot is None:
+            block = self._read_block(thread)
+            layout = self._layout(len(block.data))
+            values = layout.decode(block.data, block.unavailable)
+            snapshot = Registers(layout, values, partial(self._pc, thread, self._stop))
+            self._snapshots[thread] = snapshot
+        return snapshot
+
+    def write(self, thread: ThreadId | None, name: str, value: int) -> None:
+        """Write a register or sub-register, and read it back.
+
+        Raises:
+            RegisterUnavailable: no such register.
+            LocalProtocolError: the value does not fit.
+            RegisterWriteError: the stub refused, or the register has another value afterwards.
+        """
+        before = self.registers(thread)
+        layout = before.layout
+        for whole, new in layout.write(before, name, value).items():
+            self._threads.focus(thread)
+            reply = self._write_whole(thread, layout, whole, new)
+            self.invalidate()
+            code = reply.code if isinstance(reply, replies.ErrorReply) else None
+            if not isinstance(reply, replies.Ok):
+                raise RegisterWriteError(
+                    f"the stub does not let {whole} be written"
+                    + (f" (error {code})" if code is not None else ""),
+                    register=whole,
+                    value=new,
+                    code=code,
+                )
+            actual = self.registers(thread)[whole]
+            if actual != new:
+                now = "unavailable" if actual is None else f"{actual:#x}"
+                raise RegisterWriteError(
+                    f"{whole} did not take {new:#x}: it is {now} now. QEMU cuts values to 32 bits "
+                    "outside 64-bit mode, and no stub writes reserved bits",
+                    register=whole,
+                    value=new,
+                    actual=actual,
+                )
+
+    def mode(self, thread: ThreadId | None) -> CpuMode:
+        """Return the mode of a thread's CPU; UNKNOWN where nothing tells it for certain."""
+        registers = self.registers(thread)
+        mode = self._certain_mode(registers)
+        if mode is CpuMode.UNKNOWN and (state := self.state(thread)) is not None:
+            return state.mode
+        return mode
+
+    def is_in_mode(self, thread: ThreadId | None, mode: CpuMode) -> bool:
+        """Whether a thread's CPU is in a mode; asks for no more than it takes to know."""
+        certain = self._certain_mode(self.registers(thread))
+        if certain is CpuMode.UNKNOWN and mode in possible_modes(self.registers(thread)):
+            return self.mode(thread) is mode
+        return certain is mode
+
+    def state(self, thread: ThreadId | None) -> CpuState | None:
+        """Return the descriptors as well, None where the stub cannot show them."""
+        if not self._stub.info_registers:
+            return None
+        state = self._states.get(thread)
+        if state is None:
+            state = self._ask_state(thread)
+            if state is not None:
+                self._states[thread] = state
+        return state
+
+    def monitor(self, command: str) -> str:
+        """Run a command of the stub's monitor (``qRcmd``) and return what it printed.
+
+        Raises:
+            UnsupportedCommand: the stub has none.
+            StubError: it refused the command.
+        """
+        output = self._session.output
+        output.clear()
+        reply = self._session.ask(commands.Monitor(command=command))
+        text = bytes(output)
+        output.clear()
+        match reply:
+            case replies.Unsupported():
+                raise UnsupportedCommand("this stub has no monitor (qRcmd)", command="qRcmd")
+            case replies.ErrorReply():
+                said = text.decode("utf-8", "replace").strip() or reply.text
+                raise StubError(
+                    f"the stub's monitor refused {command!r}" + (f": {said}" if said else ""),
+                    code=reply.code,
+                )
+            case replies.MonitorText(data=data):
+                text += data
+        return text.decode("utf-8", "replace")
+
+    # --- registers ---
+
+    def _read_block(self, thread: ThreadId | None) -> replies.RegisterBlock:
+        self._threads.focus(thread)
+        reply = self._session.ask(commands.ReadRegisters())
+        if isinstance(reply, replies.RegisterBlock):
+            return reply
+        if isinstance(reply, replies.Unsupported):
+            raise UnsupportedCommand("this stub gives no registers (g)", command="g")
+        raise StubError(
+            f"the stub refused to give the registers of thread {thread}", code=reply.code
+        )
+
+    def _layout(self, length: int) -> RegisterLayout:
+        """Choose the layout by what has come: with QEMU up to 2.8 it follows the CPU's mode."""
+        described = self._described
+        if described is not None:
+            return described
+        if self._stub.layout_follows_mode and length == _LENGTH_OF_OLD_QEMU:
+            # It has shown that it is the 64-bit one; its 32-bit layout has two numberings.
+            self._family = "qemu-2-x86-64"
+        return layout_for_length(length, stub=self._family)
+
+    def _write_whole(
+        self, thread: ThreadId | None, layout: RegisterLayout, name: str, value: int
+    ) -> replies.Ok | replies.ErrorReply | replies.Unsupported:
+        register = layout[name]
+        assert isinstance(register, Register)
+        reply: replies.Ok | replies.ErrorReply | replies.Unsupported = replies.Unsupported()
+        if register.number is not None:
+            reply = self._session.ask(
+                commands.WriteRegister(number=register.number, data=layout.to_bytes(name, value))
+            )
+        limits = self._session.connection.limits
+        if isinstance(reply, replies.Unsupported) and limits.write_all_registers:
+            block = self._read_block(thread)
+            start = register.offset
+            if block.unavailable is None and start is not None:
+                data = bytearray(block.data)
+                data[start : start + register.size] = layout.to_bytes(name, value)
+                reply = self._session.ask(commands.WriteRegisters(data=bytes(data)))
+        return reply
+
+    # --- the mode ---
+
+    def _pc(self, thread: ThreadId | None, stop: int, registers: Registers) -> int:
+        pc = registers.role(Role.PC)
+        mode = self._certain_mode(registers)
+        base = None
+        # In 64-bit mode CS has no base; elsewhere only the descriptor tells it.
+        if mode is not CpuMode.LONG64 and self._stub.info_registers:
+            if stop != self._stop:
+                raise LocalProtocolError(
+                    "this snapshot is of an earlier stop, and the base of CS that its pc needs was "
+                    "not asked for then: take .pc before the target runs on"
+                )
+            if (state := self.state(thread)) is not None:
+                mode, base = state.mode, state.segments["cs"].base
+        cs = registers.get("cs")
+        return linear_pc(pc, mode, cs=cs, cs_base=base)
+
+    def _certain_mode(self, registers: Registers) -> CpuMode:
+        if self._stub.layout_follows_mode and registers.layout.arch == "x86-64":
+            return CpuMode.LONG64
+        return infer_mode(registers)
+
+    def _ask_state(self, thread: ThreadId | None) -> CpuState | None:
+        # The monitor has a current CPU of its own, so of several the right one is picked.
+        number = thread.thread - 1 if thread is not None and thread.thread > 0 else 0
+        try:
+            if number == 0:
+                return parse_info_registers(self.monitor("info registers"))
+            blocks = self.monitor("info registers -a").split("CPU#")
+            wanted = [block for block in blocks if block.split(maxsplit=1)[:1] == [str(number)]]
+            return parse_info_registers(f"CPU#{wanted[0]}") if wanted else None
+        except (StubError, RemoteProtocolError) as error:
+            if not self._session.usable:
+                raise
+            logger.debug("no info registers: %s", error)
+            return None

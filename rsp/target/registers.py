@@ -1,0 +1,111 @@
+"""A thread's registers: the snapshot that users see.
+
+Here lives the value only. Reading it from a stub, writing a register and finding the layout is
+the business of ``processor``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rsp.arch.flags import EFlags
+from rsp.arch.layout import Role
+from rsp.errors import RegisterUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rsp.arch.layout import RegisterLayout
+
+
+class Registers(Mapping[str, "int | None"]):
+    """The registers of one thread at one stop, all read at once.
+
+    A mapping of gdb's names to unsigned integers at the registers' own width, None where the stub
+    does not give the value. Iteration and ``len`` are over whole registers; sub-registers
+    (``eax``, ``al``, ``ymm0``) can be read too.
+
+    >>> from rsp.arch.layouts import layout_for_length
+    >>> layout = layout_for_length(164)
+    >>> registers = Registers(layout, layout.decode(bytes([0x34, 0x12])))
+    >>> registers["rbx"] is None, "al" in registers
+    (True, True)
+
+    Attributes:
+        layout: how the stub sent them.
+    """
+
+    __slots__ = ("_linear_pc", "_pc", "_values", "layout")
+
+    def __init__(
+        self,
+        layout: RegisterLayout,
+        values: dict[str, int | None],
+        linear_pc: Callable[[Registers], int] | None = None,
+    ) -> None:
+        self.layout = layout
+        self._values = values
+        self._linear_pc = linear_pc
+        self._pc: int | None = None
+
+    def __getitem__(self, name: str) -> int | None:
+        try:
+            return self._values[name]
+        except KeyError:
+            return self.layout.read(self._values, name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.layout
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(
+            f"{name}={'?' if value is None else hex(value)}" for name, value in self.items()
+        )
+        return f"Registers({shown})"
+
+    @property
+    def pc(self) -> int:
+        """The linear address of the next instruction: with the CS base where that is not 0.
+
+        Raises:
+            RegisterUnavailable: the stub does not give it.
+            LocalProtocolError: outside 64-bit mode, when it is first asked for after the target
+                has run on: the base of CS is not known any more.
+        """
+        if self._pc is None:
+            self._pc = self.role(Role.PC) if self._linear_pc is None else self._linear_pc(self)
+        return self._pc
+
+    @property
+    def sp(self) -> int:
+        """The stack pointer, as the register holds it; RegisterUnavailable without it."""
+        return self.role(Role.SP)
+
+    @property
+    def fp(self) -> int:
+        """The frame pointer register; RegisterUnavailable without it."""
+        return self.role(Role.FP)
+
+    @property
+    def flags(self) -> EFlags:
+        """EFLAGS, with the names of the Intel SDM; RegisterUnavailable without it."""
+        return EFlags(self.role(Role.FLAGS))
+
+    def role(self, role: Role) -> int:
+        """Return the value of the register that has a role.
+
+        Raises:
+            RegisterUnavailable: the layout has none, or the stub does not give its value.
+        """
+        name = self.layout.role(role).name
+        value = self._values.get(name)
+        if value is None:
+            raise RegisterUnavailable(f"the stub does not give {name}", register=name)
+        return value

@@ -1,0 +1,238 @@
+"""Which stub answers, and what it can take.
+
+Here lives the fingerprint: the few facts that the handshake gathers, and the table that makes of
+them one frozen Stub with its Limits. This is the only place that knows stubs by name; all other
+code asks the limits. Each row says what it rests on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from rsp.wire.limits import InterruptWay, Limits
+from rsp.wire.replies import Dialect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rsp.wire.features import Features
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the handshake has learned.
+
+    Attributes:
+        features: the answer to qSupported, empty where that was.
+        architecture: that of the target description, None without one.
+        step_bits: whether ``qqemu.sstepbits`` was answered.
+        physical_memory: whether ``qqemu.PhyMemMode`` was answered.
+        threads: the first thread ids as the stub spells them.
+        registers_size: bytes of the first ``g``, None where it was not asked for.
+    """
+
+    features: Features
+    architecture: str | None = None
+    step_bits: bool = False
+    physical_memory: bool = False
+    threads: tuple[str, ...] = ()
+    registers_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stub:
+    """A stub, as far as it is known.
+
+    Attributes:
+        name: ``qemu``, ``qemu-user``, ``gdbserver``, ``valgrind``, ``kgdb``, ``bochs``,
+            ``virtualbox``, ``rust-gdbstub`` or ``unknown``; for people, never for decisions.
+        features: what qSupported offered, by name: the value, or True.
+        limits: what it can take.
+        layout_follows_mode: whether ``g`` has the 64-bit layout in 64-bit mode and the 32-bit one
+            elsewhere, so that its length tells the mode (QEMU up to 2.8).
+        info_registers: whether ``qRcmd`` of ``info registers`` shows the descriptors.
+        physical_memory: whether ``Qqemu.PhyMemMode`` is there.
+        processor_threads: whether a thread is a CPU.
+        delivers_signals: whether it runs a process, which gets its signals when it is resumed.
+        runs_on_close: whether a running target runs on when the stream is closed.
+        pc_after_breakpoint: how far behind a software breakpoint the reported pc is.
+    """
+
+    name: str
+    features: dict[str, str | bool | None] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    layout_follows_mode: bool = False
+    info_registers: bool = False
+    physical_memory: bool = False
+    processor_threads: bool = False
+    delivers_signals: bool = False
+    runs_on_close: bool = False
+    pc_after_breakpoint: int = 0
+
+    @property
+    def packet_size(self) -> int:
+        """The most characters of one packet to the stub."""
+        return self.limits.packet_size
+
+
+def identify(facts: Facts, limits: Limits) -> Stub:
+    """Make the Stub from what the handshake has learned.
+
+    Args:
+        facts: the answers.
+        limits: those of the line (whether it is reliable, shared with a console, and its timeout),
+            which the stub's own are added to.
+    """
+    features = facts.features
+    common = replace(
+        limits,
+        packet_size=_sane_packet_size(features.packet_size) or limits.packet_size,
+        reverse_step=features.supports("ReverseStep"),
+        reverse_continue=features.supports("ReverseContinue"),
+    )
+    for matches, make in _TABLE:
+        if matches(facts):
+            stub = make(facts, common)
+            return replace(stub, features=dict(features))
+    # Where P is unknown too, G is the only way to write; whoever is harmed by it is named above.
+    return Stub(
+        name="unknown",
+        features=dict(features),
+        limits=replace(common, write_all_registers=True),
+    )
+
+
+def _sane_packet_size(size: int | None) -> int | None:
+    # gdb's own bounds (remote.c): not below 20, and what is above 16 kB is cut.
+    return None if size is None or size < 20 else min(size, 1 << 17)
+
+
+def _is_qemu(facts: Facts) -> bool:
+    return facts.step_bits
+
+
+def _qemu(facts: Facts, limits: Limits) -> Stub:
+    # gdbstub.c of QEMU: replies are queued, and a new packet abandons the wait for a `+`, so
+    # requests may follow one another at once (measured: 64 under way, QEMU 7.2). `G` writes
+    # halves of registers outside 64-bit mode. The user-mode emulator reads its socket byte by
+    # byte and waits for each `+`, which may come ahead of the reply.
+    if not facts.physical_memory and facts.features.supports("qXfer:auxv:read"):
+        return Stub(
+            name="qemu-user",
+            limits=replace(limits, window=16, optimistic_ack=limits.reliable),
+            delivers_signals=True,
+        )
+    return Stub(
+        name="qemu",
+        limits=replace(limits, window=64 if limits.reliable else 1),
+        # Before 2.9 there was no 64-bit description in 32-bit mode, nor PhyMemMode before 4.2.
+        layout_follows_mode=facts.architecture is None,
+        info_registers=True,
+        physical_memory=facts.physical_memory,
+        processor_threads=True,
+        runs_on_close=True,
+    )
+
+
+def _is_kgdb(facts: Facts) -> bool:
+    # kernel/debug/gdbstub.c: the CPUs are threads -2, -3, … and qSupported is unknown to it.
+    return any(len(text) == 8 and text.startswith("fffff") for text in facts.threads)
+
+
+def _kgdb(_facts: Facts, limits: Limits) -> Stub:
+    # Error numbers are printed in decimal, the input buffer has 1024 bytes, and what it answers
+    # to `m` is written into it without a check of the length. One request at a time: what comes
+    # before the `+` of a reply is refused.
+    return Stub(
+        name="kgdb",
+        limits=replace(
+            limits,
+            packet_size=1000,
+            most_read=504,
+            window=1,
+            write_all_registers=False,
+            dialect=Dialect(error_radix=10),
+            interrupt=InterruptWay.BREAK_G,
+        ),
+        runs_on_close=True,
+        pc_after_breakpoint=1,
+    )
+
+
+def _is_gdbserver(facts: Facts) -> bool:
+    return facts.features.supports("QProgramSignals")
+
+
+def _gdbserver(_facts: Facts, limits: Limits) -> Stub:
+    # No `p` and no `P` for x86 (measured, 13.1). Without acks it takes requests in a row; with
+    # acks only if each reply's `+` has come before the next request.
+    return Stub(
+        name="gdbserver",
+        limits=replace(
+            limits,
+            window=64 if limits.reliable else 1,
+            optimistic_ack=limits.reliable,
+            read_one_register=False,
+            write_all_registers=True,
+        ),
+        delivers_signals=True,
+    )
+
+
+def _is_valgrind(facts: Facts) -> bool:
+    return facts.features.supports("QPassSignals") and facts.features.supports("QCatchSyscalls")
+
+
+def _valgrind(_facts: Facts, limits: Limits) -> Stub:
+    return Stub(
+        name="valgrind",
+        limits=replace(limits, read_one_register=False, write_all_registers=True),
+        delivers_signals=True,
+    )
+
+
+def _is_virtualbox(facts: Facts) -> bool:
+    return facts.registers_size in (176, 276)
+
+
+def _virtualbox(_facts: Facts, limits: Limits) -> Stub:
+    return Stub(name="virtualbox", limits=replace(limits, escape=ord("{")))
+
+
+def _is_bochs(facts: Facts) -> bool:
+    # No qSupported, and core layouts of 16 words, or of 17 quadwords and 7 words.
+    return not facts.features and facts.registers_size in (64, 164)
+
+
+def _bochs(_facts: Facts, limits: Limits) -> Stub:
+    # bx_gdbstub: a fixed buffer on the stack holds the answer to `m`, and rip is one too far
+    # after a breakpoint.
+    return Stub(
+        name="bochs",
+        limits=replace(
+            limits, most_read=255, read_one_register=False, optimistic_ack=limits.reliable
+        ),
+        processor_threads=True,
+        pc_after_breakpoint=1,
+    )
+
+
+def _is_rust(facts: Facts) -> bool:
+    return facts.features.supports("QStartNoAckMode") and facts.features.supports("vContSupported")
+
+
+def _rust(_facts: Facts, limits: Limits) -> Stub:
+    # It knows no `-`: on its lines nothing can be asked for again but by a new request.
+    return Stub(name="rust-gdbstub", limits=replace(limits, write_all_registers=True))
+
+
+_TABLE: Final[tuple[tuple[Callable[[Facts], bool], Callable[[Facts, Limits], Stub]], ...]] = (
+    (_is_qemu, _qemu),
+    (_is_kgdb, _kgdb),
+    (_is_gdbserver, _gdbserver),
+    (_is_valgrind, _valgrind),
+    (_is_virtualbox, _virtualbox),
+    (_is_bochs, _bochs),
+    (_is_rust, _rust),
+)

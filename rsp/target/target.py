@@ -1,0 +1,524 @@
+"""A live target: what users hold.
+
+Here lives the surface of the library: it hands each question to the part that answers it, and
+sees to it that nothing of ours stays in the target. How things are done is in the other files of
+this room.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from rsp.errors import (
+    LocalProtocolError,
+    MemoryFault,
+    RspError,
+    SymbolError,
+)
+from rsp.target.breakpoints import Breakpoint, BreakpointKind, Breakpoints, Watch, Watchpoint
+from rsp.target.execution import Execution, Stop, StopReason
+from rsp.target.memory import Memory, MemoryStream
+from rsp.target.processor import Processor
+from rsp.target.threads import Thread, ThreadList
+from rsp.wire import commands, replies
+from rsp.wire.threads import ThreadId
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self
+
+    from rsp.arch.modes import CpuMode, CpuState
+    from rsp.symbols.table import SymbolTable
+    from rsp.target.console import ConsoleText
+    from rsp.target.handshake import Greeting
+    from rsp.target.registers import Registers
+    from rsp.target.session import Session
+    from rsp.target.stub import Stub
+
+T = TypeVar("T")
+logger = logging.getLogger("rsp.target")
+
+_STRING_PIECE: Final = 64
+
+
+class OnExit(Enum):
+    """What becomes of the target at the end of the ``with`` block."""
+
+    DETACH = "detach"
+    """Our breakpoints are removed, and it runs on."""
+    LEAVE_STOPPED = "leave stopped"
+    """Our breakpoints are removed, and it stands still."""
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """The architecture of the register layout in use.
+
+    Attributes:
+        name: ``i386`` or ``x86-64``. QEMU from 2.9 says x86-64 in every mode of an x86-64 CPU;
+            the mode is ``Target.mode``.
+    """
+
+    name: str
+
+
+class Target:
+    """A target under a stub; made by ``rsp.connect``, used from one thread at a time.
+
+    Attributes:
+        stub: who answers, and what it can take.
+        session: the requests, for packets that this class has no method for.
+        points: the breakpoints and watchpoints.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        greeting: Greeting,
+        *,
+        symbols: SymbolTable | None = None,
+        on_exit: OnExit = OnExit.DETACH,
+    ) -> None:
+        self.session = session
+        self.stub: Stub = greeting.stub
+        self.points = Breakpoints(session)
+        self.thread_list = ThreadList(session)
+        self._symbols = symbols
+        self._on_exit = on_exit
+        self._closed = False
+        described = greeting.description.layout() if greeting.description is not None else None
+        self.processor = Processor(session, self.thread_list, self.stub, described)
+        self._memory = Memory(session, self.stub)
+        self._execution = Execution(self, greeting.stop)
+        self._selected: ThreadId | None = None
+        if self._execution.stop.thread is None and not self._gone:
+            self._selected = self._first_thread()
+
+    # --- what it is ---
+
+    @property
+    def arch(self) -> Architecture:
+        """The architecture of the register layout in use; the errors of ``registers``."""
+        return Architecture(self.registers.layout.arch)
+
+    @property
+    def mode(self) -> CpuMode:
+        """The mode of the current thread's CPU, UNKNOWN where nothing tells it for certain.
+
+        QEMU tells it exactly, through its monitor; elsewhere it follows from cr0, efer and eflags
+        (Intel SDM volume 3A, section 2.2) as far as the stub gives them.
+        """
+        return self._ask(lambda: self.processor.mode(self._current))
+
+    @property
+    def cpu_state(self) -> CpuState | None:
+        """Segment descriptors, GDT and IDT of the current thread's CPU; None but on QEMU."""
+        return self._ask(lambda: self.processor.state(self._current))
+
+    @property
+    def stop(self) -> Stop:
+        """The last stop."""
+        return self._execution.stop
+
+    @property
+    def running(self) -> bool:
+        """Whether the target runs now."""
+        return not self._closed and self._execution.running
+
+    @property
+    def symbols(self) -> SymbolTable:
+        """The symbols of the image given to ``connect``.
+
+        Raises:
+            SymbolError: none was given.
+        """
+        if self._symbols is None:
+            raise SymbolError('no symbols: give connect(…, symbols="vmlinux")')
+        return self._symbols
+
+    @property
+    def console(self) -> ConsoleText:
+        """The text that came between packets."""
+        return self.session.console
+
+    # --- threads ---
+
+    @property
+    def threads(self) -> tuple[Thread, ...]:
+        """The threads; of a machine, its CPUs."""
+        found = self._ask(self.thread_list.list)
+        if not found and self._current is not None:
+            found = (self._current,)
+        return tuple(Thread(self, thread) for thread in found)
+
+    @property
+    def thread(self) -> Thread | None:
+        """The current thread: the one that stopped, or was selected since; None without any."""
+        return self.thread_of(self._current)
+
+    def select(self, thread: Thread | str) -> Thread:
+        """Make a thread the current one, until the target has run again.
+
+        Args:
+            thread: a Thread, or an id as the stub spells it.
+
+        Raises:
+            StubError: the stub does not know it.
+        """
+        thread_id = thread.thread_id if isinstance(thread, Thread) else ThreadId.parse(thread)
+        self._ask(lambda: self.thread_list.focus(thread_id))
+        if thread_id != self._selected:
+            self._memory.invalidate()  # another CPU may have other page tables
+        self._selected = thread_id
+        return Thread(self, thread_id)
+
+    def thread_of(self, thread: ThreadId | None) -> Thread | None:
+        """Return the Thread of an id."""
+        return None if thread is None else Thread(self, thread)
+
+    def thread_name(self, thread: ThreadId) -> str:
+        """Return what the stub says of a thread; empty where it says nothing."""
+        return self._ask(lambda: self.thread_list.name(thread))
+
+    # --- registers ---
+
+    @property
+    def registers(self) -> Registers:
+        """A snapshot of the current thread's registers.
+
+        Raises:
+            StubError: the stub gives none.
+            LocalProtocolError: the target runs.
+        """
+        return self.registers_of(self._current)
+
+    def registers_of(self, thread: ThreadId | None) -> Registers:
+        """Return a snapshot of a thread's registers."""
+        return self._ask(lambda: self.processor.registers(thread))
+
+    def write_register(self, name: str, value: int) -> None:
+        """Write a register or sub-register of the current thread, and read it back.
+
+        Raises:
+            RegisterUnavailable: there is no such register.
+            RegisterWriteError: it did not take the value.
+            LocalProtocolError: the value does not fit, or the target runs.
+        """
+        self.write_register_of(self._current, name, value)
+
+    def write_register_of(self, thread: ThreadId | None, name: str, value: int) -> None:
+        """Write a register of a thread; see ``write_register``."""
+        self._ask(lambda: self.processor.write(thread, name, value))
+        self._memory.invalidate()  # it may have been cr3
+
+    # --- memory ---
+
+    def read_memory(self, address: int, length: int, *, physical: bool = False) -> bytes:
+        """Read memory.
+
+        Args:
+            address: linear, or physical.
+            length: in bytes.
+            physical: whether the address is physical (QEMU from 4.2). QEMU answers physical reads
+                of nothing, too: they never fail there.
+
+        Raises:
+            MemoryFault: a part cannot be read; ``address`` is the first bad byte's, ``partial``
+                what is before it.
+            UnsupportedCommand: the stub cannot.
+        """
+        return self._with_focus(lambda: self._memory.read(address, length, physical=physical))
+
+    def write_memory(self, address: int, data: bytes, *, physical: bool = False) -> None:
+        """Write memory; the same arguments and errors as ``read_memory``."""
+        self._with_focus(lambda: self._memory.write(address, data, physical=physical))
+
+    def read_u8(self, address: int) -> int:
+        """Read an unsigned byte; the errors of ``read_memory``."""
+        return self._read_unsigned(address, 1)
+
+    def read_u16(self, address: int) -> int:
+        """Read a 16-bit little-endian unsigned integer; the errors of ``read_memory``."""
+        return self._read_unsigned(address, 2)
+
+    def read_u32(self, address: int) -> int:
+        """Read a 32-bit little-endian unsigned integer; the errors of ``read_memory``."""
+        return self._read_unsigned(address, 4)
+
+    def read_u64(self, address: int) -> int:
+        """Read a 64-bit little-endian unsigned integer; the errors of ``read_memory``."""
+        return self._read_unsigned(address, 8)
+
+    def read_c_string(self, address: int, max_size: int = 4096) -> bytes:
+        """Read bytes up to a NUL, which is not returned, or ``max_size`` of them.
+
+        Raises:
+            MemoryFault: memory ends before the string does; ``partial`` has what there is.
+        """
+        text = b""
+        while len(text) < max_size:
+            # Up to a boundary, so that a string at the end of mapped memory is not missed.
+            at = address + len(text)
+            size = min(_STRING_PIECE - at % _STRING_PIECE, max_size - len(text))
+            try:
+                piece = self.read_memory(at, size)
+            except MemoryFault as fault:
+                text += fault.partial
+                if b"\0" in text:
+                    break
+                fault.partial = text
+                raise
+            text += piece
+            if b"\0" in piece:
+                break
+        return text.partition(b"\0")[0]
+
+    @property
+    def memory(self) -> MemoryStream:
+        """The address space as a binary file, for ``construct.parse_stream`` and its like."""
+        return MemoryStream(self)
+
+    def monitor(self, command: str) -> str:
+        """Run a command of the stub's own monitor (``qRcmd``) and return what it prints.
+
+        Raises:
+            UnsupportedCommand: the stub has no monitor.
+            StubError: it refused the command.
+        """
+        text = self._ask(lambda: self.processor.monitor(command))
+        self.invalidate()  # a monitor may change anything
+        return text
+
+    # --- breakpoints ---
+
+    def breakpoint(
+        self,
+        where: int | str,
+        *,
+        kind: BreakpointKind = BreakpointKind.AUTO,
+        condition: Callable[[Any], bool] | None = None,
+    ) -> Breakpoint:
+        """Insert a breakpoint; also a context manager, which removes it.
+
+        Args:
+            where: a linear address, or a name in the symbols (``start_kernel``, ``name+0x10``).
+            kind: AUTO is by software, and by hardware where the stub refuses that.
+            condition: called with the Target at each hit; while it is false, the target runs on.
+
+        Raises:
+            SymbolNotFound: no such name.
+            MemoryFault, NoHardwareBreakpoint, UnsupportedCommand: the stub refuses it.
+        """
+        what, locations = self._resolve(where)
+        return self._ask(lambda: self.points.add(what, locations, kind, condition))
+
+    def watchpoint(
+        self,
+        address: int,
+        length: int,
+        watch: Watch = Watch.WRITE,
+        *,
+        condition: Callable[[Any], bool] | None = None,
+    ) -> Watchpoint:
+        """Insert a watchpoint; also a context manager, which removes it.
+
+        Raises:
+            NoHardwareBreakpoint: the stub has none left, or not for this range.
+        """
+        return self._ask(lambda: self.points.add_watch(address, length, watch, condition))
+
+    @property
+    def breakpoints(self) -> Breakpoints:
+        """All breakpoints and watchpoints; ``str()`` is gdb's table."""
+        return self.points
+
+    # --- running ---
+
+    def resume(self, *, wait: bool = True, timeout: float | None = None) -> Stop | None:
+        """Let the target run.
+
+        Args:
+            wait: whether to wait until it stops; without, ``wait`` or ``interrupt`` come later.
+            timeout: seconds to wait; None for ever.
+
+        Returns:
+            The stop, None without ``wait``.
+
+        Raises:
+            RspTimeout: it still runs.
+            LocalProtocolError: it runs already, or has exited.
+        """
+        self._check_open()
+        self._execution.resume()
+        return self.wait(timeout) if wait else None
+
+    def wait(self, timeout: float | None = None) -> Stop:
+        """Wait until the target stops; Ctrl-C stops it, and is raised.
+
+        Raises:
+            RspTimeout: it still runs.
+        """
+        self._check_open()
+        return self._execution.wait(timeout)
+
+    def interrupt(self) -> Stop:
+        """Stop the running target.
+
+        Raises:
+            RspTimeout: it does not stop.
+            UnsupportedCommand: the line cannot carry what would stop it.
+        """
+        self._check_open()
+        return self._execution.interrupt()
+
+    def step(self, *, timeout: float | None = None) -> Stop:
+        """Execute one instruction of the current thread, the others standing still."""
+        return self.step_thread(self._current, timeout=timeout)
+
+    def step_thread(self, thread: ThreadId | None, *, timeout: float | None = None) -> Stop:
+        """Execute one instruction of a thread, the others standing still."""
+        self._check_open()
+        self._execution.step(thread)
+        return self._execution.wait(timeout)
+
+    def until(self, address: int | str, *, timeout: float | None = None) -> Stop:
+        """Run to an address, or to another stop before it."""
+        with self.breakpoint(address):
+            stop = self.resume(timeout=timeout)
+            assert stop is not None
+            return stop
+
+    def run_until_mode(self, mode: CpuMode, *, max_steps: int = 1_000_000) -> Stop:
+        """Step until the current thread's CPU is in a mode.
+
+        Raises:
+            ModeNotReached: it is not, after that many steps; the error has the mode it is in.
+        """
+        self._check_open()
+        return self._execution.run_until_mode(mode, max_steps)
+
+    def invalidate(self) -> None:
+        """Forget what was cached for this stop."""
+        self.processor.invalidate()
+        self._memory.invalidate()
+
+    def forget(self) -> None:
+        """Forget what was cached, and what was selected: the target runs."""
+        self._selected = None
+        self.invalidate()
+
+    # --- the end ---
+
+    def detach(self) -> None:
+        """Remove our breakpoints, let the target run, and close the connection."""
+        self._leave(OnExit.DETACH)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._leave(self._on_exit)
+        except RspError as failure:
+            if error is None:
+                raise
+            # The first error is the one to be seen.
+            logger.warning("could not leave the target as it should be: %s", failure)
+
+    def _leave(self, on_exit: OnExit) -> None:
+        if self._closed:
+            return
+        try:
+            if self.session.usable:
+                self._clean_up(on_exit)
+        finally:
+            self._closed = True
+            self.session.close()
+
+    def _clean_up(self, on_exit: OnExit) -> None:
+        execution = self._execution
+        if execution.running:
+            if on_exit is OnExit.DETACH and not self.points and self.stub.runs_on_close:
+                return
+            execution.interrupt()
+        if self._gone:
+            return
+        self.points.remove_all()
+        if on_exit is OnExit.LEAVE_STOPPED:
+            return
+        process = self._current.process if self._current is not None else None
+        reply = self.session.ask(commands.Detach(process=process))
+        if isinstance(reply, replies.Unsupported):
+            # A stub without D: what is left is to let it run and hang up.
+            self.session.tell(commands.Continue())
+
+    # --- small parts ---
+
+    @property
+    def _current(self) -> ThreadId | None:
+        if self._selected is not None:
+            return self._selected
+        stopped = self._execution.stop.thread
+        return stopped.thread_id if stopped is not None else None
+
+    @property
+    def _gone(self) -> bool:
+        return self._execution.stop.reason in (StopReason.EXITED, StopReason.TERMINATED)
+
+    def _first_thread(self) -> ThreadId | None:
+        reply = self.session.ask(commands.QueryCurrentThread())
+        if isinstance(reply, replies.CurrentThread):
+            return reply.thread
+        found = self.thread_list.list()
+        return found[0] if found else None
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LocalProtocolError("the target was detached from: connect again")
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        self._check_open()
+        if self._execution.running:
+            raise LocalProtocolError("the target runs: interrupt() or wait() first")
+        if self._gone:
+            raise LocalProtocolError(f"the target has {self.stop.reason.value}: connect anew")
+        return question()
+
+    def _with_focus(self, question: Callable[[], T]) -> T:
+        """Ask about memory: on a machine each CPU has its own page tables."""
+
+        def focused() -> T:
+            self.thread_list.focus(self._current)
+            return question()
+
+        return self._ask(focused)
+
+    def _read_unsigned(self, address: int, size: int) -> int:
+        return int.from_bytes(self.read_memory(address, size), "little")
+
+    def _resolve(self, where: int | str) -> tuple[str, tuple[int, ...]]:
+        """Return how a place is called, and its addresses."""
+        if isinstance(where, int):
+            return f"*{where:#x}", (where,)
+        if where[:1].isdigit() or where[:1] == "*":
+            try:
+                return where, (int(where.lstrip("*"), 0),)
+            except ValueError:
+                raise LocalProtocolError(
+                    f"{where!r} is neither an address nor a name; addresses are spelled 0x…"
+                ) from None
+        name, plus, offset = where.partition("+")
+        try:
+            distance = int(offset, 0) if plus else 0
+        except ValueError:
+            raise LocalProtocolError(f"{where!r}: {offset!r} is no offset") from None
+        return where, (self.symbols[name.strip()].address + distance,)

@@ -1,0 +1,128 @@
+"""The target's threads, and which of them the next request is about.
+
+Here live the list, the names and the focus (``Hg``). What a thread's registers are is the business
+of ``processor``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rsp.errors import StubError
+from rsp.wire import commands, replies
+
+if TYPE_CHECKING:
+    from rsp.target.execution import Stop
+    from rsp.target.registers import Registers
+    from rsp.target.session import Session
+    from rsp.target.target import Target
+    from rsp.wire.threads import ThreadId
+
+# Of a process with more threads than this, or of a stub whose list has no end, these are shown.
+_MOST_THREADS: Final = 1 << 16
+
+
+class Thread:
+    """A thread of the target; of a machine, a CPU.
+
+    >>> thread = target.thread  # doctest: +SKIP
+    >>> thread.id, thread.name, hex(thread.registers.pc)  # doctest: +SKIP
+    ('p01.01', 'CPU#0 [running]', '0xfffffff0')
+
+    Attributes:
+        thread_id: its id on the wire.
+    """
+
+    __slots__ = ("_target", "thread_id")
+
+    def __init__(self, target: Target, thread_id: ThreadId) -> None:
+        self._target = target
+        self.thread_id = thread_id
+
+    @property
+    def id(self) -> str:
+        """The id, spelled as the stub does."""
+        return str(self.thread_id)
+
+    @property
+    def name(self) -> str:
+        """What the stub says of it (qThreadExtraInfo); empty where it says nothing."""
+        return self._target.thread_name(self.thread_id)
+
+    @property
+    def registers(self) -> Registers:
+        """A snapshot of its registers; the same errors as ``Target.registers``."""
+        return self._target.registers_of(self.thread_id)
+
+    def write_register(self, name: str, value: int) -> None:
+        """Write a register; the same errors as ``Target.write_register``."""
+        self._target.write_register_of(self.thread_id, name, value)
+
+    def step(self, *, timeout: float | None = None) -> Stop:
+        """Execute one instruction of this thread, the others standing still."""
+        return self._target.step_thread(self.thread_id, timeout=timeout)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Thread):
+            return NotImplemented
+        return self.thread_id == other.thread_id and self._target is other._target
+
+    def __hash__(self) -> int:
+        return hash(self.thread_id)
+
+    def __repr__(self) -> str:
+        return f"Thread({self.id})"
+
+
+class ThreadList:
+    """Asks for threads, and keeps the stub's focus.
+
+    Args:
+        session: where to.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._focus: ThreadId | None = None
+        self._names: dict[ThreadId, str] = {}
+
+    def stopped_in(self, thread: ThreadId | None) -> None:
+        """Note where the target stopped: the stub's focus is there now, as gdb assumes too."""
+        self._focus = thread
+        self._names.clear()
+
+    def focus(self, thread: ThreadId | None) -> None:
+        """Let the next request for registers or memory be about a thread.
+
+        Raises:
+            StubError: the stub does not know it.
+        """
+        if thread is None or thread == self._focus:
+            return
+        reply = self._session.ask(commands.SelectThread(operation="g", thread=thread))
+        # A stub that has no threads does not know the packet, and needs none.
+        if isinstance(reply, replies.ErrorReply):
+            raise StubError(
+                f"the stub has no thread {thread}; target.threads lists them", code=reply.code
+            )
+        self._focus = thread
+
+    def list(self) -> tuple[ThreadId, ...]:
+        """Return the ids, none where the stub has no list."""
+        found: list[ThreadId] = []
+        reply = self._session.ask(commands.QueryFirstThreads())
+        while isinstance(reply, replies.ThreadList) and len(found) < _MOST_THREADS:
+            found += reply.threads
+            if reply.last:
+                break
+            reply = self._session.ask(commands.QueryNextThreads())
+        return tuple(dict.fromkeys(found))
+
+    def name(self, thread: ThreadId) -> str:
+        """Return what the stub says of a thread, an empty text where it says nothing."""
+        if thread not in self._names:
+            reply = self._session.ask(commands.QueryThreadExtraInfo(thread=thread))
+            self._names[thread] = (
+                reply.text.rstrip("\0") if isinstance(reply, replies.ThreadExtraInfo) else ""
+            )
+        return self._names[thread]

@@ -1,0 +1,90 @@
+"""TCP: QEMU's ``-s``, gdbserver, valgrind, and the sockets under telnet.
+
+Here live: resolving, connecting and the options of the socket. Reading and writing are in
+`rsp.transports.descriptor`.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from rsp.errors import RspTimeout, TransportError
+from rsp.transports.address import IpVersion, TcpAddress
+from rsp.transports.base import open_error
+from rsp.transports.descriptor import DescriptorTransport
+
+if TYPE_CHECKING:
+    from rsp.transports.base import Transport
+
+_FAMILIES = {
+    IpVersion.ANY: socket.AF_UNSPEC,
+    IpVersion.V4: socket.AF_INET,
+    IpVersion.V6: socket.AF_INET6,
+}
+
+
+def connect(address: TcpAddress, *, timeout: float) -> Transport:
+    """Connect to a TCP port.
+
+    Raises:
+        TransportError: the host is not known, or nothing listens there.
+        RspTimeout: the host does not answer.
+    """
+    opened = open_socket(address, timeout=timeout)
+    return DescriptorTransport(opened, address=str(address), reliable=True)
+
+
+def open_socket(address: TcpAddress, *, timeout: float) -> socket.socket:
+    """Return a connected socket without Nagle's delay, trying each address that the host has.
+
+    The timeout is shared out among them. Looking up a name is bounded by the resolver only.
+    """
+    try:
+        found = socket.getaddrinfo(
+            address.host, address.port, family=_FAMILIES[address.version], type=socket.SOCK_STREAM
+        )
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is too long or malformed"
+        raise TransportError(
+            f"cannot open {address}: the host {address.host!r} is not known ({reason})",
+            address=str(address),
+        ) from error
+    deadline = time.monotonic() + timeout
+    failure: OSError | None = None
+    for position, (family, kind, protocol, _, where) in enumerate(found):
+        share = (deadline - time.monotonic()) / (len(found) - position)
+        attempt = socket.socket(family, kind, protocol)
+        try:
+            attempt.settimeout(max(share, 0.001))
+            attempt.connect(where)
+            attempt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            attempt.close()
+            failure = error
+        except BaseException:
+            attempt.close()
+            raise
+        else:
+            return attempt
+    assert failure is not None  # getaddrinfo gives an address or raises
+    if isinstance(failure, TimeoutError):
+        raise RspTimeout(
+            f"{address} did not answer within {timeout:g} s; is the host up, and does a firewall "
+            "let the port through?",
+            timeout=timeout,
+        ) from failure
+    raise open_error(failure, str(address), _advice(address)) from failure
+
+
+def _advice(address: TcpAddress) -> dict[int, str]:
+    return {
+        errno.ECONNREFUSED: (
+            f"nothing listens at {address.host}:{address.port}; is QEMU started with -s or -gdb "
+            f"tcp::{address.port}, or gdbserver with :{address.port}?"
+        ),
+        errno.EHOSTUNREACH: "there is no way to that host; is the machine up?",
+        errno.ENETUNREACH: "there is no way to that network",
+    }

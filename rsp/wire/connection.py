@@ -1,0 +1,461 @@
+"""The protocol's state, without I/O: commands and bytes in, events and bytes out.
+
+Here live acknowledgement, retransmission, pipelining and deadlines. There is no socket, no clock
+and no thread: the time is an argument, in seconds of any steady clock. What the commands and
+replies mean is in ``commands`` and ``replies``; what the stub can take is asked of ``limits``.
+
+With one request under way on a line with acks, an exchange is::
+
+    client  $m1000,4#8e            +
+    stub                + $…#xx
+
+and with several (``limits.window``) the replies come in the order of the requests. A reply that
+came to harm is asked for again with ``-`` in the first case only: ``-`` repeats a stub's last
+reply, so in the second all that is under way is sent again, one by one, once the line is quiet.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, NoReturn, ParamSpec, TypeVar
+
+from rsp.errors import LocalProtocolError, ProtocolError, RemoteProtocolError, RspTimeout
+from rsp.wire import codec
+from rsp.wire.commands import Command, StartNoAckMode
+from rsp.wire.events import NEED_DATA, Closed, Console, Notification, Output, Reply, Unsolicited
+from rsp.wire.framing import Deframer, Frame, FrameKind
+from rsp.wire.limits import InterruptWay, Limits
+from rsp.wire.replies import BinaryData, ErrorReply, Ok, Raw, Unsupported
+from rsp.wire.states import TRANSITIONS, State, Trigger
+from rsp.wire.stops import Output as OutputReply
+from rsp.wire.stops import Stopped, looks_like_stop, parse_output, parse_stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rsp.wire.events import Event, NeedData
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+logger = logging.getLogger("rsp.wire")
+
+# How long nothing may come before a line that lost count of its replies is taken for quiet.
+_QUIET: Final = 0.25
+
+
+class _Exchange:
+    """A request and how far it has got."""
+
+    __slots__ = ("acked", "command", "packet", "timeout", "tries")
+
+    def __init__(self, command: Command, packet: bytes, timeout: float) -> None:
+        self.command = command
+        self.packet = packet
+        self.timeout = timeout
+        self.acked = False
+        self.tries = 0
+
+
+class Connection:
+    """One side of a remote protocol session, driven by the caller's own loop.
+
+    >>> from rsp.wire import commands
+    >>> connection = Connection()
+    >>> connection.send(commands.ReadMemory(address=0x1000, length=2), now=0.0)
+    >>> connection.data_to_send()
+    b'$m1000,2#8c'
+    >>> connection.receive_data(b"+$cafe#8f", now=0.1)
+    >>> connection.next_event().value.data.hex()
+    'cafe'
+
+    Args:
+        limits: what the stub can take; replace it by assigning ``limits`` once more is known.
+    """
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+        self._deframer = Deframer(self._limits.max_reply, shared=self._limits.shared_line)
+        self._state = State.STOPPED
+        self._error: ProtocolError | RspTimeout | None = None
+        self._queue: deque[_Exchange] = deque()
+        self._flight: deque[_Exchange] = deque()
+        self._out = bytearray()
+        self._acks = True
+        self._acks_ahead = 0  # replies whose `+` has been sent already
+        self._window = self._limits.window
+        self._now = 0.0
+        self._since = 0.0  # when the oldest request last made progress
+        self._retry_at = 0.0
+        self._quiet_at: float | None = None  # while recovering: when the line counts as quiet
+        self._recoveries = 0
+        self._at_end = False
+
+    # --- what the caller asks ---
+
+    @property
+    def state(self) -> State:
+        """The condition of the connection."""
+        return self._state
+
+    @property
+    def unanswered(self) -> int:
+        """How many requests still wait for their answers, those not yet sent included."""
+        return len(self._flight) + len(self._queue)
+
+    @property
+    def limits(self) -> Limits:
+        """What the stub can take."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._limits = limits
+        self._window = limits.window
+        self._deframer.max_packet = limits.max_reply
+        self._deframer.shared = limits.shared_line
+
+    # --- from the caller to the stub ---
+
+    def send(self, command: Command, now: float, *, timeout: float | None = None) -> None:
+        """Queue a request; it goes out as soon as the window has room.
+
+        Args:
+            command: the request.
+            now: the time, in seconds.
+            timeout: seconds without progress after which it has failed; the limits' by default.
+                The stop reply of a resume has no deadline.
+
+        Raises:
+            LocalProtocolError: the target runs, the connection is closed, or the packet would
+                harm the stub or is too long for it; nothing is sent.
+        """
+        self._check()
+        if self._state is not State.STOPPED:
+            raise LocalProtocolError(
+                f"{type(command).__name__} cannot be sent: the connection is {self._state.value}"
+            )
+        if self._queue and self._queue[-1].command.resumes:
+            raise LocalProtocolError("nothing may follow a resume before its stop reply")
+        refusal = self._limits.refusal(command)
+        if refusal is not None:
+            raise LocalProtocolError(f"not sent, for it would do harm: {refusal}")
+        packet = codec.frame(command.encode())
+        if len(packet) - 4 > self._limits.packet_size:
+            raise LocalProtocolError(
+                f"{type(command).__name__} needs a packet of {len(packet) - 4} characters, and "
+                f"this stub takes {self._limits.packet_size}: split it"
+            )
+        self._now = now
+        wait = self._limits.timeout if timeout is None else timeout
+        self._queue.append(_Exchange(command, packet, wait))
+        self._fill_window()
+
+    def interrupt(self, now: float) -> None:
+        """Ask the running target to stop; the stop reply of the resume answers.
+
+        Raises:
+            LocalProtocolError: the target does not run, or a byte does not stop this one.
+        """
+        self._check()
+        if self._state is not State.RUNNING:
+            raise LocalProtocolError(f"nothing to interrupt: the target is {self._state.value}")
+        if self._limits.interrupt is not InterruptWay.CTRL_C:
+            raise LocalProtocolError(
+                f"this target is stopped by {self._limits.interrupt.value}, not by a packet"
+            )
+        self._now = now
+        self._out.append(0x03)
+
+    def data_to_send(self) -> bytes:
+        """Return the bytes that are to be written now, and forget them."""
+        data = bytes(self._out)
+        self._out.clear()
+        return data
+
+    # --- from the stub to the caller ---
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        """Buffer what was received; ``b""`` means that the stream has ended."""
+        self._now = now
+        if data:
+            self._deframer.receive_data(data)
+        else:
+            self._at_end = True
+
+    def next_event(self) -> Event | NeedData:
+        """Return the next event, NEED_DATA when none is whole.
+
+        Raises:
+            RemoteProtocolError: the stub broke the protocol. The connection is in ERROR from now
+                on, and every call raises the same.
+        """
+        self._check()
+        while (frame := self._deframer.next_frame()) is not None:
+            event = self._on_frame(frame)
+            if event is not None:
+                return event
+        if not self._at_end:
+            return NEED_DATA
+        self._move(Trigger.CLOSE)
+        return Closed(self.unanswered)
+
+    def next_deadline(self) -> float | None:
+        """Return when ``handle_timeout`` must be called, None when nothing is awaited."""
+        if self._state in (State.CLOSED, State.ERROR):
+            return None
+        head = self._head()
+        if head is None:
+            return None
+        due = [] if head.command.resumes else [self._since + head.timeout]
+        if self._quiet_at is not None:
+            due.append(self._quiet_at)
+        elif self._may_retry(head):
+            due.append(self._retry_at)
+        return min(due, default=None)
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due at ``now``: send again, or give up.
+
+        Raises:
+            RspTimeout: the oldest request has had no answer in its time. The connection is in
+                ERROR from now on, for a late answer would be taken for another's.
+        """
+        self._check()
+        self._now = now
+        head = self._head()
+        if head is None:
+            return
+        if not head.command.resumes and now >= self._since + head.timeout:
+            self._fail(
+                RspTimeout(
+                    f"no answer to {type(head.command).__name__} in {head.timeout:g} s",
+                    timeout=head.timeout,
+                )
+            )
+        if self._quiet_at is not None:
+            if now >= self._quiet_at:
+                self._quiet_at = None
+                self._deframer.reset()
+                self._fill_window()
+        elif self._may_retry(head) and now >= self._retry_at:
+            # An unanswered request is repeated as a whole; for a lost reply `-` is enough, and
+            # the next time round the request itself again.
+            if head.acked:
+                head.acked = False
+                self._try_again(head, b"-")
+            else:
+                self._try_again(head, head.packet)
+
+    # --- sending ---
+
+    def _fill_window(self) -> None:
+        while self._queue and len(self._flight) < self._window and self._quiet_at is None:
+            exchange = self._queue[0]
+            if exchange.command.resumes and self._flight:
+                return
+            del self._queue[0]
+            self._transmit(exchange)
+
+    def _transmit(self, exchange: _Exchange) -> None:
+        command = exchange.command
+        self._out += exchange.packet
+        if not command.answered:
+            return
+        if not self._flight:
+            self._since = self._now
+        self._flight.append(exchange)
+        self._retry_at = self._now + self._limits.retransmit_after
+        if command.resumes:
+            self._move(Trigger.RESUME)
+        elif self._acks and self._limits.optimistic_ack and command.idempotent:
+            self._out += b"+"
+            self._acks_ahead += 1
+
+    def _may_retry(self, head: _Exchange) -> bool:
+        if self._limits.reliable or not self._acks:
+            return False
+        # A resume that was acknowledged has arrived; on a console's line even an unacknowledged
+        # one may have, and a second copy would be typed into the console.
+        return not head.command.resumes or not (head.acked or self._limits.shared_line)
+
+    def _try_again(self, exchange: _Exchange, data: bytes) -> None:
+        exchange.tries += 1
+        if exchange.tries > self._limits.retries:
+            self._fail(
+                RemoteProtocolError(
+                    f"{type(exchange.command).__name__} was sent {exchange.tries} times, and no "
+                    "answer came whole: the line is bad, or this is no gdb stub"
+                )
+            )
+        logger.debug("sending again: %r", data[:80])
+        self._out += data
+        self._retry_at = self._now + self._limits.retransmit_after
+
+    # --- receiving ---
+
+    def _on_frame(self, frame: Frame) -> Event | None:
+        kind, data = frame
+        if kind is FrameKind.PACKET:
+            return self._on_packet(data)
+        if self._quiet_at is not None:
+            self._quiet_at = self._now + _QUIET
+            return None
+        match kind:
+            case FrameKind.ACK:
+                if self._flight:
+                    self._flight[0].acked = True
+            case FrameKind.NAK:
+                self._on_nak()
+            case FrameKind.NOTIFICATION:
+                name, _, rest = self._decode(data).partition(b":")
+                return Notification(name.decode("latin-1"), rest)
+            case FrameKind.CORRUPT:
+                return self._on_corrupt(data)
+            case FrameKind.OVERLONG if not self._limits.shared_line:
+                self._fail(
+                    RemoteProtocolError(
+                        f"a packet of more than {self._limits.max_reply} bytes: this is no gdb "
+                        "stub, or a broken one",
+                        data=data,
+                    )
+                )
+            case _:
+                return Console(data)
+        return None
+
+    def _on_packet(self, raw: bytes) -> Event | None:
+        if self._quiet_at is not None:
+            self._quiet_at = self._now + _QUIET
+            return None
+        payload = self._decode(raw) if b"*" in raw or self._limits.escape in raw else raw
+        head = self._flight[0] if self._flight else None
+        is_stop = looks_like_stop(payload)
+        if head is None or (is_stop and not self._may_get_stop(head)):
+            return self._on_unasked(raw, payload, is_stop=is_stop)
+        if self._limits.shared_line and head.command.resumes and not is_stop and head.acked:
+            return Console(codec.frame(raw))  # a shell may print whatever it likes
+        if not head.acked and not self._limits.reliable and self._acks and not is_stop:
+            # The answer to an earlier request, repeated because our `+` was lost.
+            self._out += b"+"
+            return None
+        self._acknowledge()
+        if payload[:1] == b"O" and payload != b"OK" and OutputReply in head.command.replies:
+            self._since = self._now
+            return Output(self._trusted(parse_output, payload))
+        return self._on_reply(head, payload)
+
+    def _on_reply(self, head: _Exchange, payload: bytes) -> Event:
+        command = head.command
+        value = self._trusted(command.parse_reply, payload, self._limits.dialect)
+        del self._flight[0]
+        self._since = self._now
+        self._retry_at = self._now + self._limits.retransmit_after
+        if command.resumes:
+            refused = isinstance(value, ErrorReply | Unsupported)
+            self._move(Trigger.REFUSAL if refused else Trigger.STOP)
+        elif isinstance(value, Ok) and isinstance(command, StartNoAckMode):
+            self._acks = False
+        self._fill_window()
+        return Reply(command, value)
+
+    def _on_unasked(self, raw: bytes, payload: bytes, *, is_stop: bool) -> Event | None:
+        if is_stop:
+            self._acknowledge()
+            if self._state is State.STOPPED:
+                self._move(Trigger.STOP)
+            return Unsolicited(self._trusted(parse_stop, payload, self._limits.dialect))
+        if self._limits.shared_line:
+            # kgdb's banner holds a `$3#33`, and a shell may print whatever it likes.
+            return Console(codec.frame(raw))
+        self._acknowledge()
+        if payload[:1] == b"O" and payload != b"OK":
+            return Output(self._trusted(parse_output, payload))
+        logger.debug("dropped a packet that answers nothing: %r", raw[:80])
+        return None
+
+    def _on_nak(self) -> None:
+        if not self._acks or not self._flight:
+            return
+        if self._window > 1 and len(self._flight) > 1:
+            self._recover()
+        else:
+            self._try_again(self._flight[0], self._flight[0].packet)
+
+    def _on_corrupt(self, data: bytes) -> Event | None:
+        head = self._flight[0] if self._flight else None
+        if head is None:
+            return Console(data)
+        if self._limits.shared_line and head.command.resumes and data[1:2] not in (b"T", b"S"):
+            return Console(data)
+        logger.debug("a corrupt packet: %r", data[:80])
+        if not self._acks or self._acks_ahead or len(self._flight) > 1:
+            self._recover()
+        else:
+            self._try_again(head, b"-")
+        return None
+
+    def _recover(self) -> None:
+        """Lose count of the replies under way: wait until the line is quiet, then ask again."""
+        self._recoveries += 1
+        lost = [exchange.command for exchange in self._flight if not exchange.command.idempotent]
+        if lost or self._recoveries > self._limits.retries:
+            self._fail(
+                RemoteProtocolError(
+                    "a reply came with a wrong checksum and cannot be asked for again"
+                    if lost
+                    else "replies keep coming with wrong checksums: the line is bad, or this is "
+                    "no gdb stub"
+                )
+            )
+        for exchange in self._flight:
+            exchange.acked = False
+        self._queue.extendleft(reversed(self._flight))
+        self._flight.clear()
+        self._acks_ahead = 0
+        self._window = 1
+        self._limits = replace(self._limits, window=1, optimistic_ack=False)
+        self._quiet_at = self._now + _QUIET
+
+    # --- small parts ---
+
+    def _head(self) -> _Exchange | None:
+        if self._flight:
+            return self._flight[0]
+        return self._queue[0] if self._queue else None
+
+    @staticmethod
+    def _may_get_stop(exchange: _Exchange) -> bool:
+        answers = exchange.command.replies
+        return Stopped in answers or BinaryData in answers or Raw in answers
+
+    def _acknowledge(self) -> None:
+        if self._acks_ahead:
+            self._acks_ahead -= 1
+        elif self._acks:
+            self._out += b"+"
+
+    def _decode(self, raw: bytes) -> bytes:
+        limits = self._limits
+        return self._trusted(codec.decode, raw, limits.max_reply, limits.escape)
+
+    def _trusted(self, parse: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Parse what a checksum has vouched for: when it makes no sense, the order is lost."""
+        try:
+            return parse(*args, **kwargs)
+        except RemoteProtocolError as error:
+            self._fail(error)
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _move(self, trigger: Trigger) -> None:
+        self._state = TRANSITIONS[self._state].get(trigger, self._state)
+
+    def _fail(self, error: ProtocolError | RspTimeout) -> NoReturn:
+        self._move(Trigger.FAULT)
+        self._error = error
+        raise error

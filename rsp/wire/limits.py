@@ -1,0 +1,94 @@
+"""What a stub can take, as one value.
+
+Here lives Limits: everything that a Connection and the layers above must respect so that a stub is
+neither confused nor harmed. The code asks it and never the stub's name. ``rsp.target.stub`` makes
+it from what the stub says of itself; the default is what any stub can take.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from rsp.wire import commands
+from rsp.wire.replies import Dialect
+
+if TYPE_CHECKING:
+    from rsp.wire.commands import Command
+
+
+class InterruptWay(Enum):
+    """How a running target is stopped."""
+
+    CTRL_C = "a byte 0x03"
+    BREAK_G = "a BREAK on the line, then g"
+    NONE = "not at all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the stub, and the line to it, can take.
+
+    Attributes:
+        packet_size: the most characters between ``$`` and ``#`` of a packet to the stub. gdb
+            assumes 400 with the NUL where the stub does not say (remote.c).
+        most_read: the most bytes that one ``m`` may ask for, beyond what packet_size implies.
+        window: how many requests may be under way at once.
+        optimistic_ack: whether the ``+`` of a reply is sent along with its request.
+        reliable: whether the line neither loses nor changes bytes; nothing is retransmitted by
+            the clock on one that does not.
+        shared_line: whether a console's text runs between the packets.
+        read_one_register: whether ``p`` is worth sending.
+        write_all_registers: whether ``G`` does what it says.
+        reverse_step, reverse_continue: whether ``bs`` and ``bc`` were offered.
+        interrupt: how the running target is stopped.
+        escape: the byte that escapes the next one in replies.
+        dialect: what differs in the text of replies.
+        max_reply: the most bytes of one packet from the stub, also once it is expanded.
+        timeout: seconds without progress after which a request has failed.
+        retries: how often one request or reply is sent again.
+        retransmit_after: seconds until then, on a line that is not reliable.
+    """
+
+    packet_size: int = 399
+    most_read: int | None = None
+    window: int = 1
+    optimistic_ack: bool = False
+    reliable: bool = True
+    shared_line: bool = False
+    read_one_register: bool = True
+    write_all_registers: bool = False
+    reverse_step: bool = False
+    reverse_continue: bool = False
+    interrupt: InterruptWay = InterruptWay.CTRL_C
+    escape: int = 0x7D
+    dialect: Dialect = field(default_factory=Dialect)
+    max_reply: int = 1 << 20
+    timeout: float = 5.0
+    retries: int = 3
+    retransmit_after: float = 1.0
+
+    @property
+    def largest_read(self) -> int:
+        """The most bytes that one ``m`` may ask for; its answer is two characters a byte."""
+        by_packet = max(1, self.packet_size // 2)
+        return by_packet if self.most_read is None else min(by_packet, self.most_read)
+
+    @property
+    def largest_write(self) -> int:
+        """The most bytes that one ``M`` may carry behind an address and a length of any size."""
+        return max(1, (self.packet_size - len("M0123456789abcdef,01234567:")) // 2)
+
+    def refusal(self, command: Command) -> str | None:
+        """Return why the command would harm this stub, None where it would not."""
+        match command:
+            case commands.ReadMemory(length=length) if length > self.largest_read:
+                return f"an m of {length} bytes: this stub takes {self.largest_read} at most"
+            case commands.WriteRegisters() if not self.write_all_registers:
+                return "G: this stub writes wrong registers, or is not known not to; write with P"
+            case commands.ReverseStep() if not self.reverse_step:
+                return "bs: the stub did not offer ReverseStep"
+            case commands.ReverseContinue() if not self.reverse_continue:
+                return "bc: the stub did not offer ReverseContinue"
+        return None

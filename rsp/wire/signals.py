@@ -1,0 +1,75 @@
+"""Signal numbers as the protocol has them.
+
+Here lives gdb's own numbering (gdb, include/gdb/signals.def), which is no system's: SIGBUS is 10
+and SIGUSR1 is 30 on every target. A stub may send any number, so values elsewhere are plain ints.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Signal(IntEnum):
+    """The signals that have names of their own, by gdb's numbers."""
+
+    SIGHUP = 1
+    SIGINT = 2
+    SIGQUIT = 3
+    SIGILL = 4
+    SIGTRAP = 5
+    SIGABRT = 6
+    SIGEMT = 7
+    SIGFPE = 8
+    SIGKILL = 9
+    SIGBUS = 10
+    SIGSEGV = 11
+    SIGSYS = 12
+    SIGPIPE = 13
+    SIGALRM = 14
+    SIGTERM = 15
+    SIGURG = 16
+    SIGSTOP = 17
+    SIGTSTP = 18
+    SIGCONT = 19
+    SIGCHLD = 20
+    SIGTTIN = 21
+    SIGTTOU = 22
+    SIGIO = 23
+    SIGXCPU = 24
+    SIGXFSZ = 25
+    SIGVTALRM = 26
+    SIGPROF = 27
+    SIGWINCH = 28
+    SIGLOST = 29
+    SIGUSR1 = 30
+    SIGUSR2 = 31
+    SIGPWR = 32
+    SIGPOLL = 33
+    SIGCANCEL = 76
+    SIG32 = 77
+    SIGINFO = 142
+    EXC_BAD_ACCESS = 145
+    EXC_BAD_INSTRUCTION = 146
+    EXC_ARITHMETIC = 147
+    EXC_EMULATION = 148
+    EXC_SOFTWARE = 149
+    EXC_BREAKPOINT = 150
+
+
+def signal_name(number: int) -> str:
+    """Return gdb's name of a signal.
+
+    >>> signal_name(5), signal_name(0), signal_name(46), signal_name(143)
+    ('SIGTRAP', '0', 'SIG34', 'SIG?143')
+    """
+    if number == 0:
+        return "0"
+    # The realtime signals: 45 is SIG33 and so on to SIG63, then 78 is SIG64 and so on to SIG127.
+    if 45 <= number <= 75:
+        return f"SIG{number - 12}"
+    if 78 <= number <= 141:
+        return f"SIG{number - 14}"
+    try:
+        return Signal(number).name
+    except ValueError:
+        return f"SIG?{number}"

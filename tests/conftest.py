@@ -1,0 +1,139 @@
+"""What all tests share: the lab's machines as fixtures, and the rules about them.
+
+A live test is one marked ``live("program", …)`` or that uses a fixture of the lab. Where a program
+is missing it is skipped, and the reason says what to install; under RSP_LAB=required that is a
+failure, as is any other skip of a live test. No process that a test started may be left at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import settings
+
+# The lab is a package of the tests; --import-mode=importlib does not make it importable.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from lab import programs, servers
+from lab.gdb import Gdb
+from lab.packages import FIXTURES, missing
+
+from rsp.testing.boot import IMAGE
+from rsp.testing.qemu import QemuMachine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lab.servers import BootQemu, StartServer
+
+REQUIRED = os.environ.get("RSP_LAB") == "required"
+RUN = "RSP_LAB_RUN"  # in the environment of all that this run starts
+
+# How long an example takes says nothing on a busy machine.
+settings.register_profile("rsp", deadline=None, print_blob=True)
+settings.load_profile("rsp")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for fixture in set(getattr(item, "fixturenames", ())) & FIXTURES.keys():
+            item.add_marker(pytest.mark.live(*FIXTURES[fixture]))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    needed = [program for mark in item.iter_markers("live") for program in mark.args]
+    if packages := missing(*needed):
+        names = " ".join(packages)
+        pytest.skip(f"install {names} (Debian, as root: make lab, or apt-get install {names})")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    report = yield
+    if REQUIRED and report.skipped and item.get_closest_marker("live"):
+        reason = call.excinfo.value if call.excinfo else "skipped"
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid}: RSP_LAB=required, but: {reason}"
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    """Fail at the end of the run if anything that it started still lives, and end that."""
+    os.environ[RUN] = str(os.getpid())
+    yield
+    deadline = time.monotonic() + 10
+    while (left := _processes_of_this_run()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert not left, f"the tests left processes behind: {left}"
+
+
+def _processes_of_this_run() -> dict[int, str]:
+    """Return pid and command line of what carries our mark; a zombie has no environment."""
+    mark = f"{RUN}={os.getpid()}".encode()
+    found = {}
+    for directory in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is not ours
+            if mark in (directory / "environ").read_bytes().split(b"\0"):
+                command = (directory / "cmdline").read_bytes().replace(b"\0", b" ")
+                found[int(directory.name)] = command.decode(errors="replace").strip()
+    return found
+
+
+@pytest.fixture
+def boot_qemu() -> Iterator[BootQemu]:
+    """Start QEMU on the project's boot sector, as often as a test likes."""
+    with contextlib.ExitStack() as machines:
+
+        def boot(image: Path | None = IMAGE, **options: Any) -> QemuMachine:
+            return machines.enter_context(QemuMachine(image, **options))
+
+        yield boot
+
+
+@pytest.fixture
+def gdb() -> type[Gdb]:
+    """Return the oracle: ``gdb(address=…).registers()``."""
+    return Gdb
+
+
+@pytest.fixture(scope="session")
+def build_program() -> Callable[[str], Path]:
+    """Return what compiles a program of tests/lab/programs: ``build_program("subject.c")``."""
+    return programs.build
+
+
+@pytest.fixture
+def gdbserver() -> Iterator[StartServer]:
+    """Start gdbserver, over TCP or (``pipe=True``) as a command that the client runs."""
+    with contextlib.ExitStack() as running:
+
+        def start(*args: str, source: str = "subject.c", pipe: bool = False) -> str:
+            program = programs.build(source)
+            if pipe:
+                return servers.gdbserver_pipe(program, *args)
+            return running.enter_context(servers.gdbserver_tcp(program, *args))
+
+        yield start
+
+
+@pytest.fixture
+def vgdb() -> Iterator[StartServer]:
+    """Start valgrind on a program of the lab and return the address of its vgdb."""
+    with contextlib.ExitStack() as running:
+
+        def start(*args: str, source: str = "subject.c", pipe: bool = True) -> str:
+            assert pipe, "vgdb is reached over a pipe"
+            return running.enter_context(servers.vgdb(programs.build(source), *args))
+
+        yield start

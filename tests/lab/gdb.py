@@ -1,0 +1,155 @@
+"""The oracle: the real gdb, asked about the stop that a stub is in.
+
+Here lives: running gdb in batch, and reading its answers into values. Here must not live: any
+code of the library under test.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MARK = "--- rsp lab: next answer ---"
+
+SETTINGS = (
+    "set confirm off",
+    "set pagination off",
+    "set width 0",
+    "set style enabled off",
+    "set auto-load off",
+    "set debuginfod enabled off",
+    "set tcp auto-retry off",
+    "set remotetimeout 10",
+    # Nothing may be shortened or folded in what is parsed below.
+    "set print elements 0",
+    "set print repeats 0",
+    "set print frame-arguments all",
+)
+
+
+class GdbError(AssertionError):
+    """gdb could not be run to the end; the message is its output."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gdb:
+    """gdb on one stub; every method is a run of its own, which leaves the stub as it was.
+
+    It connects, asks, and disconnects without detaching, so that a stopped target stays stopped.
+    A stub that takes one client at a time (QEMU's) must be free before.
+    """
+
+    address: str
+    symbols: Path | None = None
+    architecture: str | None = None
+    settings: tuple[str, ...] = ()
+    timeout: float = 60.0
+
+    def run(self, *commands: str) -> list[str]:
+        """Return the output of each command, errors included; prompts are off."""
+        program = ["gdb", "-nx", "-nh", "-batch"]
+        for setting in (*SETTINGS, *self.settings):
+            program += ["-ex", setting]
+        if self.symbols is not None:
+            program += ["-ex", f"file {self.symbols}"]
+        if self.architecture is not None:
+            program += ["-ex", f"set architecture {self.architecture}"]
+        # gdb takes a unix socket by its bare path.
+        connect = f"target remote {self.address.removeprefix('unix:')}"
+        for command in (connect, *commands, "disconnect"):
+            program += ["-ex", f"echo \\n{MARK}\\n", "-ex", command]
+        program += ["-ex", f"echo \\n{MARK}\\n"]
+        try:
+            finished = subprocess.run(
+                program,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=self.timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as expired:
+            said = (expired.stdout or b"").decode(errors="replace")
+            raise GdbError(f"gdb did not end within {self.timeout:g} s:\n{said}") from expired
+        output = finished.stdout.decode(errors="replace")
+        answers = [answer.strip("\n") for answer in output.split(f"{MARK}\n")]
+        # Before the first mark: the settings. Then the connection, the commands, the disconnect.
+        if len(answers) != len(commands) + 4:
+            raise GdbError(f"gdb ended with {finished.returncode}:\n{output}")
+        connection = answers[1]
+        if any(sign in connection for sign in ("Connection refused", "could not connect")):
+            raise GdbError(f"gdb could not connect to {self.address}:\n{connection}")
+        return answers[2:-2]
+
+    def registers(self, *, everything: bool = True) -> dict[str, int | None]:
+        """Return each register's raw value; ``everything`` adds x87 and vectors (``ymm0`` too)."""
+        command = "info all-registers" if everything else "info registers"
+        return parse_registers(self.run(command)[0])
+
+    def memory(self, address: int, length: int) -> bytes:
+        """Return memory as gdb's ``x`` shows it."""
+        return parse_memory(self.run(f"x/{length}xb {address:#x}")[0])
+
+    def value(self, expression: str) -> int:
+        """Return the value of an integer expression, unsigned."""
+        answer = self.run(f"output/x {expression}")[0]
+        try:
+            return int(answer, 16)
+        except ValueError:
+            raise GdbError(f"{expression}: {answer}") from None
+
+    def backtrace(self) -> str:
+        """Return what ``bt`` prints."""
+        return self.run("bt")[0]
+
+
+REGISTER = re.compile(r"^(\w+)\s+(.*)$")
+RAW = re.compile(r"\(raw (0x[0-9a-f]+)\)")
+UINT128 = re.compile(r"\buint128 = (0x[0-9a-f]+)")
+INT128S = re.compile(r"\bv[24]_int128 = \{([^}]*)\}")
+INTEGER = re.compile(r"(0x[0-9a-f]+)(?:\s|$)")
+
+
+def parse_registers(text: str) -> dict[str, int | None]:
+    """Read ``info registers`` or ``info all-registers``: the raw bits, None where unavailable.
+
+    >>> parse_registers("rip  0x7d12  0x7d12 <tick>")
+    {'rip': 32018}
+    """
+    registers: dict[str, int | None] = {}
+    for line in text.splitlines():
+        if not (found := REGISTER.match(line)):
+            raise GdbError(f"not a register: {line}")
+        name, shown = found.groups()
+        if shown.startswith("<"):  # <unavailable>, <not saved>
+            registers[name] = None
+        elif whole := RAW.search(shown) or UINT128.search(shown):
+            registers[name] = int(whole[1], 16)
+        elif parts := INT128S.search(shown):  # the lowest 128 bits are shown first
+            words = [int(word, 16) for word in parts[1].split(",")]
+            registers[name] = sum(word << 128 * n for n, word in enumerate(words))
+        elif number := INTEGER.match(shown):
+            registers[name] = int(number[1], 16)
+        else:
+            raise GdbError(f"no value found in: {line}")
+    return registers
+
+
+def parse_memory(text: str) -> bytes:
+    """Read the bytes of ``x/…xb``.
+
+    >>> parse_memory("0x7c00 <real_start>:\\t0xea\\t0x05")
+    b'\\xea\\x05'
+    """
+    data = bytearray()
+    for line in text.splitlines():
+        _, separator, values = line.partition(":\t")
+        if not separator or "Cannot access memory" in line:
+            raise GdbError(text)
+        data += bytes(int(value, 16) for value in values.split("\t"))
+    return bytes(data)

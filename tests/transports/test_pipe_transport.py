@@ -1,0 +1,103 @@
+"""Programs on a pipe: the usual small ones of Unix, and gdbserver."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rsp.errors import ConnectionLost, RspTimeout, TransportError, UnsupportedCommand
+from rsp.transports import open_transport
+
+
+def test_cat() -> None:
+    with open_transport("| cat", timeout=5) as transport:
+        assert transport.reliable
+        assert transport.address == "| cat"
+        transport.write(b"$g#67\n\xff\x00")
+        received = b""
+        while len(received) < 8:
+            received += transport.read(3, 5)
+        assert received == b"$g#67\n\xff\x00"
+        with pytest.raises(RspTimeout):
+            transport.read(1, 0.01)
+        with pytest.raises(UnsupportedCommand):
+            transport.send_break()
+
+
+def test_words_are_split_as_a_shell_does_but_by_none() -> None:
+    with open_transport("| printf '%s.' 'a b' $HOME ;", timeout=5) as transport:
+        received = b""
+        while piece := transport.read(100, 5):
+            received += piece
+    assert received == b"a b.$HOME.;."
+
+
+def test_a_program_that_ends_well() -> None:
+    with open_transport("| true", timeout=5) as transport:
+        assert transport.read(1, 5) == b""
+        assert transport.read(1, 5) == b""
+
+
+@pytest.mark.parametrize(
+    ("command", "how"),
+    [
+        ("| sh -c 'echo no such thing >&2; exit 3'", "ended with exit status 3; its error output"),
+        ("| sh -c 'kill -KILL $$'", "was ended by SIGKILL"),
+    ],
+)
+def test_a_program_that_fails(command: str, how: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with (
+        open_transport(command, timeout=5) as transport,
+        pytest.raises(ConnectionLost, match=how),
+    ):
+        transport.read(1, 5)
+    assert capfd.readouterr().err == ("no such thing\n" if "exit" in command else "")
+
+
+def test_a_program_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(TransportError, match="no program 'gdbsrever' in PATH; is it installed"):
+        open_transport("| gdbsrever - ./prog", timeout=5)
+    (tmp_path / "x").touch(mode=0o644)
+    with pytest.raises(TransportError, match="may not be executed"):
+        open_transport(f"| {tmp_path}/x", timeout=5)
+    (tmp_path / "x").chmod(0o755)
+    with pytest.raises(TransportError, match="no program that this machine can run"):
+        open_transport(f"| {tmp_path}/x", timeout=5)
+
+
+def test_a_program_that_does_not_want_to_end_is_ended_with_its_children(tmp_path: Path) -> None:
+    script = (
+        "trap '' TERM; (trap '' TERM; echo $BASHPID; while :; do sleep 1; done) & "
+        "while :; do sleep 1; done"
+    )
+    with open_transport(f'| bash -c "{script}"', timeout=5) as transport:
+        child = int(transport.read(100, 5))
+        os.kill(child, 0)
+    with contextlib.suppress(ProcessLookupError):
+        # Killed, and at most waiting for init to take it.
+        os.kill(child, 0)
+        assert Path(f"/proc/{child}/stat").read_text().split()[2] == "Z"
+
+
+def test_closing_twice() -> None:
+    transport = open_transport("| cat", timeout=5)
+    transport.close()
+    transport.close()
+    with pytest.raises(TransportError, match="has been closed here"):
+        transport.read(1, 0)
+
+
+@pytest.mark.live
+@pytest.mark.skipif(not shutil.which("gdbserver"), reason="install gdbserver")
+def test_gdbserver() -> None:
+    with open_transport("| gdbserver --once - /bin/true", timeout=5) as transport:
+        transport.write(b"+$qSupported:multiprocess+#c6")
+        received = b""
+        while b"#" not in received:
+            received += transport.read(65536, 10)
+        assert received.startswith(b"+$PacketSize=")
+        transport.write(b"+$k#6b")

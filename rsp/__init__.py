@@ -195,17 +195,18 @@ def connect(
     from rsp.target.target import OnExit, Target
     from rsp.wire.limits import Limits
 
-    if symbols is not None and not hasattr(symbols, "lookup"):
+    table = None
+    if symbols is not None:
         from rsp.symbols.table import SymbolTable
 
-        symbols = SymbolTable(symbols)
+        table = symbols if isinstance(symbols, SymbolTable) else SymbolTable(symbols)
     transport = _open(address, timeout, record)
     try:
         session = Session(transport, Limits(timeout=timeout, reliable=transport.reliable))
         return Target(
             session,
             shake_hands(session),
-            symbols=symbols,
+            symbols=table,
             on_exit=OnExit.DETACH if on_exit is None else OnExit(on_exit),
         )
     except BaseException:

@@ -17,7 +17,7 @@ from rsp.errors import (
     RspTimeout,
     StubError,
 )
-from rsp.target.stub import Facts, Stub, identify
+from rsp.target.stub import Facts, Stub, identify, sane_packet_size
 from rsp.wire import commands, replies
 from rsp.wire.features import OFFERED, Features
 from rsp.wire.threads import ANY
@@ -62,10 +62,11 @@ def shake_hands(session: Session) -> Greeting:
         raise _diagnose(session, error) from error
     features = reply.features if isinstance(reply, replies.Supported) else Features({})
     connection = session.connection
-    if features.packet_size is not None:
-        size = max(features.packet_size, connection.limits.packet_size)
+    size = sane_packet_size(features)
+    if size is not None:
         connection.limits = replace(connection.limits, packet_size=size)
-    session.ask(commands.MustReplyEmpty())
+    if not isinstance(session.ask(commands.MustReplyEmpty()), replies.Unsupported):
+        logger.warning("the stub answers packets that it cannot know; its answers mean little")
     # On a line that loses bytes the acks are what mends it.
     if features.supports("QStartNoAckMode") and connection.limits.reliable:
         session.ask(commands.StartNoAckMode())

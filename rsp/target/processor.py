@@ -65,12 +65,16 @@ class Processor:
         self._family = stub.name
         self._snapshots: dict[ThreadId | None, Registers] = {}
         self._states: dict[ThreadId | None, CpuState] = {}
-        self._stop = 0  # counts what invalidates the snapshots
+        self._stop = 0  # counts the stops, for snapshots that outlive theirs
 
     def invalidate(self) -> None:
-        """Forget what was read: the target has run, or a register was written."""
+        """Forget what was read: somebody may have changed it."""
         self._snapshots.clear()
         self._states.clear()
+
+    def resumed(self) -> None:
+        """Forget what was read, and what snapshots in users' hands might still ask for."""
+        self.invalidate()
         self._stop += 1
 
     def registers(self, thread: ThreadId | None) -> Registers:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
@@ -89,26 +90,25 @@ class Session:
         connection = self.connection
         source = iter(commands)
         waiting: deque[Command] = deque()
-        more = True
         while True:
-            # A window is refilled once half of it is answered, so that both sides have work and
-            # several requests share one write.
-            if more and len(waiting) <= connection.limits.window // 2:
+            # The window is filled again once half of it is answered, so that both sides have work
+            # and many requests share one write.
+            if len(waiting) <= connection.limits.window // 2:
                 now = monotonic()
-                for command in source:
+                for command in islice(source, connection.limits.window - len(waiting)):
                     connection.send(command, now)
                     waiting.append(command)
-                    if len(waiting) >= connection.limits.window:
-                        break
-                else:
-                    more = False
             if not waiting:
                 self._flush()
                 return
-            event = self._next_event(None)
-            if isinstance(event, Reply) and event.command is waiting[0]:
+            event = connection.next_event()
+            if event is NEED_DATA:
+                self._receive(None)
+            elif type(event) is Reply and event.command is waiting[0]:
                 waiting.popleft()
                 yield cast("R | ErrorReply | Unsupported", event.value)
+            else:
+                self._keep(event)
 
     def tell(self, command: Command) -> None:
         """Send what has no answer, or a resume, whose answer ``wait_for_stop`` brings.
@@ -164,28 +164,32 @@ class Session:
 
     def _next_event(self, deadline: float | None) -> Event | None:
         """Return the next event that is not kept aside; None once the deadline has passed."""
-        connection = self.connection
         while True:
-            event = connection.next_event()
-            if event is not NEED_DATA:
-                self._keep(event)
-                if isinstance(event, Reply | Unsolicited):
-                    return event
-                continue
-            self._flush()
-            now = monotonic()
-            due = connection.next_deadline()
-            if due is not None and now >= due:
-                connection.handle_timeout(now)
-                continue
-            ends = [moment for moment in (due, deadline) if moment is not None]
-            try:
-                data = self.transport.read(_READ_SIZE, max(0.0, min(ends) - now) if ends else None)
-            except RspTimeout:
-                if deadline is not None and monotonic() >= deadline:
+            event = self.connection.next_event()
+            if event is NEED_DATA:
+                if not self._receive(deadline):
                     return None
                 continue
-            connection.receive_data(data, monotonic())
+            self._keep(event)
+            if isinstance(event, Reply | Unsolicited):
+                return event
+
+    def _receive(self, deadline: float | None) -> bool:
+        """Write what is due and wait for more to come; False once the deadline has passed."""
+        connection = self.connection
+        self._flush()
+        now = monotonic()
+        due = connection.next_deadline()
+        if due is not None and now >= due:
+            connection.handle_timeout(now)
+            return True
+        until = due if deadline is None else deadline if due is None else min(due, deadline)
+        try:
+            data = self.transport.read(_READ_SIZE, None if until is None else max(0.0, until - now))
+        except RspTimeout:
+            return deadline is None or monotonic() < deadline
+        connection.receive_data(data, monotonic())
+        return True
 
     def _keep(self, event: Event) -> None:
         match event:

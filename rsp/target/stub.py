@@ -87,7 +87,7 @@ def identify(facts: Facts, limits: Limits) -> Stub:
     features = facts.features
     common = replace(
         limits,
-        packet_size=_sane_packet_size(features.packet_size) or limits.packet_size,
+        packet_size=sane_packet_size(features) or limits.packet_size,
         reverse_step=features.supports("ReverseStep"),
         reverse_continue=features.supports("ReverseContinue"),
     )
@@ -103,9 +103,11 @@ def identify(facts: Facts, limits: Limits) -> Stub:
     )
 
 
-def _sane_packet_size(size: int | None) -> int | None:
-    # gdb's own bounds (remote.c): not below 20, and what is above 16 kB is cut.
-    return None if size is None or size < 20 else min(size, 1 << 17)
+def sane_packet_size(features: Features) -> int | None:
+    """Return the PacketSize that a stub offers, within reason; None where it offers none."""
+    # gdb (remote.c) ignores what is below 20; QEMU's newest says 0x20020.
+    size = features.packet_size
+    return None if size is None or size < 20 else min(size, 1 << 18)
 
 
 def _is_qemu(facts: Facts) -> bool:
@@ -125,7 +127,10 @@ def _qemu(facts: Facts, limits: Limits) -> Stub:
         )
     return Stub(
         name="qemu",
-        limits=replace(limits, window=64 if limits.reliable else 1),
+        # The ack along with the request saves a system call for each (half of a round trip's cost).
+        limits=replace(
+            limits, window=64 if limits.reliable else 1, optimistic_ack=limits.reliable
+        ),
         # Before 2.9 there was no 64-bit description in 32-bit mode, nor PhyMemMode before 4.2.
         layout_follows_mode=facts.architecture is None,
         info_registers=True,

@@ -16,6 +16,7 @@ from rsp.errors import (
     LocalProtocolError,
     MemoryFault,
     RspError,
+    StubError,
     SymbolError,
 )
 from rsp.target.breakpoints import Breakpoint, BreakpointKind, Breakpoints, Watch, Watchpoint
@@ -409,7 +410,8 @@ class Target:
     def forget(self) -> None:
         """Forget what was cached, and what was selected: the target runs."""
         self._selected = None
-        self.invalidate()
+        self.processor.resumed()
+        self._memory.invalidate()
 
     # --- the end ---
 
@@ -460,6 +462,11 @@ class Target:
         if isinstance(reply, replies.Unsupported):
             # A stub without D: what is left is to let it run and hang up.
             self.session.tell(commands.Continue())
+        elif isinstance(reply, replies.ErrorReply):
+            raise StubError(
+                "the stub refuses to detach: the target is left standing, without our breakpoints",
+                code=reply.code,
+            )
 
     # --- small parts ---
 

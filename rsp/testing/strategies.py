@@ -24,7 +24,7 @@ from rsp.wire.syntax import decode_text
 from rsp.wire.threads import ThreadId
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from hypothesis.strategies import DrawFn, SearchStrategy
 
@@ -295,13 +295,20 @@ def packets() -> SearchStrategy[bytes]:
     return payloads().map(frame)
 
 
+def _later(
+    make: Callable[[type[_M]], SearchStrategy[Any]], cls: type[_M]
+) -> Callable[[object], SearchStrategy[Any]]:
+    return lambda _: make(cls)
+
+
 def register() -> None:
     """Teach ``st.from_type`` the public types; Hypothesis calls it by the entry point."""
     st.register_type_strategy(ThreadId, lambda _: thread_ids())
     st.register_type_strategy(Features, lambda _: features())
     st.register_type_strategy(Command, lambda _: commands())
+    # Strategies are made when they are first asked for: this runs whenever Hypothesis is imported.
     for command in _ALL_COMMANDS:
-        st.register_type_strategy(command, commands(types=[command]))
+        st.register_type_strategy(command, _later(lambda cls: commands(types=[cls]), command))
     for reply in _ALL_REPLIES:
-        st.register_type_strategy(reply, _replies_of(reply))
-    st.register_type_strategy(Reply, st.one_of([_replies_of(reply) for reply in _ALL_REPLIES]))
+        st.register_type_strategy(reply, _later(_replies_of, reply))
+    st.register_type_strategy(Reply, lambda _: st.one_of([*map(_replies_of, _ALL_REPLIES)]))

@@ -25,7 +25,7 @@ from rsp.errors import LocalProtocolError, ProtocolError, RemoteProtocolError, R
 from rsp.wire import codec
 from rsp.wire.commands import Command, StartNoAckMode
 from rsp.wire.events import NEED_DATA, Closed, Console, Notification, Output, Reply, Unsolicited
-from rsp.wire.framing import Deframer, Frame, FrameKind
+from rsp.wire.framing import Deframer, FrameKind
 from rsp.wire.limits import InterruptWay, Limits
 from rsp.wire.replies import BinaryData, ErrorReply, Ok, Raw, Unsupported
 from rsp.wire.states import TRANSITIONS, State, Trigger
@@ -44,6 +44,9 @@ logger = logging.getLogger("rsp.wire")
 
 # How long nothing may come before a line that lost count of its replies is taken for quiet.
 _QUIET: Final = 0.25
+
+# What a stop reply begins with: most replies are told apart without reading further.
+_STOP_LETTERS: Final = frozenset({b"S", b"T", b"W", b"X", b"N"})
 
 
 class _Exchange:
@@ -132,8 +135,8 @@ class Connection:
             LocalProtocolError: the target runs, the connection is closed, or the packet would
                 harm the stub or is too long for it; nothing is sent.
         """
-        self._check()
         if self._state is not State.STOPPED:
+            self._check()
             raise LocalProtocolError(
                 f"{type(command).__name__} cannot be sent: the connection is {self._state.value}"
             )
@@ -193,8 +196,21 @@ class Connection:
                 on, and every call raises the same.
         """
         self._check()
-        while (frame := self._deframer.next_frame()) is not None:
-            event = self._on_frame(frame)
+        next_frame = self._deframer.next_frame
+        while (frame := next_frame()) is not None:
+            kind, data = frame
+            event: Event | None
+            if self._quiet_at is not None:
+                self._quiet_at = self._now + _QUIET
+                event = None
+            elif kind is FrameKind.PACKET:
+                event = self._on_packet(data)
+            elif kind is FrameKind.ACK:
+                if self._flight:
+                    self._flight[0].acked = True
+                continue
+            else:
+                event = self._on_other(kind, data)
             if event is not None:
                 return event
         if not self._at_end:
@@ -252,12 +268,11 @@ class Connection:
     # --- sending ---
 
     def _fill_window(self) -> None:
-        while self._queue and len(self._flight) < self._window and self._quiet_at is None:
-            exchange = self._queue[0]
-            if exchange.command.resumes and self._flight:
+        queue, flight = self._queue, self._flight
+        while queue and len(flight) < self._window and self._quiet_at is None:
+            if queue[0].command.resumes and flight:
                 return
-            del self._queue[0]
-            self._transmit(exchange)
+            self._transmit(queue.popleft())
 
     def _transmit(self, exchange: _Exchange) -> None:
         command = exchange.command
@@ -296,17 +311,8 @@ class Connection:
 
     # --- receiving ---
 
-    def _on_frame(self, frame: Frame) -> Event | None:
-        kind, data = frame
-        if kind is FrameKind.PACKET:
-            return self._on_packet(data)
-        if self._quiet_at is not None:
-            self._quiet_at = self._now + _QUIET
-            return None
+    def _on_other(self, kind: FrameKind, data: bytes) -> Event | None:
         match kind:
-            case FrameKind.ACK:
-                if self._flight:
-                    self._flight[0].acked = True
             case FrameKind.NAK:
                 self._on_nak()
             case FrameKind.NOTIFICATION:
@@ -327,12 +333,9 @@ class Connection:
         return None
 
     def _on_packet(self, raw: bytes) -> Event | None:
-        if self._quiet_at is not None:
-            self._quiet_at = self._now + _QUIET
-            return None
         payload = self._decode(raw) if b"*" in raw or self._limits.escape in raw else raw
         head = self._flight[0] if self._flight else None
-        is_stop = looks_like_stop(payload)
+        is_stop = payload[:1] in _STOP_LETTERS and looks_like_stop(payload)
         if head is None or (is_stop and not self._may_get_stop(head)):
             return self._on_unasked(raw, payload, is_stop=is_stop)
         if self._limits.shared_line and head.command.resumes and not is_stop and head.acked:
@@ -350,15 +353,17 @@ class Connection:
     def _on_reply(self, head: _Exchange, payload: bytes) -> Event:
         command = head.command
         value = self._trusted(command.parse_reply, payload, self._limits.dialect)
-        del self._flight[0]
+        self._flight.popleft()
         self._since = self._now
-        self._retry_at = self._now + self._limits.retransmit_after
         if command.resumes:
             refused = isinstance(value, ErrorReply | Unsupported)
             self._move(Trigger.REFUSAL if refused else Trigger.STOP)
         elif isinstance(value, Ok) and isinstance(command, StartNoAckMode):
             self._acks = False
-        self._fill_window()
+        if self._flight:
+            self._retry_at = self._now + self._limits.retransmit_after
+        if self._queue:
+            self._fill_window()
         return Reply(command, value)
 
     def _on_unasked(self, raw: bytes, payload: bytes, *, is_stop: bool) -> Event | None:

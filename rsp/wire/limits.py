@@ -49,6 +49,8 @@ class Limits:
         timeout: seconds without progress after which a request has failed.
         retries: how often one request or reply is sent again.
         retransmit_after: seconds until then, on a line that is not reliable.
+        largest_read: the most bytes that one ``m`` may ask for: its answer is two characters a
+            byte.
     """
 
     packet_size: int = 399
@@ -68,12 +70,12 @@ class Limits:
     timeout: float = 5.0
     retries: int = 3
     retransmit_after: float = 1.0
+    largest_read: int = field(init=False)
 
-    @property
-    def largest_read(self) -> int:
-        """The most bytes that one ``m`` may ask for; its answer is two characters a byte."""
+    def __post_init__(self) -> None:
         by_packet = max(1, self.packet_size // 2)
-        return by_packet if self.most_read is None else min(by_packet, self.most_read)
+        largest = by_packet if self.most_read is None else min(by_packet, self.most_read)
+        object.__setattr__(self, "largest_read", largest)
 
     @property
     def largest_write(self) -> int:

@@ -10,7 +10,7 @@ from rsp.testing import strategies as rsp_st
 from rsp.wire import commands
 from rsp.wire.codec import frame
 from rsp.wire.replies import Dialect, Reply
-from rsp.wire.stops import Stopped
+from rsp.wire.stops import Stopped  # noqa: TC001 - Hypothesis reads the annotation
 from rsp.wire.threads import ThreadId
 
 

@@ -140,7 +140,7 @@ SPELLINGS: list[tuple[bytes, c.Command]] = [
 ]
 
 
-@pytest.mark.parametrize(("payload", "command"), SPELLINGS, ids=lambda v: str(v)[:30])
+@pytest.mark.parametrize(("payload", "command"), SPELLINGS, ids=lambda v: repr(v)[:30])
 def test_spelling(payload: bytes, command: c.Command) -> None:
     assert command.encode() == payload
     assert c.parse(payload) == command

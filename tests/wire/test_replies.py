@@ -41,6 +41,13 @@ from rsp.wire.threads import ThreadId
 DIALECT = Dialect()
 
 
+# A part of gdbserver's auxv, as on the wire.
+AUXV = (
+    b'm!\x00*"\x00\x00\x80\xfc\xf7\xff\x7f\x00\x003\x00*"\x000\r\x00*"\x10\x00*"\x00'
+    b'\xff\xfb\x8b\x17\x00* \x06\x00*"\x00\x00\x10\x00*"'
+)
+
+
 def answer(command: c.Command, raw: bytes) -> Reply:
     """Return the answer that stood on the wire as ``raw``; it must also be written alike."""
     payload = decode(raw, 1 << 16)
@@ -101,8 +108,7 @@ CPU0 = ThreadId.parse("p01.01")
         ),
         (
             c.XferRead(object="auxv", offset=0, length=64),
-            b'm!\x00*"\x00\x00\x80\xfc\xf7\xff\x7f\x00\x003\x00*"\x000\r\x00*"\x10\x00*"\x00'
-            b'\xff\xfb\x8b\x17\x00* \x06\x00*"\x00\x00\x10\x00*"',
+            AUXV,
             XferData(
                 data=b"".join(
                     value.to_bytes(8, "little")
@@ -148,7 +154,7 @@ CPU0 = ThreadId.parse("p01.01")
             MemoryRegion(error="nope"),
         ),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: repr(value)[:40],
 )
 def test_live_replies(command: c.Command, raw: bytes, reply: Reply) -> None:
     assert answer(command, raw) == reply

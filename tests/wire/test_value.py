@@ -53,7 +53,7 @@ def test_equality_and_hash() -> None:
 
 
 @pytest.mark.parametrize("cls", [Point, DataPoint])
-def test_it_is_frozen(cls: type[Point] | type[DataPoint]) -> None:
+def test_it_is_frozen(cls: type[Point | DataPoint]) -> None:
     point = cls(x=1)
     with pytest.raises((AttributeError, TypeError)):
         point.x = 2  # type: ignore[misc]  # that is the point

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class SelectThread(AnsweredBy[Ok]):
     """Choose the thread of the commands that follow (``H``).
 
+    >>> from rsp.wire.threads import ThreadId
     >>> SelectThread(operation="g", thread=ThreadId.parse("p01.02")).encode()
     b'Hgp01.02'
 

@@ -1,0 +1,48 @@
+"""A measured figure, and how it is shown."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One measurement.
+
+    Attributes:
+        subject: what was measured.
+        value: the median.
+        unit: what it counts; "x" for a ratio.
+        target: what is to be reached, as text.
+        detail: the absolute numbers behind it.
+    """
+
+    subject: str
+    value: float
+    unit: str
+    target: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        value = f"{self.value:.2f} {self.unit}"
+        return f"{self.subject:<52} {value:>14}   target {self.target:<16} {self.detail}"
+
+
+def interleaved(rounds: int, *subjects: Callable[[], float]) -> list[list[float]]:
+    """Run the subjects in turn, so that a busy moment of the machine meets them all."""
+    results: list[list[float]] = [[] for _ in subjects]
+    for _ in range(rounds):
+        for subject, result in zip(subjects, results, strict=True):
+            result.append(subject())
+    return results
+
+
+def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    """Return the median of the ratios, pair by pair."""
+    pairs = zip(numerators, denominators, strict=True)
+    return statistics.median(a / b for a, b in pairs)

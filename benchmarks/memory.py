@@ -1,0 +1,77 @@
+"""4 MiB of memory from QEMU over loopback, nothing cached, against a bare loop and gdb."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import rsp
+from benchmarks.bare import BareClient
+from benchmarks.figure import Figure, interleaved, median_ratio
+from rsp.testing.qemu import QemuMachine
+
+_ADDRESS = 0x100000
+_LENGTH = 4 << 20
+
+
+def _ours(address: str) -> float:
+    with rsp.connect(address, on_exit=rsp.OnExit.LEAVE_STOPPED) as target:
+        start = perf_counter()
+        data = target.read_memory(_ADDRESS, _LENGTH)
+        elapsed = perf_counter() - start
+    assert len(data) == _LENGTH
+    return elapsed
+
+
+def _bare(address: str) -> float:
+    client = BareClient(address)
+    try:
+        return client.read_memory(_ADDRESS, _LENGTH)
+    finally:
+        client.close()
+
+
+def _gdb(address: str) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        script = (
+            "import time; start = time.perf_counter(); "
+            f"gdb.execute('dump binary memory {folder}/dump {_ADDRESS} {_ADDRESS + _LENGTH}'); "
+            "print('seconds', time.perf_counter() - start)"
+        )
+        done = subprocess.run(
+            ["gdb", "-nx", "-batch", "-ex", f"target remote {address}", "-ex", f"python {script}",
+             "-ex", "disconnect"],
+            capture_output=True, text=True, check=True, timeout=120,
+        )  # fmt: skip
+        assert Path(folder, "dump").stat().st_size == _LENGTH
+    return float(done.stdout.split("seconds")[1].split()[0])
+
+
+def measure(rounds: int = 9) -> list[Figure]:
+    """Interleave the three."""
+    with QemuMachine(gdb="tcp", memory="64M") as machine:
+        address = machine.address
+        ours, bare, gdb = interleaved(
+            rounds, lambda: _ours(address), lambda: _bare(address), lambda: _gdb(address)
+        )
+    rates = [f"{_LENGTH / median(times) / 1e6:.0f} MB/s" for times in (ours, bare, gdb)]
+    detail = f"ours {rates[0]}, bare loop {rates[1]}, gdb {rates[2]}"
+    return [
+        Figure(
+            subject="read 4 MiB: ours / bare pipelined loop",
+            value=median_ratio(bare, ours),
+            unit="x",
+            target=">= 0.75 x",
+            detail=detail,
+        ),
+        Figure(
+            subject="read 4 MiB: ours / gdb dump memory",
+            value=median_ratio(gdb, ours),
+            unit="x",
+            target=">= 5.5 x",
+            detail=detail,
+        ),
+    ]

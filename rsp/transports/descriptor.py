@@ -14,6 +14,9 @@ from typing import Protocol
 from rsp.errors import RspTimeout
 from rsp.transports.base import Transport, read_timeout, stream_error
 
+# The longest time, in milliseconds, that poll takes: 24 days.
+_POLL_MAX = (1 << 31) - 1
+
 
 class Descriptor(Protocol):
     """What owns the file descriptor, and gives it back: a socket, a serial port."""
@@ -97,4 +100,5 @@ class DescriptorTransport(Transport):
 def _wait(poller: select.poll, deadline: float | None) -> bool:
     if deadline is None:
         return bool(poller.poll())
-    return bool(poller.poll(max(0.0, deadline - time.monotonic()) * 1000))
+    remaining = max(0.0, deadline - time.monotonic())
+    return bool(poller.poll(min(remaining * 1000, _POLL_MAX)))

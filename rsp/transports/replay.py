@@ -1,7 +1,7 @@
 """A transport that plays a recording to the client that made it, or to one that does the same.
 
-Here live: the strict order of what is sent and received. The format is in `rsp.recording`. There is
-no pacing: what was received is there at once. Only a recorded timeout takes its time, since a
+Here live: the strict order of what is sent, and of what is received; nothing is received before
+what was sent ahead of it. The format is in `rsp.recording`. There is no pacing: what was received is there at once. Only a recorded timeout takes its time, since a
 client that goes by a clock must find that it has passed.
 """
 
@@ -56,6 +56,7 @@ class ReplayTransport(Transport):
         self._entries = read_log(path)
         self._entry: Entry | None = None
         self._at = 0  # how much of the entry's data has been sent or received
+        self._unread = b""  # what came before the entry, and was not read when it was sent
         self._line = 0
         self._closed = False
         self._advance()
@@ -67,6 +68,9 @@ class ReplayTransport(Transport):
             ReplayMismatch: the recording has nothing before the client has sent something.
         """
         self._check_open()
+        if self._unread:
+            data, self._unread = self._unread[:max_bytes], self._unread[max_bytes:]
+            return data
         while (entry := self._entry) is not None:
             match entry.kind:
                 case EntryKind.RECEIVED:
@@ -107,7 +111,7 @@ class ReplayTransport(Transport):
         self._check_open()
         at = 0
         while at < len(data):
-            self._skip_timeouts()
+            self._pass_unread()
             entry = self._entry
             if entry is not None and entry.kind in (EntryKind.EOF, EntryKind.ERROR):
                 raise ConnectionLost(
@@ -159,6 +163,18 @@ class ReplayTransport(Transport):
         self._at += count
         if self._at == len(self._entry.data):
             self._advance()
+
+    def _pass_unread(self) -> None:
+        """Go to the next entry that is not received: replies come in other pieces than then.
+
+        A client with several requests under way may have more in hand, or less, when it sends the
+        next ones.
+        """
+        self._skip_timeouts()
+        while self._entry is not None and self._entry.kind is EntryKind.RECEIVED:
+            self._unread += self._entry.data[self._at :]
+            self._advance()
+            self._skip_timeouts()
 
     def _skip_timeouts(self) -> None:
         while self._entry is not None and self._entry.kind is EntryKind.TIMEOUT:

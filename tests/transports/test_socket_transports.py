@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,10 @@ def test_bytes_go_both_ways(line: Line) -> None:
     line.peer.sendall(b"+$OK#9a")
     assert line.transport.read(4, 5) == b"+$OK"
     assert line.transport.read(65536, None) == b"#9a"
+    echo = threading.Timer(0.02, line.peer.sendall, [b"-"])
+    echo.start()
+    assert line.transport.read(1, float("inf")) == b"-"
+    echo.join()
 
 
 def test_a_read_waits_for_its_time(line: Line) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +17,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
-# The lab is a package of the tests; --import-mode=importlib does not make it importable.
-sys.path.insert(0, str(Path(__file__).parent))
-
 from lab import programs, servers
 from lab.gdb import Gdb
 from lab.packages import FIXTURES, missing
-
 from rsp.testing.boot import IMAGE
 from rsp.testing.qemu import QemuMachine
 
@@ -69,7 +64,7 @@ def _no_process_is_left() -> Iterator[None]:
     """Fail at the end of the run if anything that it started still lives, and end that."""
     os.environ[RUN] = str(os.getpid())
     yield
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 3  # for what was killed just now
     while (left := _processes_of_this_run()) and time.monotonic() < deadline:
         time.sleep(0.05)
     for pid in left:

@@ -1,7 +1,7 @@
 """DWARF line programs: from the bytes of .debug_line to rows of address, file and line.
 
-Source: DWARF 5, section 6.2 (versions 2 to 5 are read). Here must not live: files, and the choice
-of a row for an address.
+Here lives: the reader of one program, versions 2 to 5 (DWARF 5, section 6.2). Here must not live:
+files, and the choice of a row for an address.
 
 A damaged program gives the rows before the damage; its cost is bounded by its own size.
 """

@@ -86,10 +86,13 @@ class Gdb:
             raise GdbError(f"gdb could not connect to {self.address}:\n{connection}")
         return answers[2:-2]
 
-    def registers(self, *, everything: bool = True) -> dict[str, int | None]:
-        """Return each register's raw value; ``everything`` adds x87 and vectors (``ymm0`` too)."""
-        command = "info all-registers" if everything else "info registers"
-        return parse_registers(self.run(command)[0])
+    def registers(self) -> dict[str, int | None]:
+        """Return every register's raw value, parts like ``al`` and ``xmm0`` included."""
+        all_registers, *parts = self.run(
+            "info all-registers", *(f"info registers {name}" for name in PARTS)
+        )
+        there = [part for part in parts if not part.startswith("Invalid register")]
+        return parse_registers("\n".join([all_registers, *there]))
 
     def memory(self, address: int, length: int) -> bytes:
         """Return memory as gdb's ``x`` shows it."""
@@ -108,9 +111,19 @@ class Gdb:
         return self.run("bt")[0]
 
 
+# gdb's "all" leaves out what is a part of another register.
+PARTS = (
+    *(f"{kind}mm{n}" for kind in "xy" for n in range(32)),
+    *(f"{letter}{part}" for letter in "abcd" for part in "lh"),
+    *(f"{prefix}{name}" for prefix in ("", "e") for name in ("ax", "bx", "cx", "dx")),
+    *(f"{prefix}{name}" for prefix in ("", "e") for name in ("si", "di", "bp", "sp")),
+    *("sil", "dil", "bpl", "spl"),
+    *(f"r{n}{width}" for n in range(8, 16) for width in "lwd"),
+)
+
 REGISTER = re.compile(r"^(\w+)\s+(.*)$")
 RAW = re.compile(r"\(raw (0x[0-9a-f]+)\)")
-UINT128 = re.compile(r"\buint128 = (0x[0-9a-f]+)")
+WHOLE = re.compile(r"\buint(?:128|64) = (0x[0-9a-f]+)")  # of xmm0, of mm0
 INT128S = re.compile(r"\bv[24]_int128 = \{([^}]*)\}")
 INTEGER = re.compile(r"(0x[0-9a-f]+)(?:\s|$)")
 
@@ -128,7 +141,7 @@ def parse_registers(text: str) -> dict[str, int | None]:
         name, shown = found.groups()
         if shown.startswith("<"):  # <unavailable>, <not saved>
             registers[name] = None
-        elif whole := RAW.search(shown) or UINT128.search(shown):
+        elif whole := RAW.search(shown) or WHOLE.search(shown):
             registers[name] = int(whole[1], 16)
         elif parts := INT128S.search(shown):  # the lowest 128 bits are shown first
             words = [int(word, 16) for word in parts[1].split(",")]

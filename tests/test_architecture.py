@@ -1,0 +1,196 @@
+"""The shape of the house: who may import whom, and what a library costs to import.
+
+The imports are read from the source (ast), those under TYPE_CHECKING and within functions too: a
+direction is a direction.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import rsp
+
+ROOT = Path(rsp.__file__).parent
+
+# From the ground up: a room imports from itself and from the rooms before it. `rsp` is the
+# package's own __init__, where transport, stub and symbols meet in `connect`.
+ROOMS = (
+    "rsp.errors",
+    "rsp.recording",
+    "rsp.wire",
+    "rsp.transports",
+    "rsp.arch",
+    "rsp.symbols",
+    "rsp.target",
+    "rsp.linux",
+    "rsp",
+    "rsp.testing",
+    "rsp.cli",
+    "rsp.__main__",
+)
+
+# The one place of each third-party library. pyserial has two doors, and a file for each.
+THIRD_PARTY = {
+    "construct": {"rsp.arch.constructs"},
+    "defusedxml": {"rsp.arch.description"},
+    "elftools": {"rsp.symbols.elf"},
+    "hypothesis": {"rsp.testing.strategies"},
+    "serial": {"rsp.transports.serial", "rsp.transports.rfc2217"},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Import:
+    """One import statement's module, and when it runs."""
+
+    importer: str
+    imported: str
+    line: int
+    late: bool  # within a function, or for the type checker only
+
+    def __str__(self) -> str:
+        return f"{self.importer}:{self.line} imports {self.imported}"
+
+
+def module_name(path: Path) -> str:
+    parts = ("rsp", *path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def imports_of(name: str) -> list[Import]:
+    found: list[Import] = []
+
+    def visit(node: ast.AST, late: bool) -> None:
+        late = late or is_type_checking(node)
+        late = late or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        match node:
+            case ast.Import(names=names):
+                imported = [alias.name for alias in names]
+            case ast.ImportFrom(level=0, module=str(module), names=names):
+                # `from rsp.wire import commands` may name a module.
+                whole = [f"{module}.{alias.name}" for alias in names]
+                imported = [each if each in MODULES else module for each in whole]
+            case ast.ImportFrom():
+                pytest.fail(f"{name}:{node.lineno} is a relative import")
+            case _:
+                imported = []
+        line = getattr(node, "lineno", 0)
+        found.extend(
+            Import(importer=name, imported=each, line=line, late=late) for each in imported
+        )
+        for child in ast.iter_child_nodes(node):
+            visit(child, late)
+
+    visit(ast.parse(MODULES[name].read_text(encoding="utf-8")), late=False)
+    return found
+
+
+IMPORTS = [each for name in MODULES for each in imports_of(name)]
+
+
+def room_of(module: str) -> str:
+    inside = [room for room in ROOMS if module == room or module.startswith(room + ".")]
+    return max(inside, key=len)
+
+
+def top_level(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def test_every_module_is_in_a_room() -> None:
+    # What is not in a room of its own would count as the package's __init__.
+    assert [name for name in MODULES if room_of(name) == "rsp"] == ["rsp"]
+
+
+def test_a_room_imports_from_the_rooms_before_it_only() -> None:
+    wrong = [
+        str(each)
+        for each in IMPORTS
+        if top_level(each.imported) == "rsp"
+        and ROOMS.index(room_of(each.imported)) > ROOMS.index(room_of(each.importer))
+        # `connect` composes all of them.
+        and each.importer != "rsp"
+    ]
+    assert wrong == []
+
+
+def test_the_package_itself_imports_nothing_early_but_the_errors() -> None:
+    early = {each.imported for each in imports_of("rsp") if not each.late}
+    assert {name for name in early if top_level(name) == "rsp"} == {"rsp.errors"}
+
+
+def test_each_third_party_library_has_its_place() -> None:
+    standard = sys.stdlib_module_names | {"rsp"}
+    places: dict[str, set[str]] = {}
+    for each in IMPORTS:
+        if (library := top_level(each.imported)) not in standard:
+            places.setdefault(library, set()).add(each.importer)
+    assert places == {name: files & MODULES.keys() for name, files in THIRD_PARTY.items()}
+
+
+def test_third_party_libraries_are_imported_late() -> None:
+    # Within a function; or in a file that is all about the library, and itself imported late.
+    openers = {
+        each.importer
+        for each in IMPORTS
+        if top_level(each.imported) in THIRD_PARTY and not each.late
+    }
+    assert [str(each) for each in IMPORTS if each.imported in openers and not each.late] == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import rsp",
+        "from rsp import Connection, commands, replies",
+        "import rsp.testing.qemu",
+        "import rsp.cli",
+    ],
+)
+def test_importing_loads_no_third_party_module(statement: str) -> None:
+    # What an editable install puts into site-packages is loaded before any program is.
+    before, after = modules_after("pass"), modules_after(statement)
+    loaded = {top_level(name) for name in after - before}
+    assert loaded - sys.stdlib_module_names == {"rsp"}
+
+
+def modules_after(statement: str) -> set[str]:
+    program = f"{statement}\nimport sys; print(*sys.modules)"
+    finished = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    return set(finished.stdout.split())
+
+
+def test_importing_the_package_loads_only_its_errors() -> None:
+    loaded = {name for name in modules_after("import rsp") if top_level(name) == "rsp"}
+    assert loaded == {"rsp", "rsp.errors"}
+
+
+def charter_of(path: Path) -> str:
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_file_opens_with_its_charter(name: str) -> None:
+    assert charter_of(MODULES[name]), "no docstring at its head"
+
+
+@pytest.mark.parametrize(
+    "directory", sorted({path.parent for path in MODULES.values()}), ids=lambda path: path.name
+)
+def test_every_package_says_what_lives_in_it(directory: Path) -> None:
+    assert "Here live" in charter_of(directory / "__init__.py")

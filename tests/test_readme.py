@@ -1,0 +1,62 @@
+"""Every block of the README does what it shows."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rsp.testing.boot import ELF, IMAGE
+
+if TYPE_CHECKING:
+    from lab.servers import BootQemu
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def blocks(language: str) -> list[str]:
+    text = README.read_text(encoding="utf-8")
+    found = re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert found
+    return found
+
+
+def test_every_block_is_tried_here() -> None:
+    languages = re.findall(r"^```(\w+)$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(languages) == {"python", "console"}
+
+
+@pytest.mark.live("qemu-system-x86_64")
+def test_the_python_blocks(boot_qemu: BootQemu) -> None:
+    address = boot_qemu(IMAGE).address
+    text = "\n".join(blocks("python"))
+    assert '":1234"' in text
+    text = text.replace('":1234"', repr(address)).replace('"boot.elf"', repr(str(ELF)))
+    test = doctest.DocTestParser().get_doctest(text, {}, "README", str(README), 0)
+    said: list[str] = []
+    result = doctest.DocTestRunner().run(test, out=said.append)
+    assert result.attempted > 10
+    assert not result.failed, "".join(said)
+
+
+@pytest.mark.live("qemu-system-x86_64")
+def test_the_console_blocks(boot_qemu: BootQemu) -> None:
+    # The machine has no disk: it stays in its firmware however long it runs in between.
+    for block in blocks("console"):
+        for session in re.split(r"^\$ rsp ", block, flags=re.MULTILINE)[1:]:
+            command, _, expected = session.partition("\n")
+            address = boot_qemu(None).address
+            words = [address if word == ":1234" else word for word in command.split()]
+            done = subprocess.run(
+                [sys.executable, "-m", "rsp", *words],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.stdout + done.stderr == expected, command

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import statistics
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +34,25 @@ class Figure:
     def __str__(self) -> str:
         value = f"{self.value:.2f} {self.unit}"
         return f"{self.subject:<52} {value:>14}   target {self.target:<16} {self.detail}"
+
+
+@contextmanager
+def apart(pid: int) -> Iterator[None]:
+    """Keep another process, and this one with its children, on a processor each.
+
+    On a machine of two processors Linux likes to wake the stub on the client's processor and to
+    leave it there while the other idles, for as long as it stays busy; which of the two states a
+    run meets is chance. All peers are measured under the same rule.
+    """
+    processors = sorted(os.sched_getaffinity(0))
+    if len(processors) > 1:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(task.name), {processors[0]})
+        os.sched_setaffinity(0, set(processors[1:]))
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, processors)
 
 
 def interleaved(rounds: int, *subjects: Callable[[], float]) -> list[list[float]]:

@@ -7,42 +7,48 @@ from time import perf_counter
 
 import rsp
 from benchmarks.bare import BareClient
-from benchmarks.figure import Figure, interleaved, median_ratio
+from benchmarks.figure import Figure, apart, interleaved, median_ratio
 from rsp.testing.qemu import QemuMachine
 
 _REPEATS = 200
 
 
 def measure(rounds: int = 15) -> list[Figure]:
-    """Interleave bursts of both, each on a QEMU of its own: one stub serves one client."""
-    with (
-        QemuMachine(gdb="tcp") as machine,
-        QemuMachine(gdb="tcp") as other,
-        rsp.connect(machine.address) as target,
-    ):
-        client = BareClient(other.address)
+    """Interleave bursts of both; QEMU's stub serves one client at a time."""
+    with QemuMachine(gdb="tcp") as machine:
+        with apart(machine.pid):
+            figures = _compare(machine.address, rounds, "register snapshot", "<= 1.8 x")
+        return figures + _compare(machine.address, rounds, "the same, not pinned", "")
 
-        def ours() -> float:
-            times = []
-            for _ in range(_REPEATS):
-                target.invalidate()
-                start = perf_counter()
-                registers = target.registers
-                times.append(perf_counter() - start)
-            assert registers["rip"] == 0xFFF0
-            return median(times)
 
-        def bare() -> float:
-            return median(client.round_trip(b"$g#67") for _ in range(_REPEATS))
-
-        taken, alone = interleaved(rounds, ours, bare)
-        client.close()
+def _compare(address: str, rounds: int, subject: str, target: str) -> list[Figure]:
+    taken, alone = interleaved(rounds, lambda: _ours(address), lambda: _bare(address))
     return [
         Figure(
-            subject="register snapshot: ours / bare g round trip",
+            subject=f"{subject}: ours / bare g round trip",
             value=median_ratio(taken, alone),
             unit="x",
-            target="<= 1.8 x",
+            target=target,
             detail=f"ours {median(taken) * 1e6:.0f} us, bare {median(alone) * 1e6:.0f} us",
         )
     ]
+
+
+def _ours(address: str) -> float:
+    times = []
+    with rsp.connect(address, on_exit=rsp.OnExit.LEAVE_STOPPED) as target:
+        for _ in range(_REPEATS):
+            target.invalidate()
+            start = perf_counter()
+            registers = target.registers
+            times.append(perf_counter() - start)
+    assert registers["rip"] == 0xFFF0
+    return median(times)
+
+
+def _bare(address: str) -> float:
+    client = BareClient(address)
+    try:
+        return median(client.round_trip(b"$g#67") for _ in range(_REPEATS))
+    finally:
+        client.close()

@@ -23,7 +23,7 @@ from xml.sax import SAXException
 from xml.sax.handler import ContentHandler
 
 from rsp.arch.layout import Kind, Register, RegisterLayout
-from rsp.arch.layouts import KNOWN, make_layout
+from rsp.arch.layouts import KNOWN, LAYOUTS, make_layout
 from rsp.errors import RemoteProtocolError, RspError
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class TargetDescription:
         names these do not have are kept as well.
 
         Args:
-            name: the name of the layout.
+            name: the name of the layout, where it is none of those known by length.
 
         Returns:
             The layout, or None where no register is described (gdbserver does that for a client
@@ -173,7 +173,9 @@ class TargetDescription:
                 )
             )
             offset += entry.bits // 8
-        return make_layout(name, arch, registers)
+        layout = make_layout(name, arch, registers)
+        # A description of what is known by length too is known by that name.
+        return next((known for known in LAYOUTS if known.registers == layout.registers), layout)
 
     def _arch(self, names: set[str]) -> str:
         if self.architecture:
@@ -223,6 +225,47 @@ def parse_target_description(fetch: Callable[[str], bytes]) -> TargetDescription
     )
 
 
+def read_elements(document: bytes, name: str) -> list[dict[str, str]]:
+    """Read the attributes of all elements of a name: of the flat lists that ``qXfer`` has, too.
+
+    Raises:
+        RemoteProtocolError: it is not well-formed, or has an entity.
+
+    >>> read_elements(b'<threads><thread id="p1.1" name="sh"/></threads>', "thread")
+    [{'id': 'p1.1', 'name': 'sh'}]
+    """
+    handler = _Elements(name)
+    _parse(f"the list of <{name}>", document, handler)
+    return handler.found
+
+
+class _Elements(ContentHandler):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.found: list[dict[str, str]] = []
+        self._name = name
+
+    def startElement(self, name: str, attrs: AttributesImpl) -> None:  # noqa: N802 - SAX's name
+        if name == self._name:
+            self.found.append(dict(attrs.items()))
+
+
+def _parse(title: str, document: bytes, handler: ContentHandler) -> None:
+    from defusedxml.sax import make_parser
+
+    parser = make_parser()
+    # The external one is the DTD, which the parser then leaves alone; entities are refused.
+    parser.forbid_external = False
+    parser.setContentHandler(handler)
+    try:
+        parser.parse(BytesIO(document))
+    except RspError:
+        raise
+    # ValueError: an entity, or an encoding that expat cannot take; LookupError: no encoding.
+    except (SAXException, ValueError, LookupError) as error:
+        raise RemoteProtocolError(f"{title} is not sound XML: {error}", data=document) from error
+
+
 @dataclass(slots=True)
 class _FeatureInProgress:
     name: str
@@ -249,8 +292,6 @@ class _Reader(ContentHandler):
         self._fields: list[TypeField] = []
 
     def read(self, annex: str) -> None:
-        from defusedxml.sax import make_parser
-
         self._documents.append(annex)
         self._including.append(annex)
         if len(self._documents) > MAX_DOCUMENTS or len(self._including) > MAX_INCLUDE_DEPTH:
@@ -262,17 +303,7 @@ class _Reader(ContentHandler):
         self._bytes += len(data)
         if self._bytes > MAX_BYTES:
             raise RemoteProtocolError(f"the target description has more than {MAX_BYTES} bytes")
-        parser = make_parser()
-        # The external one is the DTD, which the parser then leaves alone; entities are refused.
-        parser.forbid_external = False
-        parser.setContentHandler(self)
-        try:
-            parser.parse(BytesIO(data))
-        except RspError:
-            raise
-        # ValueError: an entity, or an encoding that expat cannot take; LookupError: no encoding.
-        except (SAXException, ValueError, LookupError) as error:
-            raise RemoteProtocolError(f"{annex} is not sound XML: {error}", data=data) from error
+        _parse(annex, data, self)
         self._including.pop()
 
     def startElement(self, name: str, attrs: AttributesImpl) -> None:  # noqa: N802 - SAX's name

@@ -39,8 +39,9 @@ _ADVICE = {
 class Transport(abc.ABC):
     """A stream of bytes to a stub.
 
-    Used from one thread at a time. Every method raises ConnectionLost when the other side has gone,
-    and TransportError for any other trouble of the stream, or when it has been closed here.
+    One thread may read while another writes; beyond that it is used from one at a time. Every
+    method raises ConnectionLost when the other side has gone, and TransportError for any other
+    trouble of the stream, or when it has been closed here.
 
     Attributes:
         address: where it leads, in the spelling that `rsp.transports.address.parse_address` takes.

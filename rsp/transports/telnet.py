@@ -194,23 +194,24 @@ class TelnetTransport(Transport):
             plain = self._telnet.receive(data)
             if deadline is not None:
                 remaining = max(0.0, deadline - time.monotonic())
-            self._answer(remaining)
+            self.negotiate(remaining)
             if plain:
                 return plain
 
     def write(self, data: bytes, timeout: float | None = None) -> None:
         """See `Transport.write`."""
-        self._inner.write(self._telnet.data_to_send() + self._telnet.escape(data), timeout)
+        self._inner.write(self._telnet.escape(data), timeout)
 
     def send_break(self) -> None:
         """See `Transport.send_break`."""
-        self._inner.write(self._telnet.data_to_send() + bytes((_Command.IAC, _Command.BRK)), None)
+        self._inner.write(bytes((_Command.IAC, _Command.BRK)), None)
 
     def close(self) -> None:
         """See `Transport.close`."""
         self._inner.close()
 
-    def _answer(self, timeout: float | None) -> None:
+    def negotiate(self, timeout: float | None) -> None:
+        """Send what the filter has to say: at the start, and in answer to what was read."""
         if replies := self._telnet.data_to_send():
             self._inner.write(replies, timeout)
 
@@ -225,7 +226,7 @@ def connect(address: TelnetAddress, *, timeout: float) -> Transport:
     line = connect_tcp(TcpAddress(host=address.host, port=address.port), timeout=timeout)
     transport = TelnetTransport(line, address=str(address))
     try:
-        transport.write(b"", timeout)  # what the filter asks for
+        transport.negotiate(timeout)
     except BaseException:
         line.close()
         raise

@@ -1,0 +1,157 @@
+"""What the command lines of several commands have in common.
+
+Here live: the options that go with a TARGET, the connection that they describe, and the spelling
+of addresses, lengths and bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import rsp
+
+if TYPE_CHECKING:
+    from rsp.symbols.table import SymbolTable
+    from rsp.target.target import Target
+
+DEFAULT_TIMEOUT: Final = 5.0
+_LONGEST_TIMEOUT: Final = 1e6
+
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20}")
+_PLACE = re.compile(rf"([A-Za-z_.$][\w.$@]*)(?:\+({_NUMBER.pattern}))?")
+_LENGTH = re.compile(rf"({_NUMBER.pattern})([KMG]?)")
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """An address as a user gives it: a number, or a symbol and a distance from it."""
+
+    symbol: str | None
+    offset: int
+
+    def address(self, symbols: SymbolTable | None) -> int:
+        """Return the address.
+
+        Raises:
+            SymbolNotFound: there is no such symbol.
+            SymbolError: there are no symbols.
+        """
+        if self.symbol is None:
+            return self.offset
+        if symbols is None:
+            raise rsp.SymbolError(
+                f"{self.symbol!r} is a name, and there are no symbols to find it in: give "
+                "--symbols FILE, or an address (0x7c00)"
+            )
+        return symbols[self.symbol].address + self.offset
+
+
+def parse_number(text: str) -> int:
+    """Read ``0x7c00`` or ``31744``; what is neither is an error of the command line.
+
+    >>> parse_number("0x10"), parse_number("010")
+    (16, 10)
+    """
+    if _NUMBER.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number such as 0x7c00 or 31744")
+    return int(text, 16 if text[:2] in ("0x", "0X") else 10)
+
+
+def parse_place(text: str) -> Place:
+    """Read an address, a symbol's name, or ``name+0x10``."""
+    if _NUMBER.fullmatch(text):
+        return Place(symbol=None, offset=parse_number(text))
+    found = _PLACE.fullmatch(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither an address (0x7c00, 31744) nor a name (start, start+0x10)"
+        )
+    return Place(symbol=found[1], offset=parse_number(found[2] or "0"))
+
+
+def parse_length(text: str) -> int:
+    """Read a number of bytes, ``512``, ``0x200``, ``64K``, ``4M``; at least 1."""
+    found = _LENGTH.fullmatch(text)
+    length = parse_number(found[1]) * _UNITS[found[2]] if found else 0
+    if length < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no length such as 512, 0x200, 64K or 4M")
+    return length
+
+
+def parse_bytes(text: str) -> bytes:
+    """Read bytes as hex digits, two each, in the order of memory; spaces may be between them."""
+    try:
+        data = bytes.fromhex(text)
+    except ValueError:
+        data = b""
+    if not data:
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} is not bytes in hex, two digits each in the order of memory: 90f4"
+        )
+    return data
+
+
+def parse_timeout(text: str) -> float:
+    """Read seconds."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= _LONGEST_TIMEOUT:  # which no NaN is
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_timeout(parser: argparse.ArgumentParser) -> None:
+    """Add ``--timeout``."""
+    parser.add_argument(
+        "--timeout",
+        metavar="S",
+        type=parse_timeout,
+        default=DEFAULT_TIMEOUT,
+        help="seconds that connecting, and then each request, may take (default: %(default)g)",
+    )
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """Add the TARGET and the options that go with it."""
+    parser.add_argument(
+        "target",
+        metavar="TARGET",
+        help="where the stub is: :1234, host:1234, unix:/path, /dev/ttyS0,115200, "
+        "telnet://host:port, rfc2217://host:port, '| gdbserver - ./program', replay:LOG",
+    )
+    add_json(parser)
+    parser.add_argument("--symbols", metavar="FILE", help="an ELF file with the symbols")
+    add_timeout(parser)
+    parser.add_argument(
+        "--leave-stopped",
+        action="store_true",
+        help="leave the target standing still at the end (by default it runs on)",
+    )
+    parser.add_argument("--record", metavar="LOG", help="record the session in a new file")
+
+
+def connect(arguments: argparse.Namespace) -> Target:
+    """Connect as the options of `add_target` say; the errors of ``rsp.connect``."""
+    return rsp.connect(
+        arguments.target,
+        symbols=arguments.symbols,
+        timeout=arguments.timeout,
+        record=arguments.record,
+        on_exit="leave stopped" if arguments.leave_stopped else "detach",
+    )
+
+
+def symbols_of(arguments: argparse.Namespace, target: Target) -> SymbolTable | None:
+    """Return the symbols that ``--symbols`` gave, None without it."""
+    return target.symbols if arguments.symbols is not None else None

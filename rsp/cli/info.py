@@ -1,0 +1,73 @@
+"""``rsp info``: who answers there, and why the target stands still."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rsp.cli.arguments import add_target, connect, symbols_of
+from rsp.cli.text import place, print_json, printable
+from rsp.errors import RegisterUnavailable
+from rsp.wire.features import Features
+from rsp.wire.signals import signal_name
+from rsp.wire.syntax import decode_text
+
+if TYPE_CHECKING:
+    import argparse
+
+    from rsp.target.stub import Stub
+    from rsp.target.target import Target
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command line has."""
+    add_target(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what there is to know without asking for memory."""
+    with connect(arguments) as target:
+        if arguments.json:
+            print_json(_facts(target))
+        else:
+            _print(target, arguments)
+    return 0
+
+
+def _facts(target: Target) -> dict[str, object]:
+    stop = target.stop
+    return {
+        "stub": {
+            "name": target.stub.name,
+            "packet_size": target.stub.packet_size,
+            "features": _features(target.stub),
+        },
+        "arch": target.arch.name,
+        "mode": target.mode.name,
+        "threads": [{"id": thread.id, "name": thread.name} for thread in target.threads],
+        "stop": {
+            "reason": stop.reason.value,
+            "signal": signal_name(stop.signal) if stop.signal else None,
+            "thread": stop.thread.id if stop.thread is not None else None,
+        },
+    }
+
+
+def _print(target: Target, arguments: argparse.Namespace) -> None:
+    mode, stub = target.mode, target.stub
+    try:
+        pc = place(symbols_of(arguments, target), target.registers.pc)
+    except RegisterUnavailable:
+        pc = "unavailable"
+    print(f"stub      {stub.name}, packets of {stub.packet_size} characters")
+    print(f"features  {printable(' '.join(_features(stub))) or 'none offered'}")
+    print(f"arch      {target.arch.name}")
+    print(f"mode      {mode.name} ({mode.value})")
+    print(f"stop      {target.stop}, pc {pc}")
+    for thread in target.threads:
+        print(f"thread    {thread.id} {printable(thread.name)}".rstrip())
+
+
+def _features(stub: Stub) -> list[str]:
+    """Return what the stub offered, in the spelling of the packet."""
+    offered = decode_text(Features(stub.features).encode())
+    return offered.split(";") if offered else []

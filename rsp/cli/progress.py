@@ -1,0 +1,63 @@
+"""A progress bar on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from typing import Self, TextIO
+
+_WIDTH: Final = 30
+_BETWEEN: Final = 0.1  # seconds
+_MIB: Final = 1 << 20
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person reads the stream; one that was closed when we started is None."""
+    return stream is not None and stream.isatty()
+
+
+class Progress:
+    """Shows on stderr how much of a long read has come; a context manager.
+
+    Nothing is shown where stderr is no terminal, or where all comes in one piece.
+
+    Args:
+        total: the bytes to come.
+        shown: False to show nothing.
+    """
+
+    def __init__(self, total: int, *, shown: bool = True) -> None:
+        self._total = total
+        self._shown = shown and is_terminal(sys.stderr)
+        self._started = monotonic()
+        self._drawn = 0.0
+        self._length = 0
+
+    def update(self, done: int) -> None:
+        """Say how many bytes have come."""
+        now = monotonic()
+        if not self._shown or done >= self._total or now < self._drawn + _BETWEEN:
+            return
+        self._drawn = now
+        rate = done / max(now - self._started, _BETWEEN) / _MIB
+        bar = "#" * (_WIDTH * done // self._total)
+        line = (
+            f"[{bar:<{_WIDTH}}] {100 * done // self._total:3} %  "
+            f"{done / _MIB:.1f} of {self._total / _MIB:.1f} MiB, {rate:.1f} MiB/s"
+        )
+        self._draw(line)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._length:
+            self._draw("")
+            print("\r", end="", file=sys.stderr, flush=True)
+
+    def _draw(self, line: str) -> None:
+        print(f"\r{line:<{self._length}}", end="", file=sys.stderr, flush=True)
+        self._length = max(self._length, len(line))

@@ -1,0 +1,99 @@
+"""``rsp read``: memory as a hex dump, or into a file."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from rsp.cli.arguments import add_target, connect, parse_length, parse_place, symbols_of
+from rsp.cli.progress import Progress, is_terminal
+from rsp.cli.text import hex_dump, print_json
+from rsp.errors import MemoryFault, RspError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from rsp.target.target import Target
+
+_PAGE = 4096
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command line has."""
+    add_target(parser)
+    parser.add_argument(
+        "address",
+        metavar="ADDR",
+        type=parse_place,
+        help="0x7c00, 31744, or with --symbols a name: start, start+0x10",
+    )
+    parser.add_argument(
+        "length", metavar="LENGTH", type=parse_length, help="bytes: 512, 0x200, 64K, 4M"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, help="write the bytes to a file"
+    )
+    parser.add_argument("--physical", action="store_true", help="ADDR is a physical address (QEMU)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print or save what can be read, up to the first byte that cannot."""
+    output: Path | None = arguments.output
+    length: int = arguments.length
+    fault: MemoryFault | None = None
+    kept = bytearray()
+    done = 0
+    with connect(arguments) as target, ExitStack() as stack:
+        address = arguments.address.address(symbols_of(arguments, target))
+        dumps = output is None and not arguments.json
+        # A bar among the lines of a dump would be in nobody's interest.
+        bar = stack.enter_context(Progress(length, shown=not (dumps and is_terminal(sys.stdout))))
+        file: BinaryIO | None = None
+        try:
+            for piece in _pieces(target, address, length, physical=arguments.physical):
+                if output is not None:
+                    # Not before there is something to write: what is there may be of use.
+                    file = file or stack.enter_context(output.open("wb"))
+                    file.write(piece)
+                if arguments.json:
+                    kept += piece
+                elif dumps:
+                    print(*hex_dump(address + done, piece), sep="\n")
+                done += len(piece)
+                bar.update(done)
+        except RspError as error:
+            if output is not None and file is not None:
+                error.add_note(f"{output} has the {done} bytes before it, of {length}")
+            if not isinstance(error, MemoryFault):
+                raise
+            fault = error
+    if arguments.json:
+        print_json({"address": f"{address:#x}", "data": kept.hex()})
+    elif output is not None and fault is None:
+        print(f"{done} bytes at {address:#x} are in {output}", file=sys.stderr)
+    if fault is not None:
+        raise fault
+    return 0
+
+
+def _pieces(target: Target, address: int, length: int, *, physical: bool) -> Iterator[bytes]:
+    """Read in pieces, each about what the stub has under way at once, the last one up to a fault.
+
+    Raises:
+        MemoryFault: after everything before it has been given.
+    """
+    limits = target.stub.limits
+    size = -(-2 * limits.window * limits.largest_read // _PAGE) * _PAGE
+    end = address + length
+    while address < end:
+        try:
+            piece = target.read_memory(address, min(size, end - address), physical=physical)
+        except MemoryFault as fault:
+            if fault.partial:
+                yield fault.partial
+            raise
+        yield piece
+        address += len(piece)

@@ -1,0 +1,77 @@
+"""``rsp regs``: the registers of a thread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rsp.arch.layout import Kind, Role
+from rsp.cli.arguments import add_target, connect, symbols_of
+from rsp.cli.text import flags_text, place, print_json
+from rsp.errors import RegisterUnavailable
+
+if TYPE_CHECKING:
+    import argparse
+
+    from rsp.arch.layout import Register
+    from rsp.symbols.table import SymbolTable
+    from rsp.target.registers import Registers
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command line has."""
+    add_target(parser)
+    parser.add_argument(
+        "--thread", metavar="ID", help="a thread as rsp info spells it, instead of the current one"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the whole registers."""
+    with connect(arguments) as target:
+        if arguments.thread is not None:
+            target.select(arguments.thread)
+        registers, mode = target.registers, target.mode
+        if arguments.json:
+            print_json(
+                {
+                    "mode": mode.name,
+                    "layout": registers.layout.name,
+                    "registers": {
+                        name: None if value is None else f"{value:#x}"
+                        for name, value in registers.items()
+                    },
+                }
+            )
+            return 0
+        symbols = symbols_of(arguments, target)
+        print(f"{mode.name} ({mode.value}), pc {_pc(registers, symbols)}")
+        for register in registers.layout.registers:
+            value = registers[register.name]
+            shown = "<unavailable>" if value is None else f"{value:#x}"
+            meaning = "" if value is None else _meaning(register, value, registers, symbols)
+            print(f"{register.name:<15}{shown:<20}{meaning}".rstrip())
+    return 0
+
+
+def _pc(registers: Registers, symbols: SymbolTable | None) -> str:
+    """Return where the next instruction is: its linear address, which the register need not be."""
+    try:
+        return place(symbols, registers.pc)
+    except RegisterUnavailable:
+        return "unavailable"
+
+
+def _meaning(
+    register: Register, value: int, registers: Registers, symbols: SymbolTable | None
+) -> str:
+    """Return gdb's third column; nothing for what is no integer."""
+    if flags := flags_text(register.name, value):
+        return flags
+    if register.role is Role.PC:
+        return f"linear {_pc(registers, symbols)}"
+    match register.kind:
+        case Kind.INTEGER | Kind.SELECTOR:
+            return str(value - (value >> register.bits - 1 << register.bits))
+        case Kind.CODE_POINTER | Kind.DATA_POINTER:
+            return place(symbols, value)
+    return ""

@@ -1,0 +1,71 @@
+"""What commands print: JSON, hex dumps, names of addresses, and text that a stub chose.
+
+Here live: the forms that more than one command prints. Here must not live: questions to a target.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from rsp.arch.flags import Cr0, Cr4, Efer, EFlags, Mxcsr
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from rsp.symbols.table import SymbolTable
+
+_ROW = 16
+_FLAGS = {"eflags": EFlags, "cr0": Cr0, "cr4": Cr4, "efer": Efer, "mxcsr": Mxcsr}
+_DOTS = str.maketrans({byte: "." for byte in range(256) if not 0x20 <= byte < 0x7F})
+
+
+def printable(text: str) -> str:
+    """Return the text on one line, without what a terminal would obey.
+
+    Names of threads and the like are chosen by the stub, which may be anybody's.
+    """
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in " ".join(text.splitlines())
+    )
+
+
+def print_json(value: Mapping[str, object]) -> None:
+    """Print one JSON object."""
+    print(json.dumps(value, indent=2))
+
+
+def flags_text(register: str, value: int) -> str | None:
+    """Return the flags of a register in gdb's spelling, ``[ ZF PF ]``; None of any other."""
+    flags = _FLAGS.get(register)
+    return None if flags is None else str(flags(value))
+
+
+def hex_dump(address: int, data: bytes) -> Iterator[str]:
+    r"""Give the lines of a dump in the form of ``hexdump -C``, every line in full.
+
+    >>> print(*hex_dump(0x7D1B, b"16, 32, 64: here we are\0"), sep="\n")
+    00007d1b  31 36 2c 20 33 32 2c 20  36 34 3a 20 68 65 72 65  |16, 32, 64: here|
+    00007d2b  20 77 65 20 61 72 65 00                           | we are.|
+    """
+    for start in range(0, len(data), _ROW):
+        row = data[start : start + _ROW]
+        halves = f"{row[:8].hex(' '):<23}  {row[8:].hex(' '):<23}"
+        text = row.decode("latin-1").translate(_DOTS)
+        yield f"{address + start:08x}  {halves}  |{text}|"
+
+
+def symbol_name(symbols: SymbolTable | None, address: int) -> str | None:
+    """Return the place of an address in gdb's spelling, ``tick+3``; None where nothing is known."""
+    symbol = symbols.lookup(address) if symbols is not None else None
+    if symbol is None:
+        return None
+    distance = address - symbol.address
+    return f"{symbol.name}+{distance}" if distance else symbol.name
+
+
+def place(symbols: SymbolTable | None, address: int) -> str:
+    """Return an address for people: ``0x7d15 <tick+3>``."""
+    name = symbol_name(symbols, address)
+    return f"{address:#x} <{printable(name)}>" if name else f"{address:#x}"

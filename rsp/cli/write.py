@@ -1,0 +1,42 @@
+"""``rsp write``: write memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rsp.cli.arguments import add_target, connect, parse_bytes, parse_place, symbols_of
+from rsp.cli.text import place, print_json
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command line has."""
+    add_target(parser)
+    parser.add_argument(
+        "address",
+        metavar="ADDR",
+        type=parse_place,
+        help="0x7c00, 31744, or with --symbols a name: start, start+0x10",
+    )
+    parser.add_argument(
+        "data",
+        metavar="HEX",
+        type=parse_bytes,
+        help="the bytes, two digits each, in the order of memory: 90f4",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write all of it, or fail."""
+    data: bytes = arguments.data
+    with connect(arguments) as target:
+        symbols = symbols_of(arguments, target)
+        address = arguments.address.address(symbols)
+        target.write_memory(address, data)
+        if arguments.json:
+            print_json({"address": f"{address:#x}", "written": len(data)})
+        else:
+            print(f"{len(data)} bytes written at {place(symbols, address)}")
+    return 0

@@ -1,0 +1,93 @@
+"""Hex dumps, the spelling of addresses, lengths and bytes, text that a stub chose."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rsp.cli.arguments import parse_bytes, parse_length, parse_number, parse_place
+from rsp.cli.text import flags_text, hex_dump, place, printable, symbol_name
+from rsp.errors import SymbolError, SymbolNotFound
+from rsp.symbols.table import SymbolTable
+from rsp.testing.boot import ELF
+
+
+@given(st.binary(max_size=100), st.integers(0, 1 << 63))
+def test_a_dump_has_every_byte_at_its_address(data: bytes, address: int) -> None:
+    found = bytearray()
+    for line in hex_dump(address, data):
+        where, rest = line.split(" ", 1)
+        assert int(where, 16) == address + len(found)
+        digits, text, end = rest.split("|", 1)[0], *rest.split("|", 1)[1].rsplit("|", 1)
+        row = bytes.fromhex(digits)
+        assert (len(text), end) == (len(row), "")
+        assert text == "".join(chr(b) if 32 <= b < 127 else "." for b in row)
+        found += row
+    assert found == data
+
+
+def test_a_dump_is_that_of_hexdump() -> None:
+    # `hexdump -C` of util-linux 2.38 on these bytes, without its last line.
+    assert list(hex_dump(0, bytes(range(0x1A, 0x30)))) == [
+        "00000000  1a 1b 1c 1d 1e 1f 20 21  22 23 24 25 26 27 28 29  |...... !\"#$%&'()|",
+        "00000010  2a 2b 2c 2d 2e 2f                                 |*+,-./|",
+    ]
+
+
+@given(st.integers(0, (1 << 64) - 1))
+def test_numbers_in_both_spellings(number: int) -> None:
+    assert parse_number(f"{number:#x}") == parse_number(str(number)) == number
+    assert parse_place(f"{number:#x}").address(None) == number
+
+
+@given(st.text(max_size=30))
+def test_no_text_is_more_than_an_error_of_the_command_line(text: str) -> None:
+    for parse in (parse_number, parse_place, parse_length, parse_bytes):
+        with contextlib.suppress(argparse.ArgumentTypeError):
+            parse(text)
+
+
+@given(st.text())
+def test_no_text_moves_the_cursor(text: str) -> None:
+    assert printable(text).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "length"), [("1", 1), ("0x20", 32), ("64K", 65536), ("4M", 4 << 20), ("0x1G", 1 << 30)]
+)
+def test_lengths(text: str, length: int) -> None:
+    assert parse_length(text) == length
+
+
+@given(st.binary(min_size=1))
+def test_bytes(data: bytes) -> None:
+    assert parse_bytes(data.hex()) == parse_bytes(data.hex(" ").upper()) == data
+
+
+def test_places_by_name() -> None:
+    table = SymbolTable(ELF)
+    assert parse_place("tick").address(table) == 0x7D12
+    assert parse_place("tick+0x10").address(table) == 0x7D22
+    assert parse_place("tick+8").address(table) == 0x7D1A
+    with pytest.raises(SymbolNotFound, match="nearest: tick"):
+        parse_place("tock").address(table)
+    with pytest.raises(SymbolError, match="--symbols"):
+        parse_place("tick").address(None)
+
+
+def test_names_of_places() -> None:
+    table = SymbolTable(ELF)
+    assert symbol_name(table, 0x7D12) == "tick"
+    assert place(table, 0x7D15) == "0x7d15 <tick+3>"
+    assert (symbol_name(table, 5), place(table, 5)) == (None, "0x5")
+    assert (symbol_name(None, 0x7D12), place(None, 0x7D12)) == (None, "0x7d12")
+
+
+def test_flags() -> None:
+    assert flags_text("eflags", 0x246) == "[ IF ZF PF ]"
+    assert flags_text("cr0", 0x80000011) == "[ PG ET PE ]"
+    assert flags_text("rax", 0x246) is None

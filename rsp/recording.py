@@ -217,10 +217,10 @@ def read_log(source: TextIO | str | os.PathLike[str]) -> Generator[Entry, None, 
 
     >>> import io
     >>> for entry in read_log(io.StringIO("\nw +$?#3f\nr  24 53 <Eof>\nEnd of log\n")):
-    ...     print(entry.line, entry.kind.name, entry.data)
-    2 SENT b'+$?#3f'
-    3 RECEIVED b'$S'
-    3 EOF b''
+    ...     entry.line, entry.kind.name, entry.data
+    (2, 'SENT', b'+$?#3f')
+    (3, 'RECEIVED', b'$S')
+    (3, 'EOF', b'')
 
     Args:
         source: a text stream, or the path of a log.
@@ -232,8 +232,8 @@ def read_log(source: TextIO | str | os.PathLike[str]) -> Generator[Entry, None, 
     if isinstance(source, str | os.PathLike):
         name = os.fspath(source)
         try:
-            stream = Path(source).open(  # noqa: SIM115 - closed below
-                encoding="latin-1", newline="\n"
+            stream = open(  # noqa: SIM115 - Path has no opener; closed below
+                source, encoding="latin-1", newline="\n", opener=_open_at_once
             )
         except (OSError, ValueError) as error:
             raise _file_error("cannot open the recording", name, error) from error
@@ -371,6 +371,13 @@ def _read_piece(stream: TextIO, name: str) -> str:
         return stream.readline(_PIECE)
     except (OSError, ValueError) as error:
         raise _file_error("cannot read the recording", name, error) from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting for who writes to a FIFO; where nobody does, it is empty."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _stream_name(stream: TextIO) -> str:

@@ -36,6 +36,12 @@ settings.register_profile("rsp", deadline=None, print_blob=True)
 settings.load_profile("rsp")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # Under python -bb: Hypothesis keeps what it has tried in a dict by tuples of bytes and numbers,
+    # and b"" has the hash of 0.
+    config.addinivalue_line("filterwarnings", r"ignore::BytesWarning:hypothesis\.")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for fixture in set(getattr(item, "fixturenames", ())) & FIXTURES.keys():

@@ -233,6 +233,23 @@ def test_a_directory_is_no_log(tmp_path: Path) -> None:
         list(read_log(tmp_path))
 
 
+def test_a_pipe_is_read_and_not_waited_for(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    assert list(read_log(fifo)) == []  # nobody writes
+    reading, writing = os.pipe()
+    entries = read_log(f"/dev/fd/{reading}")
+    os.write(writing, b"w $g#67\n")
+    first = next(entries)
+    os.write(writing, b"r +\n")
+    os.close(writing)
+    assert plain(iter([first, *entries])) == [
+        (EntryKind.SENT, b"$g#67"),
+        (EntryKind.RECEIVED, b"+"),
+    ]
+    os.close(reading)
+
+
 def test_a_full_disk(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "x.rsplog")
     recorder.sent(b"$g#67")

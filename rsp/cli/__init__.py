@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings = _Warnings()
     logging.getLogger("rsp").addHandler(warnings)
     failure: str | None = None
-    status = 1
+    status = 0
     try:
         status = _run(argv)
         print(end="", flush=True)  # stdout may be closed, and None
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         logging.getLogger("rsp").removeHandler(warnings)
     _report(failure, warnings.texts)
-    return status
+    return status if failure is None else 1
 
 
 class _Warnings(logging.Handler):

@@ -53,7 +53,9 @@ def _facts(target: Target) -> dict[str, object]:
 
 
 def _print(target: Target, arguments: argparse.Namespace) -> None:
-    mode, stub = target.mode, target.stub
+    # All questions come before the first line: an error is not to follow half an answer.
+    mode, stub, threads = target.mode, target.stub, target.threads
+    names = [printable(thread.name) for thread in threads]
     try:
         pc = place(symbols_of(arguments, target), target.registers.pc)
     except RegisterUnavailable:
@@ -62,9 +64,9 @@ def _print(target: Target, arguments: argparse.Namespace) -> None:
     print(f"features  {printable(' '.join(_features(stub))) or 'none offered'}")
     print(f"arch      {target.arch.name}")
     print(f"mode      {mode.name} ({mode.value})")
-    print(f"stop      {target.stop}, pc {pc}")
-    for thread in target.threads:
-        print(f"thread    {thread.id} {printable(thread.name)}".rstrip())
+    print(f"stop      {printable(str(target.stop))}, pc {pc}")
+    for thread, name in zip(threads, names, strict=True):
+        print(f"thread    {thread.id} {name}".rstrip())
 
 
 def _features(stub: Stub) -> list[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rsp.arch.layout import Kind, Role
 from rsp.cli.arguments import add_target, connect, symbols_of
-from rsp.cli.text import flags_text, place, print_json
+from rsp.cli.text import flags_text, place, print_json, printable
 from rsp.errors import RegisterUnavailable
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
             value = registers[register.name]
             shown = "<unavailable>" if value is None else f"{value:#x}"
             meaning = "" if value is None else _meaning(register, value, registers, symbols)
-            print(f"{register.name:<15}{shown:<20}{meaning}".rstrip())
+            print(f"{printable(register.name):<15}{shown:<20}{meaning}".rstrip())
     return 0
 
 

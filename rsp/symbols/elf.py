@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -129,12 +130,14 @@ class ElfFile:
         from elftools.elf.elffile import ELFFile
 
         try:
-            stream = open(self.path, "rb")  # noqa: PTH123, SIM115 - closed below
-        except OSError as error:
-            raise BadImage(
-                f"{self.path}: cannot be read: {error.strerror}", path=self.path
-            ) from error
+            # Without waiting for who writes to a FIFO, which is no file to seek in anyway.
+            stream = open(self.path, "rb", opener=_open_at_once)  # noqa: SIM115
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise BadImage(f"{self.path}: cannot be read: {reason}", path=self.path) from error
         with stream, self._damage():
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise BadImage(f"{self.path}: cannot be read: it is no file", path=self.path)
             yield ELFFile(stream)
 
     @contextlib.contextmanager
@@ -149,3 +152,7 @@ class ElfFile:
             raise BadImage(
                 f"{self.path}: not an ELF file, or a damaged one: {error}", path=self.path
             ) from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)

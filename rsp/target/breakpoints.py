@@ -6,18 +6,30 @@ the business of ``execution``.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, overload
 
-from rsp.errors import LocalProtocolError, MemoryFault, NoHardwareBreakpoint, UnsupportedCommand
+from rsp.errors import (
+    LocalProtocolError,
+    MemoryFault,
+    NoHardwareBreakpoint,
+    RspError,
+    StubError,
+    UnsupportedCommand,
+)
 from rsp.wire import commands, replies
 from rsp.wire.commands import BreakpointType
 
 if TYPE_CHECKING:
+    from types import TracebackType
     from typing import Self
 
     from rsp.target.session import Session
+
+
+logger = logging.getLogger("rsp.target")
 
 
 class BreakpointKind(Enum):
@@ -104,8 +116,19 @@ class Point:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.remove()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.remove()
+        except RspError as failure:
+            if error is None:
+                raise
+            # The first error is the one to be seen; what is left is taken out on detaching.
+            logger.warning("breakpoint %d could not be removed: %s", self.number, failure)
 
     def __repr__(self) -> str:
         where = ", ".join(f"{address:#x}" for address in self.locations)
@@ -187,36 +210,60 @@ class Breakpoints(Sequence[Point]):
         return point
 
     def remove(self, point: Point) -> None:
-        """Take a point out of the target and out of the table."""
+        """Take a point out of the target and out of the table.
+
+        Raises:
+            StubError: the stub refuses; the point is out of the table all the same.
+        """
+        refusal = None
         for address in list(point.types):
-            self._delete(point.types[address], address, _size(point))
+            try:
+                self._delete(point.types[address], address, _size(point))
+            except StubError as error:
+                refusal = error
             del point.types[address]
         if point in self._points:
             self._points.remove(point)
+        if refusal is not None:
+            raise refusal
 
     def remove_all(self) -> None:
-        """Take everything out."""
+        """Take everything out; the errors of ``remove``, once all has been tried."""
+        refusal = None
         for point in list(self._points):
-            self.remove(point)
+            try:
+                self.remove(point)
+            except StubError as error:
+                refusal = error
+        if refusal is not None:
+            raise refusal
 
-    def at(self, address: int, *, software: bool = False) -> Breakpoint | None:
-        """Return the breakpoint at an address; with ``software`` only one made so."""
+    def forget_all(self) -> None:
+        """Note that the target has ended, and everything in it."""
         for point in self._points:
-            kind = point.types.get(address)
-            if isinstance(point, Breakpoint) and kind is not None:
-                if software and kind is not BreakpointType.SOFTWARE:
-                    continue
-                return point
-        return None
+            point.types.clear()
+        self._points.clear()
+        self._users.clear()
 
-    def watching(self, address: int) -> Watchpoint | None:
-        """Return the watchpoint whose range an address is in."""
-        for point in self._points:
-            if isinstance(point, Watchpoint):
-                start = point.locations[0]
-                if start <= address < start + point.length:
-                    return point
-        return None
+    def at(self, address: int, *, software: bool = False) -> list[Breakpoint]:
+        """Return the breakpoints at an address; with ``software`` only those made so."""
+        return [
+            point
+            for point in self._points
+            if isinstance(point, Breakpoint)
+            and (kind := point.types.get(address)) is not None
+            and (kind is BreakpointType.SOFTWARE or not software)
+        ]
+
+    def watching(self, address: int, kinds: Sequence[Watch]) -> list[Watchpoint]:
+        """Return the watchpoints of certain kinds whose range an address is in."""
+        return [
+            point
+            for point in self._points
+            if isinstance(point, Watchpoint)
+            and point.watch in kinds
+            and 0 <= address - point.locations[0] < point.length
+        ]
 
     def lift(self, address: int) -> list[tuple[BreakpointType, int, int]]:
         """Take out what would stop an instruction before it begins; ``put_back`` undoes it."""
@@ -250,12 +297,14 @@ class Breakpoints(Sequence[Point]):
     def __str__(self) -> str:
         if not self._points:
             return "No breakpoints or watchpoints."
-        lines = [f"{'Num':<8}{'Type':<15}{'Disp':<5}{'Enb':<4}{'Address':<19}What"]
+        # gdb's column is as wide as "read watchpoint" only where there is one.
+        wide = max(14, *(len(_TITLES[kind]) for point in self for kind in point.types.values()))
+        lines = [f"{'Num':<8}{'Type':<{wide}} {'Disp':<5}{'Enb':<4}{'Address':<19}What"]
         for point in self._points:
             for place, (address, kind) in enumerate(point.types.items(), 1):
                 number = str(point.number) if place == 1 else f"{point.number}.{place}"
                 where = f"{address:#018x} " if isinstance(point, Breakpoint) else " " * 19
-                lines.append(f"{number:<8}{_TITLES[kind]:<15}keep y   {where}{point.what}")
+                lines.append(f"{number:<8}{_TITLES[kind]:<{wide}} keep y   {where}{point.what}")
             if point.hits:
                 times = "time" if point.hits == 1 else "times"
                 lines.append(f"\tbreakpoint already hit {point.hits} {times}")
@@ -283,9 +332,14 @@ class Breakpoints(Sequence[Point]):
             if key in self._users:
                 self._users[key] += 1
                 return kind
-            reply = self._session.ask(
-                commands.InsertBreakpoint(type=kind, address=address, kind=size)
-            )
+            try:
+                reply = self._session.ask(
+                    commands.InsertBreakpoint(type=kind, address=address, kind=size)
+                )
+            except KeyboardInterrupt:
+                # It may have been set before its answer was taken.
+                self._session.ask(commands.RemoveBreakpoint(type=kind, address=address, kind=size))
+                raise
             if isinstance(reply, replies.Ok):
                 self._users[key] = 1
                 return kind
@@ -299,8 +353,13 @@ class Breakpoints(Sequence[Point]):
         if left > 0:
             self._users[key] = left
             return
-        self._ask(commands.RemoveBreakpoint(type=kind, address=address, kind=size))
+        reply = self._session.ask(commands.RemoveBreakpoint(type=kind, address=address, kind=size))
         self._users.pop(key, None)
+        if not isinstance(reply, replies.Ok):
+            raise StubError(
+                f"the stub refuses to remove the {_TITLES[kind]} at {address:#x}",
+                code=reply.code if isinstance(reply, replies.ErrorReply) else None,
+            )
 
     def _ask(self, command: commands.InsertBreakpoint | commands.RemoveBreakpoint) -> None:
         reply = self._session.ask(command)

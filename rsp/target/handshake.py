@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from rsp.errors import (
     ConnectionLost,
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from rsp.wire.replies import Reply
 
 logger = logging.getLogger("rsp.target")
-
-# The most of a description's document that is taken; QEMU's largest has some 20 kB.
-_MOST_XML: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +55,8 @@ def shake_hands(session: Session) -> Greeting:
     """
     try:
         reply = session.ask(commands.QuerySupported(features=OFFERED))
+        # What sends back what it gets is found out here, at the latest.
+        unknown = session.ask(commands.MustReplyEmpty())
     except (RspTimeout, ConnectionLost, ProtocolError) as error:
         raise _diagnose(session, error) from error
     features = reply.features if isinstance(reply, replies.Supported) else Features({})
@@ -65,7 +64,7 @@ def shake_hands(session: Session) -> Greeting:
     size = sane_packet_size(features)
     if size is not None:
         connection.limits = replace(connection.limits, packet_size=size)
-    if not isinstance(session.ask(commands.MustReplyEmpty()), replies.Unsupported):
+    if not isinstance(unknown, replies.Unsupported):
         logger.warning("the stub answers packets that it cannot know; its answers mean little")
     # On a line that loses bytes the acks are what mends it.
     if features.supports("QStartNoAckMode") and connection.limits.reliable:
@@ -113,22 +112,10 @@ def _description(session: Session) -> TargetDescription | None:
     from rsp.arch.description import parse_target_description
 
     def fetch(annex: str) -> bytes:
-        document = bytearray()
-        while len(document) <= _MOST_XML:
-            reply = session.ask(
-                commands.XferRead(
-                    object="features",
-                    annex=annex,
-                    offset=len(document),
-                    length=session.connection.limits.packet_size - 4,
-                )
-            )
-            if not isinstance(reply, replies.XferData):
-                raise StubError(f"the stub offers a target description, and has no {annex}")
-            document += reply.data
-            if reply.last or not reply.data:
-                break
-        return bytes(document)
+        document = session.transfer("features", annex)
+        if document is None:
+            raise StubError(f"the stub offers a target description, and has no {annex}")
+        return document
 
     try:
         return parse_target_description(fetch)

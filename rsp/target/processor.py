@@ -206,7 +206,8 @@ class Processor:
         register = layout[name]
         assert isinstance(register, Register)
         reply: replies.Ok | replies.ErrorReply | replies.Unsupported = replies.Unsupported()
-        if register.number is not None:
+        # Where the layout follows the mode, so do the numbers, and QEMU takes no `P` there anyway.
+        if register.number is not None and not self._stub.layout_follows_mode:
             reply = self._session.ask(
                 commands.WriteRegister(number=register.number, data=layout.to_bytes(name, value))
             )

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from contextlib import suppress
 from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from rsp.errors import ConnectionLost, RspTimeout
+from rsp.errors import ConnectionLost, RspTimeout, UnsupportedCommand
 from rsp.target.console import ConsoleText
+from rsp.wire import commands, replies
 from rsp.wire.connection import Connection
 from rsp.wire.events import NEED_DATA, Closed, Console, Output, Reply, Unsolicited
 from rsp.wire.limits import InterruptWay, Limits
@@ -32,6 +34,13 @@ logger = logging.getLogger("rsp.target")
 
 _READ_SIZE: Final = 1 << 16
 
+# The most of an object of qXfer that is taken, and of the packets that it may come in: QEMU's
+# largest description has some 20 kB, a list of threads 100 bytes for each.
+_MOST_XFER: Final = 1 << 20
+_MOST_PIECES: Final = 1 << 13
+# Of a stub that reports stops without end, the last are kept.
+_MOST_STOPS: Final = 256
+
 R = TypeVar("R", bound="ReplyValue")
 
 
@@ -48,8 +57,8 @@ class Session:
         self.connection = Connection(limits)
         self.console = ConsoleText()
         self.output = bytearray()
-        """What the target printed through ``O`` packets since it was last taken."""
-        self.stops: deque[ReplyValue] = deque()
+        """What the stub's monitor printed since it was last taken."""
+        self.stops: deque[ReplyValue] = deque(maxlen=_MOST_STOPS)
         """What ended a resume, or came unasked, that nobody has taken yet, the oldest first."""
 
     @property
@@ -72,14 +81,16 @@ class Session:
                 none: the connection is of no more use.
             LocalProtocolError: the request may not be sent now, or not to this stub.
         """
-        self.connection.send(command, monotonic(), timeout=timeout)
+        self._send(command, timeout)
         while True:
             event = self._next_event(None)
             if isinstance(event, Reply) and event.command is command:
-                self._flush()
+                # A target that ends when it is let go does not wait for the ack of its answer.
+                with suppress(ConnectionLost):
+                    self._flush()
                 return cast("R | ErrorReply | Unsupported", event.value)
 
-    def ask_all(self, commands: Iterable[AnsweredBy[R]]) -> Iterator[R | ErrorReply | Unsupported]:
+    def ask_all(self, requests: Iterable[AnsweredBy[R]]) -> Iterator[R | ErrorReply | Unsupported]:
         """Send requests, as many at once as the stub takes, and give their replies in order.
 
         The iterator is to be exhausted, or closed; a reply that was not taken is dropped.
@@ -88,7 +99,8 @@ class Session:
             The same as ``ask``.
         """
         connection = self.connection
-        source = iter(commands)
+        self._check_open()
+        source = iter(requests)
         waiting: deque[Command] = deque()
         while True:
             # The window is filled again once half of it is answered, so that both sides have work
@@ -110,13 +122,32 @@ class Session:
             else:
                 self._keep(event)
 
+    def transfer(self, name: str, annex: str = "") -> bytes | None:
+        """Read a whole object of ``qXfer`` (``features``, ``threads``); None where there is none.
+
+        Raises:
+            The same as ``ask``.
+        """
+        data = bytearray()
+        for _ in range(_MOST_PIECES):
+            length = max(1, self.connection.limits.packet_size - 4)
+            reply = self.ask(
+                commands.XferRead(object=name, annex=annex, offset=len(data), length=length)
+            )
+            if not isinstance(reply, replies.XferData):
+                return None
+            data += reply.data
+            if reply.last or not reply.data or len(data) > _MOST_XFER:
+                break
+        return bytes(data)
+
     def tell(self, command: Command) -> None:
         """Send what has no answer, or a resume, whose answer ``wait_for_stop`` brings.
 
         Raises:
             The same as ``ask``.
         """
-        self.connection.send(command, monotonic())
+        self._send(command, None)
         self._flush()
 
     def wait_for_stop(self, timeout: float | None) -> ReplyValue | None:
@@ -143,9 +174,17 @@ class Session:
         """Ask the running target to stop; ``wait_for_stop`` tells when it has.
 
         Raises:
-            UnsupportedCommand: the line cannot carry the BREAK that this target needs.
+            UnsupportedCommand: the line cannot carry the BREAK that this target needs, or nothing
+                stops it.
         """
-        if self.connection.limits.interrupt is InterruptWay.BREAK_G:
+        way = self.connection.limits.interrupt
+        if way is InterruptWay.NONE:
+            raise UnsupportedCommand(
+                "this stub does not listen while its target runs: a breakpoint stops it, or a "
+                "signal from outside",
+                command="interrupt",
+            )
+        if way is InterruptWay.BREAK_G:
             self.transport.send_break()
             self.transport.write(b"g", timeout=self.connection.limits.timeout)
         else:
@@ -154,7 +193,8 @@ class Session:
 
     def drain(self) -> None:
         """Take in what has come, without waiting."""
-        while self.usable and self._next_event(monotonic()) is not None:
+        now = monotonic()
+        while self.running and self._next_event(now) is not None:
             pass
         self._flush()
 
@@ -164,11 +204,14 @@ class Session:
 
     def _next_event(self, deadline: float | None) -> Event | None:
         """Return the next event that is not kept aside; None once the deadline has passed."""
+        more = True
         while True:
             event = self.connection.next_event()
             if event is NEED_DATA:
-                if not self._receive(deadline):
+                if not more:
                     return None
+                # What has come by the deadline is looked at, and no more: a line may never rest.
+                more = self._receive(deadline)
                 continue
             self._keep(event)
             if isinstance(event, Reply | Unsolicited):
@@ -189,7 +232,7 @@ class Session:
         except RspTimeout:
             return deadline is None or monotonic() < deadline
         connection.receive_data(data, monotonic())
-        return True
+        return deadline is None or now < deadline
 
     def _keep(self, event: Event) -> None:
         match event:
@@ -199,16 +242,28 @@ class Session:
             case Unsolicited(value=value):
                 self.stops.append(value)
             case Output(data=data):
-                self.output += data
+                if self.running:
+                    self.console.feed(data)
+                else:
+                    self.output += data
             case Console(data=data):
                 self.console.feed(data)
-            case Closed(unanswered=unanswered):
-                raise ConnectionLost(
-                    f"{self.transport.address} was closed by the other side"
-                    + (f", {unanswered} request(s) unanswered" if unanswered else "")
-                    + "; connect again",
-                    address=self.transport.address,
-                )
+            case Closed():
+                self._check_open()
+
+    def _send(self, command: Command, timeout: float | None) -> None:
+        self._check_open()
+        self.connection.send(command, monotonic(), timeout=timeout)
+
+    def _check_open(self) -> None:
+        if self.connection.state is State.CLOSED:
+            unanswered = self.connection.unanswered
+            raise ConnectionLost(
+                f"{self.transport.address} was closed by the other side"
+                + (f", {unanswered} request(s) unanswered" if unanswered else "")
+                + "; connect again",
+                address=self.transport.address,
+            )
 
     def _flush(self) -> None:
         data = self.connection.data_to_send()

@@ -56,6 +56,8 @@ class Stub:
         processor_threads: whether a thread is a CPU.
         delivers_signals: whether it runs a process, which gets its signals when it is resumed.
         runs_on_close: whether a running target runs on when the stream is closed.
+        echoes_watchpoints: whether a watchpoint that a step meets is reported again by the next
+            resume, before anything has run.
         pc_after_breakpoint: how far behind a software breakpoint the reported pc is.
     """
 
@@ -68,6 +70,7 @@ class Stub:
     processor_threads: bool = False
     delivers_signals: bool = False
     runs_on_close: bool = False
+    echoes_watchpoints: bool = False
     pc_after_breakpoint: int = 0
 
     @property
@@ -117,26 +120,35 @@ def _is_qemu(facts: Facts) -> bool:
 def _qemu(facts: Facts, limits: Limits) -> Stub:
     # gdbstub.c of QEMU: replies are queued, and a new packet abandons the wait for a `+`, so
     # requests may follow one another at once (measured: 64 under way, QEMU 7.2). `G` writes
-    # halves of registers outside 64-bit mode. The user-mode emulator reads its socket byte by
-    # byte and waits for each `+`, which may come ahead of the reply.
+    # halves of registers outside 64-bit mode. The user-mode emulator throws away what comes in one
+    # piece with a request, its `+` too, then repeats the reply for every other byte (measured,
+    # 7.2); and while its program runs it does not look at the socket at all.
     if not facts.physical_memory and facts.features.supports("qXfer:auxv:read"):
         return Stub(
             name="qemu-user",
-            limits=replace(limits, window=16, optimistic_ack=limits.reliable),
+            limits=replace(limits, interrupt=InterruptWay.NONE),
             delivers_signals=True,
+            runs_on_close=True,
         )
+    # Before 2.9 there was no description for x86. So `p` and `P` are not answered, and `G` writes
+    # what `g` reads in every mode (target-i386/gdbstub.c: both lengths follow the CPU's mode).
+    old = not facts.features.supports("qXfer:features:read")
     return Stub(
         name="qemu",
-        # The ack along with the request saves a system call for each (half of a round trip's cost).
         limits=replace(
-            limits, window=64 if limits.reliable else 1, optimistic_ack=limits.reliable
+            limits,
+            window=64 if limits.reliable else 1,
+            # The ack along with the request saves a system call for each (half of a round trip).
+            optimistic_ack=limits.reliable,
+            read_one_register=not old,
+            write_all_registers=old,
         ),
-        # Before 2.9 there was no 64-bit description in 32-bit mode, nor PhyMemMode before 4.2.
-        layout_follows_mode=facts.architecture is None,
+        layout_follows_mode=old,
         info_registers=True,
         physical_memory=facts.physical_memory,
         processor_threads=True,
         runs_on_close=True,
+        echoes_watchpoints=True,
     )
 
 

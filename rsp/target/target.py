@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from rsp.errors import (
     LocalProtocolError,
     MemoryFault,
+    RemoteProtocolError,
     RspError,
     StubError,
     SymbolError,
@@ -44,6 +45,7 @@ T = TypeVar("T")
 logger = logging.getLogger("rsp.target")
 
 _STRING_PIECE: Final = 64
+_ID_EXAMPLES: Final = "1, p01.02, fffffffe (rsp info lists them)"
 
 
 class OnExit(Enum):
@@ -87,7 +89,7 @@ class Target:
         self.session = session
         self.stub: Stub = greeting.stub
         self.points = Breakpoints(session)
-        self.thread_list = ThreadList(session)
+        self.thread_list = ThreadList(session, self.stub)
         self._symbols = symbols
         self._on_exit = on_exit
         self._closed = False
@@ -169,8 +171,9 @@ class Target:
 
         Raises:
             StubError: the stub does not know it.
+            LocalProtocolError: the text is no thread id.
         """
-        thread_id = thread.thread_id if isinstance(thread, Thread) else ThreadId.parse(thread)
+        thread_id = thread.thread_id if isinstance(thread, Thread) else _thread_id(thread)
         self._ask(lambda: self.thread_list.focus(thread_id))
         if thread_id != self._selected:
             self._memory.invalidate()  # another CPU may have other page tables
@@ -454,9 +457,14 @@ class Target:
             execution.interrupt()
         if self._gone:
             return
-        self.points.remove_all()
-        if on_exit is OnExit.LEAVE_STOPPED:
-            return
+        try:
+            self.points.remove_all()
+        finally:
+            if on_exit is OnExit.DETACH and self.session.usable:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        self._execution.settle()
         process = self._current.process if self._current is not None else None
         reply = self.session.ask(commands.Detach(process=process))
         if isinstance(reply, replies.Unsupported):
@@ -529,3 +537,12 @@ class Target:
         except ValueError:
             raise LocalProtocolError(f"{where!r}: {offset!r} is no offset") from None
         return where, (self.symbols[name.strip()].address + distance,)
+
+
+def _thread_id(text: str) -> ThreadId:
+    try:
+        return ThreadId.parse(text)
+    except RemoteProtocolError as error:
+        raise LocalProtocolError(
+            f"{text!r} is no thread id; they are spelled as the stub does: {_ID_EXAMPLES}"
+        ) from error

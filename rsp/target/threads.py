@@ -6,17 +6,21 @@ of ``processor``.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
-from rsp.errors import StubError
+from rsp.errors import RemoteProtocolError, StubError
 from rsp.wire import commands, replies
+from rsp.wire.threads import ThreadId
 
 if TYPE_CHECKING:
     from rsp.target.execution import Stop
     from rsp.target.registers import Registers
     from rsp.target.session import Session
+    from rsp.target.stub import Stub
     from rsp.target.target import Target
-    from rsp.wire.threads import ThreadId
+
+logger = logging.getLogger("rsp.target")
 
 # Of a process with more threads than this, or of a stub whose list has no end, these are shown.
 _MOST_THREADS: Final = 1 << 16
@@ -79,10 +83,12 @@ class ThreadList:
 
     Args:
         session: where to.
+        stub: what it can do.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, stub: Stub) -> None:
         self._session = session
+        self._named_in_list = "qXfer:threads:read" in stub.features
         self._focus: ThreadId | None = None
         self._names: dict[ThreadId, str] = {}
 
@@ -113,16 +119,35 @@ class ThreadList:
         reply = self._session.ask(commands.QueryFirstThreads())
         while isinstance(reply, replies.ThreadList) and len(found) < _MOST_THREADS:
             found += reply.threads
-            if reply.last:
+            if reply.last or not reply.threads:
                 break
             reply = self._session.ask(commands.QueryNextThreads())
         return tuple(dict.fromkeys(found))
 
     def name(self, thread: ThreadId) -> str:
         """Return what the stub says of a thread, an empty text where it says nothing."""
+        if self._named_in_list and not self._names:
+            self._names = self._listed_names()
         if thread not in self._names:
             reply = self._session.ask(commands.QueryThreadExtraInfo(thread=thread))
             self._names[thread] = (
                 reply.text.rstrip("\0") if isinstance(reply, replies.ThreadExtraInfo) else ""
             )
         return self._names[thread]
+
+    def _listed_names(self) -> dict[ThreadId, str]:
+        """Return the names in the stub's list (gdb manual, "Thread List Format"): gdbserver's."""
+        from rsp.arch.description import read_elements
+
+        try:
+            found = read_elements(self._session.transfer("threads") or b"<threads/>", "thread")
+            return {
+                ThreadId.parse(thread["id"]): thread["name"]
+                for thread in found
+                if "id" in thread and thread.get("name")
+            }
+        except RemoteProtocolError as error:
+            if not self._session.usable:
+                raise
+            logger.debug("no names of threads: %s", error)
+            return {}

@@ -10,8 +10,6 @@ from __future__ import annotations
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from hypothesis import strategies as st
-
 from rsp.wire import commands as _commands
 from rsp.wire import replies as _replies
 from rsp.wire import stops as _stops
@@ -24,7 +22,7 @@ from rsp.wire.syntax import decode_text
 from rsp.wire.threads import ThreadId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from hypothesis.strategies import DrawFn, SearchStrategy
 
@@ -32,6 +30,37 @@ if TYPE_CHECKING:
     from rsp.wire.syntax import Message
 
 _M = TypeVar("_M", bound="Message")
+
+_ALL_COMMANDS: Final[tuple[type[Command], ...]] = (*_commands.COMMANDS, _commands.Unknown)
+_ALL_REPLIES: Final[list[type[Reply]]] = sorted(
+    {
+        _replies.ErrorReply,
+        _replies.Unsupported,
+        *(reply for command in _ALL_COMMANDS for reply in command.replies),
+    },
+    key=lambda cls: cls.__name__,
+)
+
+
+def register() -> None:
+    """Teach ``st.from_type`` the public types; Hypothesis calls it by the entry point.
+
+    It does so whenever it is imported, which may be by the import below, when nothing else of this
+    module is there yet: so the strategies are made when they are first asked for.
+    """
+    from hypothesis.strategies import one_of, register_type_strategy
+
+    register_type_strategy(ThreadId, lambda _: thread_ids())
+    register_type_strategy(Features, lambda _: features())
+    register_type_strategy(Command, lambda _: commands())
+    register_type_strategy(Reply, lambda _: one_of([*map(_replies_of, _ALL_REPLIES)]))
+    for command in _ALL_COMMANDS:
+        register_type_strategy(command, lambda cls: commands(types=[cls]))
+    for reply in _ALL_REPLIES:
+        register_type_strategy(reply, lambda cls: _replies_of(cls))
+
+
+from hypothesis import strategies as st  # noqa: E402 - it calls `register`
 
 _UNSIGNED: Final = st.integers(0, 2**64 - 1)
 _TEXT: Final = st.binary(max_size=20).map(decode_text)
@@ -102,7 +131,6 @@ _KINDS: Final[dict[str, SearchStrategy[Any]]] = {
     "letter": st.sampled_from("gc"),
     "thread": thread_ids(),
     "current": thread_ids(),
-    "threads": _tuples(thread_ids()),
     "signals": _tuples(st.integers(0, 255)),
     "arguments": _tuples(_TEXT),
     "words": _tuples(_text_without(":;,[]{}=", min_size=1)),
@@ -123,8 +151,6 @@ def _by_syntax(cls: type[_M]) -> SearchStrategy[_M]:
 
 
 # --- commands ---
-
-_ALL_COMMANDS: Final[tuple[type[Command], ...]] = (*_commands.COMMANDS, _commands.Unknown)
 
 
 def commands(*, types: Sequence[type[Command]] | None = None) -> SearchStrategy[Command]:
@@ -258,16 +284,6 @@ def replies(command: Command) -> SearchStrategy[Reply]:
             return st.one_of(*own, error_replies(), st.just(_replies.Unsupported()))
 
 
-_ALL_REPLIES: Final[list[type[Reply]]] = sorted(
-    {
-        _replies.ErrorReply,
-        _replies.Unsupported,
-        *(reply for command in _ALL_COMMANDS for reply in command.replies),
-    },
-    key=lambda cls: cls.__name__,
-)
-
-
 # --- bytes ---
 
 
@@ -293,22 +309,3 @@ def payloads(draw: DrawFn) -> bytes:
 def packets() -> SearchStrategy[bytes]:
     """Whole packets, ``$`` to checksum."""
     return payloads().map(frame)
-
-
-def _later(
-    make: Callable[[type[_M]], SearchStrategy[Any]], cls: type[_M]
-) -> Callable[[object], SearchStrategy[Any]]:
-    return lambda _: make(cls)
-
-
-def register() -> None:
-    """Teach ``st.from_type`` the public types; Hypothesis calls it by the entry point."""
-    st.register_type_strategy(ThreadId, lambda _: thread_ids())
-    st.register_type_strategy(Features, lambda _: features())
-    st.register_type_strategy(Command, lambda _: commands())
-    # Strategies are made when they are first asked for: this runs whenever Hypothesis is imported.
-    for command in _ALL_COMMANDS:
-        st.register_type_strategy(command, _later(lambda cls: commands(types=[cls]), command))
-    for reply in _ALL_REPLIES:
-        st.register_type_strategy(reply, _later(_replies_of, reply))
-    st.register_type_strategy(Reply, lambda _: st.one_of([*map(_replies_of, _ALL_REPLIES)]))

@@ -27,7 +27,7 @@ from rsp.wire.commands import Command, StartNoAckMode
 from rsp.wire.events import NEED_DATA, Closed, Console, Notification, Output, Reply, Unsolicited
 from rsp.wire.framing import Deframer, FrameKind
 from rsp.wire.limits import InterruptWay, Limits
-from rsp.wire.replies import BinaryData, ErrorReply, Ok, Raw, Unsupported
+from rsp.wire.replies import BinaryData, ErrorReply, Ok, Raw, Unsupported, parse_error
 from rsp.wire.states import TRANSITIONS, State, Trigger
 from rsp.wire.stops import Output as OutputReply
 from rsp.wire.stops import Stopped, looks_like_stop, parse_output, parse_stop
@@ -45,6 +45,9 @@ logger = logging.getLogger("rsp.wire")
 # How long nothing may come before a line that lost count of its replies is taken for quiet.
 _QUIET: Final = 0.25
 
+# The most that one monitor command may print: what has no end is no answer.
+_MOST_OUTPUT: Final = 1 << 26
+
 # What a stop reply begins with: most replies are told apart without reading further.
 _STOP_LETTERS: Final = frozenset({b"S", b"T", b"W", b"X", b"N"})
 
@@ -52,7 +55,7 @@ _STOP_LETTERS: Final = frozenset({b"S", b"T", b"W", b"X", b"N"})
 class _Exchange:
     """A request and how far it has got."""
 
-    __slots__ = ("acked", "command", "packet", "timeout", "tries")
+    __slots__ = ("acked", "command", "output", "packet", "timeout", "tries")
 
     def __init__(self, command: Command, packet: bytes, timeout: float) -> None:
         self.command = command
@@ -60,6 +63,7 @@ class _Exchange:
         self.timeout = timeout
         self.acked = False
         self.tries = 0
+        self.output = 0  # bytes of `O` packets so far
 
 
 class Connection:
@@ -92,7 +96,7 @@ class Connection:
         self._now = 0.0
         self._since = 0.0  # when the oldest request last made progress
         self._retry_at = 0.0
-        self._quiet_at: float | None = None  # while recovering: when the line counts as quiet
+        self._quiet_at: float | None = None  # while it is awaited: when the line counts as quiet
         self._recoveries = 0
         self._at_end = False
 
@@ -152,6 +156,10 @@ class Connection:
                 f"this stub takes {self._limits.packet_size}: split it"
             )
         self._now = now
+        if not self._flight and not self._queue:
+            self._since = now
+            if self._quiet_at is not None and now >= self._quiet_at:
+                self._end_quiet()
         wait = self._limits.timeout if timeout is None else timeout
         self._queue.append(_Exchange(command, packet, wait))
         self._fill_window()
@@ -184,6 +192,8 @@ class Connection:
         """Buffer what was received; ``b""`` means that the stream has ended."""
         self._now = now
         if data:
+            # A slow line has a long reply under way for longer than it takes to repeat one.
+            self._retry_at = now + self._limits.retransmit_after
             self._deframer.receive_data(data)
         else:
             self._at_end = True
@@ -201,14 +211,15 @@ class Connection:
             kind, data = frame
             event: Event | None
             if self._quiet_at is not None:
-                self._quiet_at = self._now + _QUIET
-                event = None
+                event = self._while_quieting(kind, data)
             elif kind is FrameKind.PACKET:
                 event = self._on_packet(data)
             elif kind is FrameKind.ACK:
-                if self._flight:
+                if self._flight and not (self._limits.shared_line and self._flight[0].acked):
                     self._flight[0].acked = True
-                continue
+                    continue
+                # On a console's line a lone + is text, unless one is awaited.
+                event = Console(b"+") if self._limits.shared_line else None
             else:
                 event = self._on_other(kind, data)
             if event is not None:
@@ -225,12 +236,14 @@ class Connection:
         head = self._head()
         if head is None:
             return None
-        due = [] if head.command.resumes else [self._since + head.timeout]
+        fails = None if head.command.resumes else self._since + head.timeout
         if self._quiet_at is not None:
-            due.append(self._quiet_at)
+            retry = self._quiet_at
         elif self._may_retry(head):
-            due.append(self._retry_at)
-        return min(due, default=None)
+            retry = self._retry_at
+        else:
+            return fails
+        return retry if fails is None else min(retry, fails)
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due at ``now``: send again, or give up.
@@ -241,6 +254,8 @@ class Connection:
         """
         self._check()
         self._now = now
+        if self._quiet_at is not None and now >= self._quiet_at:
+            self._end_quiet()
         head = self._head()
         if head is None:
             return
@@ -251,18 +266,13 @@ class Connection:
                     timeout=head.timeout,
                 )
             )
-        if self._quiet_at is not None:
-            if now >= self._quiet_at:
-                self._quiet_at = None
-                self._deframer.reset()
-                self._fill_window()
-        elif self._may_retry(head) and now >= self._retry_at:
-            # An unanswered request is repeated as a whole; for a lost reply `-` is enough, and
-            # the next time round the request itself again.
-            if head.acked:
-                head.acked = False
+        if self._quiet_at is None and self._may_retry(head) and now >= self._retry_at:
+            # For a lost reply `-` is enough, where the stub knows it. Else the request is repeated,
+            # but not one that was received and must not be carried out twice.
+            if head.acked and (head.tries % 2 == 0 or not head.command.idempotent):
                 self._try_again(head, b"-")
             else:
+                head.acked = False
                 self._try_again(head, head.packet)
 
     # --- sending ---
@@ -270,7 +280,7 @@ class Connection:
     def _fill_window(self) -> None:
         queue, flight = self._queue, self._flight
         while queue and len(flight) < self._window and self._quiet_at is None:
-            if queue[0].command.resumes and flight:
+            if flight and (queue[0].command.resumes or not self._may_follow(flight[-1])):
                 return
             self._transmit(queue.popleft())
 
@@ -288,6 +298,10 @@ class Connection:
         elif self._acks and self._limits.optimistic_ack and command.idempotent:
             self._out += b"+"
             self._acks_ahead += 1
+
+    def _may_follow(self, last: _Exchange) -> bool:
+        # Where acks go ahead of the replies, each must be for the reply that is next.
+        return last.command.idempotent or not (self._acks and self._limits.optimistic_ack)
 
     def _may_retry(self, head: _Exchange) -> bool:
         if self._limits.reliable or not self._acks:
@@ -314,7 +328,7 @@ class Connection:
     def _on_other(self, kind: FrameKind, data: bytes) -> Event | None:
         match kind:
             case FrameKind.NAK:
-                self._on_nak()
+                return self._on_nak()
             case FrameKind.NOTIFICATION:
                 name, _, rest = self._decode(data).partition(b":")
                 return Notification(name.decode("latin-1"), rest)
@@ -328,9 +342,12 @@ class Connection:
                         data=data,
                     )
                 )
-            case _:
-                return Console(data)
-        return None
+            case FrameKind.TEXT if data[:1] == b"+" and self._flight:
+                # Of a console, whose text came right behind the ack of a resume.
+                if not self._flight[0].acked:
+                    self._flight[0].acked = True
+                    data = data[1:]
+        return Console(data)
 
     def _on_packet(self, raw: bytes) -> Event | None:
         payload = self._decode(raw) if b"*" in raw or self._limits.escape in raw else raw
@@ -338,23 +355,53 @@ class Connection:
         is_stop = payload[:1] in _STOP_LETTERS and looks_like_stop(payload)
         if head is None or (is_stop and not self._may_get_stop(head)):
             return self._on_unasked(raw, payload, is_stop=is_stop)
-        if self._limits.shared_line and head.command.resumes and not is_stop and head.acked:
-            return Console(codec.frame(raw))  # a shell may print whatever it likes
-        if not head.acked and not self._limits.reliable and self._acks and not is_stop:
-            # The answer to an earlier request, repeated because our `+` was lost.
-            self._out += b"+"
-            return None
+        if not is_stop and self._acks:
+            if self._limits.shared_line and not self._may_answer(head, payload):
+                return Console(b"$%b#%02x" % (raw, codec.checksum(raw)))
+            if not head.acked and not self._limits.reliable:
+                # The answer to an earlier request, repeated because our `+` was lost.
+                self._out += b"+"
+                return None
         self._acknowledge()
         if payload[:1] == b"O" and payload != b"OK" and OutputReply in head.command.replies:
-            self._since = self._now
-            return Output(self._trusted(parse_output, payload))
+            return self._on_output(head, payload)
         return self._on_reply(head, payload)
+
+    def _may_answer(self, head: _Exchange, payload: bytes) -> bool:
+        """Whether a packet on a console's line is an answer, and not text that looks like one.
+
+        Nothing answers before its ``+``: kgdb's banner holds a ``$3#33``. A shell prints whatever
+        it likes while the target runs, so then it is a stop, or the refusal to resume.
+        """
+        refusal = parse_error(payload, self._limits.dialect)
+        return head.acked and (not head.command.resumes or refusal is not None)
+
+    def _on_output(self, head: _Exchange, payload: bytes) -> Event:
+        self._since = self._now
+        if not head.command.resumes:
+            head.output += len(payload)
+            if head.output > _MOST_OUTPUT:
+                self._fail(
+                    RemoteProtocolError(
+                        f"{type(head.command).__name__} has printed more than {_MOST_OUTPUT} "
+                        "characters, and goes on"
+                    )
+                )
+        return Output(self._trusted(parse_output, payload))
 
     def _on_reply(self, head: _Exchange, payload: bytes) -> Event:
         command = head.command
-        value = self._trusted(command.parse_reply, payload, self._limits.dialect)
+        try:
+            value = command.parse_reply(payload, self._limits.dialect)
+        except RemoteProtocolError as error:
+            self._fail(error)
         self._flight.popleft()
         self._since = self._now
+        self._recoveries = 0
+        if head.tries and self._acks and not self._limits.reliable:
+            # What was sent twice may be answered twice, and nothing tells such an answer from that
+            # to the next request.
+            self._await_quiet()
         if command.resumes:
             refused = isinstance(value, ErrorReply | Unsupported)
             self._move(Trigger.REFUSAL if refused else Trigger.STOP)
@@ -374,25 +421,26 @@ class Connection:
             return Unsolicited(self._trusted(parse_stop, payload, self._limits.dialect))
         if self._limits.shared_line:
             # kgdb's banner holds a `$3#33`, and a shell may print whatever it likes.
-            return Console(codec.frame(raw))
+            return Console(b"$%b#%02x" % (raw, codec.checksum(raw)))
         self._acknowledge()
         if payload[:1] == b"O" and payload != b"OK":
             return Output(self._trusted(parse_output, payload))
         logger.debug("dropped a packet that answers nothing: %r", raw[:80])
         return None
 
-    def _on_nak(self) -> None:
-        if not self._acks or not self._flight:
-            return
-        if self._window > 1 and len(self._flight) > 1:
+    def _on_nak(self) -> Event | None:
+        if self._acks and len(self._flight) > 1:
             self._recover()
-        else:
+        elif self._acks and self._flight and not self._flight[0].acked:
             self._try_again(self._flight[0], self._flight[0].packet)
+        elif self._limits.shared_line:
+            return Console(b"-")
+        return None
 
     def _on_corrupt(self, data: bytes) -> Event | None:
         head = self._flight[0] if self._flight else None
-        if head is None:
-            return Console(data)
+        if head is None or data[:1] == b"%":
+            return Console(data)  # a notification is not repeated
         if self._limits.shared_line and head.command.resumes and data[1:2] not in (b"T", b"S"):
             return Console(data)
         logger.debug("a corrupt packet: %r", data[:80])
@@ -419,10 +467,28 @@ class Connection:
             exchange.acked = False
         self._queue.extendleft(reversed(self._flight))
         self._flight.clear()
-        self._acks_ahead = 0
+        self._acks_ahead = max(0, self._acks_ahead - 1)
         self._window = 1
         self._limits = replace(self._limits, window=1, optimistic_ack=False)
-        self._quiet_at = self._now + _QUIET
+        self._await_quiet()
+
+    def _await_quiet(self) -> None:
+        self._quiet_at = self._now + min(_QUIET, self._limits.retransmit_after)
+
+    def _while_quieting(self, kind: FrameKind, data: bytes) -> Event | None:
+        if self._limits.shared_line and kind is FrameKind.TEXT:
+            return Console(data)
+        if kind is FrameKind.PACKET:
+            self._acknowledge()
+        self._await_quiet()
+        return None
+
+    def _end_quiet(self) -> None:
+        self._quiet_at = None
+        self._acks_ahead = 0
+        if not self._limits.shared_line:
+            self._deframer.reset()
+        self._fill_window()
 
     # --- small parts ---
 
@@ -431,8 +497,10 @@ class Connection:
             return self._flight[0]
         return self._queue[0] if self._queue else None
 
-    @staticmethod
-    def _may_get_stop(exchange: _Exchange) -> bool:
+    def _may_get_stop(self, exchange: _Exchange) -> bool:
+        if exchange.command.resumes and self._acks and not exchange.acked:
+            # It was on its way already, unless the ack was lost, or lost in a console's text.
+            return self._limits.shared_line or not self._limits.reliable
         answers = exchange.command.replies
         return Stopped in answers or BinaryData in answers or Raw in answers
 

@@ -28,9 +28,9 @@ _CHECKSUMS: Final = {
 }  # fmt: skip
 
 # What ends a run of text. On a line shared with a console `%` is text, and `+` and `-` are acks
-# only in front of a packet or at the end of what has come.
+# only in front of a packet, or at the end of what has come.
 _MARK: Final = re.compile(rb"[$%+\-\x03]")
-_MARK_SHARED: Final = re.compile(rb"\$|[+-](?=[$+-]|\Z)")
+_MARK_SHARED: Final = re.compile(rb"\$|[+-](?=[+-]{0,3}(?:\$|\Z))")
 
 # A stub's replies hold no blanks or control characters but in qXfer, which the only stub that
 # shares its line with a console (kgdb) does not have.
@@ -133,14 +133,13 @@ class Deframer:
         scan = max(first, self._scanned)
         # A `$` is never sent within a packet, so here the rest of one was lost.
         restart = buffer.find(b"$", scan, end)
+        if (end if restart < 0 else restart) - first > self.max_packet:
+            return self._cut(FrameKind.OVERLONG, start, first + self.max_packet + 1)
+        if self.shared and (restart >= 0 or _NOT_IN_PACKET.search(buffer, scan, end)):
+            # A prompt; what is behind it is looked at anew, for it may end with the `+` of a reply.
+            return self._cut(FrameKind.TEXT, start, first)
         if restart >= 0:
-            return self._cut(FrameKind.TEXT if self.shared else FrameKind.CORRUPT, start, restart)
-        if self.shared:
-            odd = _NOT_IN_PACKET.search(buffer, scan, end)
-            if odd:
-                return self._cut(FrameKind.TEXT, start, odd.end())
-        if end - first > self.max_packet:
-            return self._cut(FrameKind.OVERLONG, start, end)
+            return self._cut(FrameKind.CORRUPT, start, restart)
         self._scanned = end
         if hash_at < 0 or len(buffer) < end + 3:
             # `$abc#$…`: the checksum was lost and the next packet has begun.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from rsp.errors import RemoteProtocolError
 from rsp.wire import commands
 from rsp.wire.replies import Dialect
 
@@ -93,4 +94,16 @@ class Limits:
                 return "bs: the stub did not offer ReverseStep"
             case commands.ReverseContinue() if not self.reverse_continue:
                 return "bc: the stub did not offer ReverseContinue"
+            case commands.Unknown(payload=payload):
+                parsed = _parsed(payload)
+                return None if parsed is None else self.refusal(parsed)
         return None
+
+
+def _parsed(payload: bytes) -> Command | None:
+    """Return the command that a packet of the caller's own making is, None where it is unknown."""
+    try:
+        command = commands.parse(payload)
+    except RemoteProtocolError:
+        return None
+    return None if isinstance(command, commands.Unknown) else command

@@ -89,7 +89,7 @@ def _text(pattern: bytes) -> Kind:
     return Kind(pattern, decode_text, encode)
 
 
-def _joined(kind: Kind, separator: bytes) -> Kind:
+def joined(kind: Kind, separator: bytes) -> Kind:
     """Return the kind of a tuple of items with a separator between them; it may be empty."""
     item = kind.pattern
     return Kind(
@@ -116,6 +116,12 @@ HEXTEXT: Final = Kind(
     HEX.pattern, lambda data: decode_text(unhexlify(data)), lambda text: hexlify(encode_text(text))
 )
 THREAD: Final = Kind(THREAD_PATTERN, ThreadId.parse, ThreadId.encode)
+# gdb puts a semicolon behind the last one as well (remote.c), the manual does not.
+SIGNALS: Final = Kind(
+    rb"(?:%b(?:;%b)*;?)?" % (SIGNAL.pattern, SIGNAL.pattern),
+    lambda data: tuple(int(part, 16) for part in data.split(b";") if part),
+    lambda signals: b"".join(map(_number(b"%x;", 8), signals)),
+)
 WORD: Final = _text(rb"[^:;,\[\]{}=]+")
 
 KINDS: Final[dict[str, Kind]] = {
@@ -132,8 +138,7 @@ KINDS: Final[dict[str, Kind]] = {
     "word": WORD,
     "letter": _text(rb"[a-zA-Z]"),
     "thread": THREAD,
-    "threads": _joined(THREAD, b","),
-    "signals": _joined(SIGNAL, b";"),
+    "signals": SIGNALS,
     "arguments": led(HEXTEXT, b";"),
     "words": led(WORD, b";"),
 }

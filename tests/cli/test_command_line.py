@@ -108,6 +108,13 @@ def test_symbols_that_are_none(tmp_path: Path) -> None:
         run("info", ":1", "--symbols", str(file)).fails(str(file))
 
 
+def test_a_fifo_that_nobody_writes_to_does_not_hang(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    run("info", ":1", "--symbols", str(fifo)).fails("it is no file")
+    run("info", f"replay:{fifo}").fails("the recording ends here")
+
+
 def test_a_recording_that_exists_is_kept(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("mine")
@@ -132,10 +139,12 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert process.returncode == 141
 
 
-def test_a_full_disk_is_one_line() -> None:
+# The longer one fails while it prints, the short one when the buffer is written at the end.
+@pytest.mark.parametrize("arguments", [("demo", "--json"), ("--version",)])
+def test_a_full_disk_is_one_line(arguments: tuple[str, ...]) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [*COMMAND, "demo", "--json"],
+            [*COMMAND, *arguments],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

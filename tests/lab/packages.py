@@ -11,6 +11,7 @@ import shutil
 PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",
     "qemu-system-i386": "qemu-system-x86",
+    "qemu-x86_64": "qemu-user",
     "gdb": "gdb",
     "gdbserver": "gdbserver",
     "valgrind": "valgrind",

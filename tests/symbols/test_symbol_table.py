@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections import Counter
@@ -185,6 +186,13 @@ def test_a_file_that_cannot_be_read_is_a_bad_image(tmp_path: Path) -> None:
         SymbolTable(tmp_path / "nothing")
     with pytest.raises(BadImage, match="directory"):
         SymbolTable(tmp_path)
+    with pytest.raises(BadImage, match="null byte"):
+        SymbolTable("a\0b")
+    with pytest.raises(BadImage, match="no file"):
+        SymbolTable("/dev/zero")
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(BadImage, match="no file"):
+        SymbolTable(tmp_path / "fifo")
 
 
 def ask_everything(path: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,3 +57,17 @@ def test_payloads_hold_sound_and_broken_commands() -> None:
 
     look()
     assert seen == {True, False, None}
+
+
+@pytest.mark.parametrize(
+    "first", ["import rsp.testing.strategies", "import hypothesis", "import rsp.testing"]
+)
+def test_either_library_may_be_imported_first(first: str) -> None:
+    # Hypothesis imports the strategies by their entry point, and they import Hypothesis.
+    program = f"""{first}
+from hypothesis import strategies as st
+from rsp.testing.strategies import packets
+from rsp.wire.commands import Command
+packets().validate()
+st.from_type(Command).validate()"""
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)

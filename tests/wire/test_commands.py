@@ -125,9 +125,9 @@ SPELLINGS: list[tuple[bytes, c.Command]] = [
     (b"vFile:fstat:6", c.FileStat(descriptor=6)),
     (b"vFile:unlink:2f78", c.FileUnlink(path="/x")),
     (b"vFile:readlink:2f78", c.FileReadLink(path="/x")),
-    (b"QPassSignals:0e;10", c.PassSignals(signals=(14, 16))),
+    (b"QPassSignals:e;10;", c.PassSignals(signals=(14, 16))),
     (b"QPassSignals:", c.PassSignals(signals=())),
-    (b"QProgramSignals:00;01", c.ProgramSignals(signals=(0, 1))),
+    (b"QProgramSignals:0;1;", c.ProgramSignals(signals=(0, 1))),
     (b"QThreadEvents:1", c.SetThreadEvents(enabled=True)),
     (b"QNonStop:0", c.SetNonStop(enabled=False)),
     (b"QDisableRandomization:1", c.SetDisableRandomization(disabled=True)),
@@ -153,7 +153,7 @@ def test_every_command_is_spelled_above() -> None:
 def test_upper_case_hex_is_understood() -> None:
     assert c.parse(b"mFFFF0,1F") == c.ReadMemory(address=0xFFFF0, length=31)
     assert c.parse(b"M0,1:EB") == c.WriteMemory(address=0, data=b"\xeb")
-    assert c.parse(b"QPassSignals:e;10") == c.PassSignals(signals=(14, 16))
+    assert c.parse(b"QPassSignals:0e;10") == c.PassSignals(signals=(14, 16))
     assert c.parse(b"Qqemu.sstep=5") == c.SetStepFlags(flags=5)
     assert c.parse(b"C5") == c.ContinueWithSignal(signal=5)
 

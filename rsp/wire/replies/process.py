@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.wire.features import Features
 from rsp.wire.replies.base import Reply, malformed
-from rsp.wire.syntax import KINDS, Kind, decode_text
+from rsp.wire.syntax import KINDS, THREAD, Kind, decode_text, joined
 from rsp.wire.threads import ThreadId
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # --- threads ---
 
-_THREADS: Final = KINDS["threads"]
+_THREADS: Final = joined(THREAD, b",")
 # A stub that writes the list in a loop may leave a comma behind the last one.
 _THREAD_LIST: Final = re.compile(rb"([ml])(%b),?" % _THREADS.pattern)
 
@@ -54,7 +54,7 @@ class ThreadList(Reply):
 
 # VirtualBox writes a blank behind QC.
 KINDS["current"] = Kind(
-    b" ?" + KINDS["thread"].pattern, lambda data: ThreadId.parse(data.strip()), ThreadId.encode
+    b" ?" + THREAD.pattern, lambda data: ThreadId.parse(data.strip()), ThreadId.encode
 )
 
 

@@ -43,3 +43,11 @@ def build(name: str) -> Path:
             subprocess.run([*recipe, "-o", output, source], check=True)
             output.replace(program)
     return program
+
+
+def symbols(name: str) -> dict[str, int]:
+    """Return the addresses of a program's symbols, as nm has them."""
+    command: list[str | Path] = ["nm", "--defined-only", build(name)]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True)
+    words = (line.split() for line in listed.stdout.splitlines())
+    return {symbol: int(address, 16) for address, _, symbol in words}

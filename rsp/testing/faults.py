@@ -1,0 +1,188 @@
+"""A line that comes to harm: bytes corrupted, dropped, doubled, delayed and split.
+
+Here lives FaultyTransport, which wraps any transport. What a stub gets wrong by itself is in
+``stub``.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from rsp.transports.base import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class Fault(Enum):
+    """What may happen to a byte."""
+
+    CORRUPT = "corrupt"
+    """Some of its bits change."""
+    DROP = "drop"
+    """It does not arrive."""
+    DOUBLE = "double"
+    """It arrives twice."""
+    DELAY = "delay"
+    """It, and what follows it, arrives later."""
+    CUT = "cut"
+    """Nothing arrives from it on; the one who reads sees the end of the stream."""
+
+
+HARM = (Fault.CORRUPT, Fault.DROP, Fault.DOUBLE)
+"""The faults of a bad serial line."""
+
+
+class FaultyTransport(Transport):
+    """Does harm to what passes, by chance or at given places; both directions are counted apart.
+
+    >>> from rsp.transports.memory import MemoryTransport
+    >>> client, stub = MemoryTransport.pair()
+    >>> line = FaultyTransport(client, received={2: Fault.DROP})
+    >>> stub.write(b"$OK#9a")
+    >>> line.read(100, 0)
+    b'$O#9a'
+
+    Args:
+        inner: the transport that is wrapped, and closed together with this one.
+        rate: how many of the bytes come to harm, from 0 to 1.
+        kinds: what happens to them.
+        seed: of the random numbers.
+        received: faults by their place in the stream that is received.
+        sent: faults by their place in the stream that is sent.
+        most: the most bytes that one ``read`` returns: 1 makes every byte come alone.
+        delay: seconds that a DELAY takes.
+        reliable: what the transport says of itself.
+
+    Attributes:
+        done: the faults that have happened, in order: ``("received", place, fault)``.
+    """
+
+    def __init__(
+        self,
+        inner: Transport,
+        *,
+        rate: float = 0.0,
+        kinds: Sequence[Fault] = HARM,
+        seed: int = 0,
+        received: Mapping[int, Fault] | None = None,
+        sent: Mapping[int, Fault] | None = None,
+        most: int | None = None,
+        delay: float = 0.01,
+        reliable: bool = False,
+    ) -> None:
+        self.address = inner.address
+        self.reliable = reliable
+        self.done: list[tuple[str, int, Fault]] = []
+        self._inner = inner
+        self._most = most
+        self._delay = delay
+        self._received = _Direction("received", rate, kinds, seed, received or {}, self.done)
+        self._sent = _Direction("sent", rate, kinds, seed + 1, sent or {}, self.done)
+        self._held = bytearray()  # received and not delayed, but more than was asked for
+        self._late = b""  # received behind a DELAY
+
+    def read(self, max_bytes: int, timeout: float | None) -> bytes:
+        """See `Transport.read`."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        most = min(max_bytes, self._most or max_bytes)
+        while not self._held:
+            if self._received.over:
+                return b""
+            data = self._take_late()
+            if not data:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                data = self._inner.read(max_bytes, left)
+            if not data:
+                return b""
+            passed, self._late = self._received.pass_through(data)
+            self._held += passed
+        data = bytes(self._held[:most])
+        del self._held[:most]
+        return data
+
+    def write(self, data: bytes, timeout: float | None = None) -> None:
+        """See `Transport.write`."""
+        rest = data
+        while rest:
+            passed, rest = self._sent.pass_through(rest)
+            if passed:
+                self._inner.write(passed, timeout)
+            if rest:
+                time.sleep(self._delay)
+
+    def send_break(self) -> None:
+        """See `Transport.send_break`."""
+        self._inner.send_break()
+
+    def close(self) -> None:
+        """See `Transport.close`."""
+        self._inner.close()
+
+    def _take_late(self) -> bytes:
+        if self._late:
+            time.sleep(self._delay)
+        late, self._late = self._late, b""
+        return late
+
+
+class _Direction:
+    """One of the two streams: how far it has come, and what happens to it."""
+
+    def __init__(
+        self,
+        name: str,
+        rate: float,
+        kinds: Sequence[Fault],
+        seed: int,
+        planned: Mapping[int, Fault],
+        done: list[tuple[str, int, Fault]],
+    ) -> None:
+        self.over: bool = False
+        self._name = name
+        self._rate = rate
+        self._kinds = kinds
+        self._random = random.Random(seed)  # noqa: S311 - nothing here is secret
+        self._planned = planned
+        self._done = done
+        self._place = 0
+        self._delayed = -1
+
+    def pass_through(self, data: bytes) -> tuple[bytes, bytes]:
+        """Return what arrives now, and what comes later, to be passed through then."""
+        out = bytearray()
+        for index, byte in enumerate(data):
+            fault = None if self.over else self._fault()
+            if fault is Fault.DELAY and self._place != self._delayed:
+                self._delayed = self._place
+                self._note(fault)
+                return bytes(out), data[index:]
+            if fault is Fault.CUT:
+                self._note(fault)
+                self.over = True
+            if self.over:
+                break
+            if fault is Fault.CORRUPT:
+                out.append(byte ^ self._random.randrange(1, 256))
+            elif fault is Fault.DOUBLE:
+                out += bytes((byte, byte))
+            elif fault is not Fault.DROP:
+                out.append(byte)
+            if fault not in (None, Fault.DELAY):
+                self._note(fault)
+            self._place += 1
+        return bytes(out), b""
+
+    def _fault(self) -> Fault | None:
+        planned = self._planned.get(self._place)
+        if planned is not None:
+            return planned
+        if self._rate and self._random.random() < self._rate:
+            return self._random.choice(self._kinds)
+        return None
+
+    def _note(self, fault: Fault) -> None:
+        self._done.append((self._name, self._place, fault))

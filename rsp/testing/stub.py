@@ -1,0 +1,704 @@
+"""A stub to test clients with: a machine of a few registers and pages, and its packets.
+
+Here lives Stub, which takes bytes and returns bytes; ``serve`` puts it on a transport or a port.
+It reads commands with ``commands.parse`` and writes replies with ``encode_reply``, the tables that
+the client reads and writes with too, and it is strict: what would harm the stub that it plays is
+noted in ``violations``. Whom it can play is in ``personalities``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from rsp.arch.modes import CpuMode, linear_pc
+from rsp.errors import RemoteProtocolError
+from rsp.testing.memory import SparseMemory
+from rsp.testing.personalities import PLAIN, Personality, Unreadable, UntilAck, describe
+from rsp.wire import codec, commands, replies, stops
+from rsp.wire.commands import ActionKind, BreakpointType, Command
+from rsp.wire.framing import Deframer, FrameKind
+from rsp.wire.replies import ErrorReply, Ok, Reply, Unsupported
+from rsp.wire.signals import Signal
+from rsp.wire.threads import ThreadId
+
+if TYPE_CHECKING:
+    from rsp.arch.layout import Register, RegisterLayout
+
+Answer: TypeAlias = Reply | bytes | Sequence["Reply | bytes"]
+"""A reply, or a payload as it is, or several of them."""
+Hook: TypeAlias = Callable[["Stub", Command], Answer | None]
+
+_EINVAL, _EFAULT = 22, 14
+_INTERRUPT: Final = 0x03
+# A program that comes round this often without a stop is taken to run for ever.
+_MOST_STEPS: Final = 10_000
+_WATCHED: Final = {
+    BreakpointType.WRITE: stops.StopReason.WATCH,
+    BreakpointType.ACCESS: stops.StopReason.AWATCH,
+}
+# What G and P may be spelled with in 32-bit layouts.
+_HALVES: Final = {
+    **{f"e{name}": f"r{name}" for name in ("ax", "bx", "cx", "dx", "si", "di", "bp", "sp", "ip")},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """The CPU before one instruction: what the instruction before it has changed.
+
+    Attributes:
+        registers: new values by name, the pc among them.
+        mode: the CPU's mode from here on, None where it stays.
+        writes: the memory that was written.
+        signal: with which signal the target stops here by itself; 0 for not at all.
+        output: what is printed in an ``O`` packet.
+    """
+
+    registers: Mapping[str, int] = field(default_factory=dict)
+    mode: CpuMode | None = None
+    writes: Mapping[int, bytes] = field(default_factory=dict)
+    signal: int = 0
+    output: bytes = b""
+
+
+# What the control registers are in each mode, at the least (Intel SDM volume 3A, section 2.2).
+_CONTROL: Final = {
+    CpuMode.REAL16: {"cr0": 0x10, "efer": 0},
+    CpuMode.PROTECTED16: {"cr0": 0x11, "efer": 0},
+    CpuMode.PROTECTED32: {"cr0": 0x11, "efer": 0},
+    CpuMode.COMPAT32: {"cr0": 0x80000011, "efer": 0x500},
+    CpuMode.LONG64: {"cr0": 0x80000011, "efer": 0x500},
+}
+
+
+class Cpu:
+    """A thread of the machine: its registers, by the names of x86-64, and its mode.
+
+    Args:
+        registers: their values; what is not named is 0.
+        mode: the mode; the control registers follow it.
+        name: what qThreadExtraInfo says.
+    """
+
+    def __init__(
+        self,
+        registers: Mapping[str, int] | None = None,
+        *,
+        mode: CpuMode = CpuMode.LONG64,
+        name: str = "",
+    ) -> None:
+        self.registers: dict[str, int] = {}
+        self.name = name
+        self.switch(mode)
+        self.registers.update(registers or {})
+
+    def switch(self, mode: CpuMode) -> None:
+        """Change the mode."""
+        self.mode = mode
+        self.registers.update(_CONTROL.get(mode, {}))
+
+    @property
+    def pc(self) -> int:
+        """The linear address of the next instruction."""
+        return linear_pc(self.registers.get("rip", 0), self.mode, cs=self.registers.get("cs"))
+
+
+class Stub:
+    """A scripted stub; sans I/O.
+
+    >>> stub = Stub(registers={"rax": 0x1234, "rip": 0x1000}, memory={0x1000: b"code"})
+    >>> stub.receive(b"$m1000,2#8c")
+    b'+$636f#05'
+
+    Args:
+        personality: whom it plays.
+        registers: of the first thread, by their names in x86-64.
+        mode: its mode.
+        memory: what lies where.
+        program: the states that the first thread goes through, one for each instruction. At the
+            end it stays in the last one, running.
+        threads: further threads by their id.
+        thread: the id of the first.
+        end: what is reported at the end of the program: a process exits.
+        loop: the index in the program that follows the last one.
+
+    Attributes:
+        violations: what was sent to it that does harm; the test asserts that there is nothing.
+        received: the payloads of all packets, in order.
+        answers: payloads, and what they are answered with instead; a list is used up.
+        hooks: called for each command; the first that does not return None gives the answer.
+        breakpoints: what is set now, with the length.
+        threads: by id as it is spelled.
+        running: whether the target runs.
+        physical: whether addresses are physical (QEMU).
+        detached: whether ``D`` came.
+        dead: the stub has crashed, or ended with its target.
+    """
+
+    def __init__(
+        self,
+        personality: Personality = PLAIN,
+        *,
+        registers: Mapping[str, int] | None = None,
+        mode: CpuMode = CpuMode.LONG64,
+        memory: Mapping[int, bytes] | None = None,
+        program: Sequence[State] = (),
+        threads: Mapping[str, Cpu] | None = None,
+        thread: str = "01",
+        end: Reply | None = None,
+        loop: int | None = None,
+    ) -> None:
+        self.personality = personality
+        self.cpu = Cpu(registers, mode=mode)
+        self.memory = SparseMemory(dict(memory or {}))
+        self.physical_memory = SparseMemory()
+        self.threads: dict[str, Cpu] = {thread: self.cpu, **(threads or {})}
+        self.violations: list[str] = []
+        self.received: list[bytes] = []
+        self.answers: dict[bytes, Answer | list[Answer]] = {}
+        self.hooks: list[Hook] = []
+        self.breakpoints: dict[tuple[BreakpointType, int], int] = {}
+        self.running = False
+        self.physical = False
+        self.detached = False
+        self.dead = False
+        self._program = tuple(program)
+        self._at = -1
+        self._loop = loop
+        self._end = end
+        self._first = thread
+        self._stopped_in = thread
+        self._focus = {"g": thread, "c": "-1"}
+        self._thread_chosen = False
+        self._multiprocess = False
+        self._list_at = 0
+        self._last_stop: Reply = stops.Stopped(signal=int(Signal.SIGTRAP))
+        self._xml = describe(personality.register_layout(long_mode=True))
+        # The line.
+        self._acks = True
+        self._unacked = False
+        self._last_sent = b""
+        self._input = bytearray()
+        self._deframer = Deframer()
+        self._out = bytearray()
+
+    # --- the line ---
+
+    def connected(self) -> bytes:
+        """Return what the stub sends to a new client."""
+        self._acks, self._unacked, self._last_sent = True, False, b""
+        self._input.clear()
+        self._deframer.reset()
+        if self.personality.stopped_by_any_byte and self.running:
+            self.running = False
+            if self.personality.greeting:
+                self._send(self._stop_reply(int(Signal.SIGINT)))
+        return self._take_out()
+
+    def receive(self, data: bytes) -> bytes:
+        """Take bytes from the client, and return the answer's."""
+        self._input += data
+        while self._input and not self.dead:
+            if self.running:
+                self._while_running(self._input[0])
+            else:
+                self._read_packets()
+        return self._take_out()
+
+    def stop(self, signal: int = int(Signal.SIGINT)) -> bytes:
+        """Stop the target by itself, and return what the client hears of it."""
+        self.running = False
+        self._send(self._stop_reply(signal))
+        return self._take_out()
+
+    def _read_packets(self) -> None:
+        self._deframer.receive_data(bytes(self._input))
+        self._input.clear()
+        while not (self.running or self.dead):
+            frame = self._deframer.next_frame()
+            if frame is None:
+                return
+            self._on_frame(*frame)
+        self._input += self._deframer.reset()
+
+    def _while_running(self, byte: int) -> None:
+        who = self.personality
+        del self._input[0]
+        if self._unacked and byte == ord("+"):
+            self._unacked = False  # of an O packet
+        elif byte == _INTERRUPT and who.interrupted_by is not None:
+            self.running = False
+            self._send(self._stop_reply(who.interrupted_by))
+        else:
+            self.violations.append(f"a byte {byte:#04x} while the target runs")
+            if who.stopped_by_any_byte:
+                self.running = False
+                self._send(self._stop_reply(int(Signal.SIGINT)))
+
+    def _on_frame(self, kind: FrameKind, data: bytes) -> None:
+        who = self.personality
+        if kind is FrameKind.ACK:
+            self._unacked = False
+        elif kind is FrameKind.NAK:
+            if who.understands_nak and self._last_sent:
+                self._out += self._last_sent
+        elif kind is FrameKind.CORRUPT:
+            if self._acks:
+                self._out += b"-"
+        elif kind is FrameKind.PACKET:
+            if self._unacked and not self._is_taken(data):
+                return
+            self._unacked = False
+            if self._acks:
+                self._out += b"+"
+            self._on_packet(codec.decode(data, 1 << 20))
+        elif self._unacked and who.until_ack is UntilAck.RESENDS:
+            self._out += self._last_sent * len(data)
+
+    def _is_taken(self, raw: bytes) -> bool:
+        """Whether a packet is read that comes where a ``+`` should."""
+        who = self.personality
+        if who.until_ack is UntilAck.REFUSES:
+            self.violations.append(f"{raw[:20]!r} before the + of the last reply")
+            self._unacked = False
+            self._out += b"-"
+            return False
+        if who.until_ack is UntilAck.RESENDS:
+            self.violations.append(f"{raw[:20]!r} before the + of the last reply")
+            self._out += self._last_sent * (len(raw) + 4)
+            return False
+        if raw[:1] in (b"c", b"s", b"C", b"S") or raw.startswith(b"vCont;"):
+            self.violations.append(f"{raw[:20]!r} before the + of the last reply")
+        return True
+
+    def _on_packet(self, payload: bytes) -> None:
+        self.received.append(payload)
+        canned = self.answers.get(payload)
+        if isinstance(canned, list):
+            canned = canned.pop(0) if canned else None
+        try:
+            command = commands.parse(payload)
+        except RemoteProtocolError:
+            self.violations.append(f"a malformed packet: {payload[:60]!r}")
+            command = commands.Unknown(payload=payload)
+        self._check(command, payload)
+        if self.dead:
+            return
+        answer: Answer | None = canned
+        for hook in self.hooks:
+            answer = hook(self, command) if answer is None else answer
+        if answer is None:
+            answer = self._answer(command)
+        if answer is None:
+            return
+        for part in [answer] if isinstance(answer, Reply | bytes) else answer:
+            self._send(part, command)
+        if isinstance(command, commands.StartNoAckMode):
+            self._acks = self._unacked = False
+
+    def _send(self, reply: Reply | bytes, command: Command | None = None) -> None:
+        who = self.personality
+        payload = reply if isinstance(reply, bytes) else self._encode(reply, command)
+        if who.upper_case and isinstance(reply, replies.MemoryData | replies.RegisterBlock):
+            payload = payload.upper()
+        raw = codec.escape(payload) if who.escape == codec.ESCAPE else _escape(payload, who.escape)
+        if who.run_length:
+            raw = codec.collapse_runs(raw)
+        digits = b"%02X" if who.upper_case else b"%02x"
+        self._last_sent = b"$%b#" % raw + digits % codec.checksum(raw)
+        self._out += self._last_sent
+        self._unacked = self._acks
+
+    def _encode(self, reply: Reply, command: Command | None) -> bytes:
+        dialect = self.personality.dialect
+        if command is None or isinstance(reply, ErrorReply | Unsupported):
+            return reply.encode(dialect)
+        return command.encode_reply(reply, dialect)
+
+    def _take_out(self) -> bytes:
+        out = bytes(self._out)
+        self._out.clear()
+        return out
+
+    # --- the rules ---
+
+    def _check(self, command: Command, payload: bytes) -> None:
+        who = self.personality
+        wrong = ""
+        match command:
+            case commands.Kill() | commands.KillProcess():
+                wrong = "ends the target"
+            case commands.ReverseStep() | commands.ReverseContinue() if not self._offers_reverse():
+                wrong, self.dead = "was not offered", True
+            case commands.ReadMemory(length=length) if length > (who.most_read or 1 << 20):
+                wrong = f"overruns a buffer for {who.most_read} bytes"
+            case commands.ReadMemory(length=length) if length * 2 > who.packet_size:
+                wrong = f"asks for more than a packet of {who.packet_size} can hold"
+            case commands.WriteRegisters() if who.write_all_in_64_only and not self._long_mode:
+                wrong = "writes wrong registers outside 64-bit mode"
+            case commands.WriteRegisters(data=data) if len(data) != self.layout.size:
+                wrong = f"has {len(data)} bytes of registers, not {self.layout.size}"
+            case commands.XferRead(object="features") if (
+                who.first_thread_then_xml and not self._thread_chosen
+            ):
+                wrong, self.dead = "fails an assertion before Hg", True
+            case commands.QueryStop() if who.drops_points_on_query and self.breakpoints:
+                wrong = "removes the breakpoints"
+        if len(payload) > who.packet_size:
+            wrong = f"is longer than {who.packet_size}"
+        if wrong:
+            self.violations.append(f"{payload[:40]!r} {wrong}")
+
+    def _offers_reverse(self) -> bool:
+        features = self.personality.features
+        return features is not None and features.supports("ReverseStep")
+
+    # --- registers ---
+
+    @property
+    def layout(self) -> RegisterLayout:
+        """How ``g`` is laid out now."""
+        return self.personality.register_layout(long_mode=self._long_mode)
+
+    @property
+    def _long_mode(self) -> bool:
+        return self._focused.mode is CpuMode.LONG64
+
+    @property
+    def _focused(self) -> Cpu:
+        return self.threads.get(self._focus["g"], self.cpu)
+
+    def _block(self) -> replies.RegisterBlock:
+        layout, cpu = self.layout, self._focused
+        data = bytearray(layout.size)
+        for register in layout.registers:
+            if register.offset is not None:
+                at = register.offset
+                data[at : at + register.size] = self._register_bytes(cpu, register)
+        return replies.RegisterBlock(data=bytes(data))
+
+    def _register_bytes(self, cpu: Cpu, register: Register) -> bytes:
+        value = cpu.registers.get(_HALVES.get(register.name, register.name), 0)
+        halves = self.personality.write_all_in_64_only and cpu.mode is not CpuMode.LONG64
+        if halves and register.name[:1] == "r" and register.bits == 64:
+            # So QEMU shows the general registers then, and none of r8 to r15.
+            value = 0 if register.name[1:].isdigit() else value & 0xFFFFFFFF
+        return (value & ((1 << register.bits) - 1)).to_bytes(register.size, "little")
+
+    def _set_register(self, cpu: Cpu, register: Register, data: bytes) -> None:
+        name = _HALVES.get(register.name, register.name)
+        value = int.from_bytes(data, "little")
+        if cpu.mode is not CpuMode.LONG64 and register.name[:1] in "re":
+            value &= 0xFFFFFFFF
+        cpu.registers[name] = value
+
+    def _by_number(self, number: int) -> Register | None:
+        return next((r for r in self.layout.registers if r.number == number), None)
+
+    # --- answers ---
+
+    def _answer(self, command: Command) -> Answer | None:
+        who = self.personality
+        match command:
+            case commands.QuerySupported(features=offered):
+                self._multiprocess = offered.supports("multiprocess") and bool(
+                    who.features and who.features.supports("multiprocess")
+                )
+                return Unsupported() if who.features is None else replies.Supported(
+                    features=who.features
+                )  # fmt: skip
+            case commands.StartNoAckMode() if who.features and who.features.supports(
+                "QStartNoAckMode"
+            ):
+                return Ok()
+            case commands.QueryStop():
+                if who.drops_points_on_query:
+                    self.breakpoints.clear()
+                self._thread_chosen = True
+                return self._with_thread(self._last_stop)
+            case commands.SelectThread(operation=operation, thread=thread):
+                return self._select(operation, thread)
+            case commands.IsThreadAlive(thread=thread):
+                return Ok() if self._key(thread) in self.threads else self._error(_EINVAL)
+            case commands.Detach() if "D" in who.commands:
+                self.breakpoints.clear()
+                self.detached = self.running = True
+                return Ok()
+        return self._answer_about_state(command)
+
+    def _answer_about_state(self, command: Command) -> Answer | None:
+        who = self.personality
+        match command:
+            case commands.ReadRegisters():
+                return self._block()
+            case commands.WriteRegisters(data=data) if "G" in who.commands:
+                return self._write_all(data)
+            case commands.ReadRegister(number=number) if "p" in who.commands:
+                register = self._by_number(number)
+                if register is None:
+                    return self._error(_EFAULT)
+                return replies.RegisterBlock(data=self._register_bytes(self._focused, register))
+            case commands.WriteRegister(number=number, data=data) if "P" in who.commands:
+                register = self._by_number(number)
+                if register is None or self._is_refused(self._focus["g"]):
+                    return self._error(_EINVAL)
+                self._set_register(self._focused, register, data)
+                return Ok()
+            case commands.ReadMemory(address=address, length=length):
+                return self._read_memory(address, length)
+            case commands.WriteMemory(address=address, data=data):
+                return Ok() if self._space.write(address, data) else self._error(_EFAULT)
+            case commands.WriteMemoryBinary(address=address, data=data) if "X" in who.commands:
+                return Ok() if self._space.write(address, data) else self._error(_EFAULT)
+            case commands.InsertBreakpoint() | commands.RemoveBreakpoint():
+                return self._set_breakpoint(command)
+        return self._answer_to_query(command)
+
+    def _answer_to_query(self, command: Command) -> Answer | None:
+        who = self.personality
+        match command:
+            case commands.QueryVCont() if who.actions:
+                return replies.ResumeActions(actions=who.actions)
+            case commands.QueryFirstThreads():
+                self._list_at = 0
+                return self._thread_list()
+            case commands.QueryNextThreads():
+                return self._thread_list()
+            case commands.QueryCurrentThread():
+                return replies.CurrentThread(thread=self._id(self._first))
+            case commands.QueryThreadExtraInfo(thread=thread):
+                cpu = self.threads.get(self._key(thread))
+                return replies.ThreadExtraInfo(text=cpu.name) if cpu and cpu.name else Unsupported()
+            case commands.XferRead(object="features", annex="target.xml") if who.described:
+                part = self._xml[command.offset : command.offset + command.length]
+                last = command.offset + command.length >= len(self._xml)
+                return replies.XferData(data=part, last=last)
+            case commands.QueryStepBits() if "qqemu.sstepbits" in who.queries:
+                return replies.StepBits(enable=1, no_irq=2, no_timer=4)
+            case commands.QueryPhysicalMemoryMode() if "qqemu.PhyMemMode" in who.queries:
+                return replies.PhysicalMemoryMode(enabled=self.physical)
+            case commands.SetPhysicalMemoryMode(enabled=enabled) if (
+                "Qqemu.PhyMemMode" in who.queries
+            ):
+                self.physical = enabled
+                return Ok()
+            case commands.Monitor(command=text) if "qRcmd" in who.queries:
+                said = self.monitor(text)
+                return [stops.Output(data=said.encode()), Ok()] if said else Ok()
+        if command.resumes:
+            return self._resume(command)
+        return Unsupported()
+
+    def monitor(self, command: str) -> str:
+        """Return what the monitor prints; a subclass gives it words."""
+        return f"unknown command: '{command}'\n"
+
+    def _select(self, operation: str, thread: ThreadId) -> Reply:
+        self._thread_chosen = True
+        key = self._key(thread)
+        if thread.thread in (0, -1):
+            self._focus[operation] = self._stopped_in if thread.thread == 0 else "-1"
+        elif key not in self.threads:
+            return self._error(_EINVAL)
+        else:
+            self._focus[operation] = key
+        return Ok()
+
+    def _thread_list(self) -> Reply:
+        ids = list(self.threads)[self._list_at : self._list_at + self.personality.threads_in_list]
+        self._list_at += len(ids)
+        return replies.ThreadList(threads=tuple(self._id(key) for key in ids), last=not ids)
+
+    def _id(self, key: str) -> ThreadId:
+        return ThreadId.parse(f"p01.{key}" if self._multiprocess else key)
+
+    def _key(self, thread: ThreadId) -> str:
+        return thread.text.rpartition(".")[2]
+
+    @property
+    def _space(self) -> SparseMemory:
+        return self.physical_memory if self.physical else self.memory
+
+    def _read_memory(self, address: int, length: int) -> Reply:
+        data = self._space.read(address, length)
+        if len(data) == length:
+            return replies.MemoryData(data=data)
+        match self.personality.unreadable:
+            case Unreadable.PREFIX if data:
+                return replies.MemoryData(data=data)
+            case Unreadable.GARBAGE:
+                return replies.MemoryData(data=data.ljust(length, b"\xcc"))
+        return self._error(_EFAULT)
+
+    def _write_all(self, data: bytes) -> Reply:
+        layout, cpu = self.layout, self._focused
+        if len(data) != layout.size or self._is_refused(self._focus["g"]):
+            return self._error(_EINVAL)
+        for register in layout.registers:
+            if register.offset is not None:
+                at = register.offset
+                self._set_register(cpu, register, data[at : at + register.size])
+        return Ok()
+
+    def _is_refused(self, thread: str) -> bool:
+        return self.personality.only_current_thread and thread not in (self._stopped_in, "-1")
+
+    def _set_breakpoint(
+        self, command: commands.InsertBreakpoint | commands.RemoveBreakpoint
+    ) -> Reply:
+        who = self.personality
+        if "Z" not in who.commands:
+            return Unsupported()
+        key = (command.type, command.address)
+        if isinstance(command, commands.RemoveBreakpoint):
+            found = self.breakpoints.pop(key, None)
+            return Ok() if found is not None else self._error(_EINVAL)
+        used = sum(kind is not BreakpointType.SOFTWARE for kind, _ in self.breakpoints)
+        if command.type is BreakpointType.SOFTWARE:
+            if not self.memory.read(command.address, 1):
+                return self._error(_EFAULT)
+        elif used >= who.slots or command.type is BreakpointType.READ:
+            return self._error(_EINVAL)
+        if key in self.breakpoints:
+            return self._error(17)
+        self.breakpoints[key] = command.kind
+        return Ok()
+
+    def _error(self, code: int) -> ErrorReply:
+        return ErrorReply(code=code)
+
+    # --- running ---
+
+    def _resume(self, command: Command) -> Answer | None:
+        step, thread = False, self._focus["c"]
+        match command:
+            case commands.Step() | commands.StepWithSignal():
+                step = True
+            case commands.Continue() | commands.ContinueWithSignal():
+                pass
+            case commands.VCont(actions=actions) if self.personality.actions:
+                first = actions[0]
+                step = first.kind is ActionKind.STEP
+                thread = self._key(first.thread) if first.thread is not None else "-1"
+            case _:
+                return Unsupported()
+        if self._is_refused(thread):
+            return self._error(_EINVAL)
+        if thread not in ("-1", "0") and thread in self.threads:
+            self._stopped_in = self._focus["g"] = thread
+        return self._run(step=step)
+
+    def _run(self, *, step: bool) -> Answer | None:
+        out: list[Reply | bytes] = []
+        for _ in range(_MOST_STEPS):
+            cpu = self.threads[self._stopped_in]
+            if self._breakpoint_at(cpu.pc) is not None:
+                # It is hit again before anything is executed.
+                return [*out, self._stopped_at_breakpoint(cpu)]
+            watched = None
+            if cpu is self.cpu:
+                if not self._advance():
+                    break
+                state = self._program[self._at]
+                if state.output:
+                    out.append(stops.Output(data=state.output))
+                watched = self._watch(state)
+                if state.signal:
+                    return [*out, self._stop_reply(state.signal)]
+            else:
+                cpu.registers["rip"] = cpu.registers.get("rip", 0) + 1
+            if watched is not None:
+                return [*out, watched]
+            if self._breakpoint_at(cpu.pc) is not None:
+                return [*out, self._stopped_at_breakpoint(cpu)]
+            if step:
+                return [*out, self._stop_reply(int(Signal.SIGTRAP))]
+        if self._at + 1 >= len(self._program) and self._loop is None and self._end is not None:
+            self._last_stop = self._end
+            self.breakpoints.clear()
+            return [*out, self._end]
+        self.running = True
+        return out or None
+
+    def _advance(self) -> bool:
+        """Execute one instruction of the program; False at its end."""
+        following = self._at + 1
+        if following >= len(self._program):
+            if self._loop is None:
+                return False
+            following = self._loop
+        self._at = following
+        state = self._program[following]
+        if state.mode is not None:
+            self.cpu.switch(state.mode)
+        self.cpu.registers.update(state.registers)
+        for address, data in state.writes.items():
+            self.memory.map(address, data)
+        return True
+
+    def _breakpoint_at(self, pc: int) -> BreakpointType | None:
+        for kind in (BreakpointType.SOFTWARE, BreakpointType.HARDWARE):
+            if (kind, pc) in self.breakpoints:
+                return kind
+        return None
+
+    def _stopped_at_breakpoint(self, cpu: Cpu) -> Reply:
+        software = self._breakpoint_at(cpu.pc) is BreakpointType.SOFTWARE
+        if software:
+            behind = self.personality.pc_after_breakpoint
+            cpu.registers["rip"] = cpu.registers.get("rip", 0) + behind
+        reason = stops.StopReason.SIGNAL
+        if self.personality.says_swbreak:
+            reason = stops.StopReason.SWBREAK if software else stops.StopReason.HWBREAK
+        return self._stop_reply(int(Signal.SIGTRAP), reason=reason)
+
+    def _watch(self, state: State) -> Reply | None:
+        for (kind, start), length in self.breakpoints.items():
+            for address, data in state.writes.items():
+                hit = max(start, address)
+                if kind in _WATCHED and hit < min(start + length, address + len(data)):
+                    return self._stop_reply(int(Signal.SIGTRAP), reason=_WATCHED[kind], address=hit)
+        return None
+
+    def _stop_reply(
+        self,
+        signal: int,
+        *,
+        reason: stops.StopReason = stops.StopReason.SIGNAL,
+        address: int | None = None,
+    ) -> Reply:
+        self._last_stop = stops.Stopped(signal=signal, reason=reason, address=address)
+        self._focus["g"] = self._stopped_in
+        return self._with_thread(self._last_stop)
+
+    def _with_thread(self, stop: Reply) -> Reply:
+        if not isinstance(stop, stops.Stopped) or not self.personality.thread_in_stop:
+            return stop
+        return stops.Stopped(
+            signal=stop.signal,
+            reason=stop.reason,
+            address=stop.address,
+            thread=self._id(self._stopped_in),
+        )
+
+
+def _escape(payload: bytes, escape: int) -> bytes:
+    special = (*b"$#*", escape)
+    return b"".join(
+        bytes((escape, byte ^ 0x20)) if byte in special else bytes((byte,)) for byte in payload
+    )
+
+
+def assert_harmless(stub: Stub) -> None:
+    """Fail when a stub was sent what does harm, or something of the client's is left in it.
+
+    Raises:
+        AssertionError: it was; the message says what.
+    """
+    left = [f"a breakpoint {key} is left" for key in stub.breakpoints]
+    if stub.physical:
+        left.append("physical addresses are left on")
+    if stub.violations or left:
+        raise AssertionError("; ".join([*stub.violations, *left]))

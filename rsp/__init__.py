@@ -160,6 +160,7 @@ def connect(
     address: str | Transport,
     *,
     symbols: str | PathLike[str] | SymbolTable | None = None,
+    slide: int | Literal["auto"] = "auto",
     timeout: float = 5.0,
     record: str | PathLike[str] | None = None,
     on_exit: OnExit | Literal["detach", "leave stopped"] | None = None,
@@ -177,6 +178,8 @@ def connect(
             ``rfc2217://host:port``, ``| command args``, ``replay:boot.rsplog``; or an open
             Transport, which then belongs to the target.
         symbols: an ELF image with the symbols of what runs there, or a table made of one.
+        slide: how far from its link addresses that image was loaded; "auto" is as linked, until
+            something finds it out.
         timeout: seconds that the connection, and then each request, may take.
         record: a file to record the session in, in the form of gdb's remotelog.
         on_exit: what becomes of the target at the end of the ``with`` block: by default it is
@@ -199,7 +202,8 @@ def connect(
     if symbols is not None:
         from rsp.symbols.table import SymbolTable
 
-        table = symbols if isinstance(symbols, SymbolTable) else SymbolTable(symbols)
+        known = 0 if slide == "auto" else slide
+        table = symbols if isinstance(symbols, SymbolTable) else SymbolTable(symbols, slide=known)
     transport = _open(address, timeout, record)
     try:
         session = Session(transport, Limits(timeout=timeout, reliable=transport.reliable))

@@ -141,6 +141,16 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--record", metavar="LOG", help="record the session in a new file")
 
 
+def add_address(parser: argparse.ArgumentParser) -> None:
+    """Add ADDR, a `Place` in the target."""
+    parser.add_argument(
+        "address",
+        metavar="ADDR",
+        type=parse_place,
+        help="0x7c00, 31744, or with --symbols a name: start, start+0x10",
+    )
+
+
 def connect(arguments: argparse.Namespace) -> Target:
     """Connect as the options of `add_target` say; the errors of ``rsp.connect``."""
     return rsp.connect(

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from rsp.cli.arguments import add_target, connect, parse_length, parse_place, symbols_of
+from rsp.cli.arguments import add_address, add_target, connect, parse_length, symbols_of
 from rsp.cli.progress import Progress, is_terminal
 from rsp.cli.text import hex_dump, print_json
 from rsp.errors import MemoryFault, RspError
@@ -24,12 +24,7 @@ _PAGE = 4096
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command line has."""
     add_target(parser)
-    parser.add_argument(
-        "address",
-        metavar="ADDR",
-        type=parse_place,
-        help="0x7c00, 31744, or with --symbols a name: start, start+0x10",
-    )
+    add_address(parser)
     parser.add_argument(
         "length", metavar="LENGTH", type=parse_length, help="bytes: 512, 0x200, 64K, 4M"
     )

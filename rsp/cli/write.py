@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rsp.cli.arguments import add_target, connect, parse_bytes, parse_place, symbols_of
+from rsp.cli.arguments import add_address, add_target, connect, parse_bytes, symbols_of
 from rsp.cli.text import place, print_json
 
 if TYPE_CHECKING:
@@ -14,12 +14,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command line has."""
     add_target(parser)
-    parser.add_argument(
-        "address",
-        metavar="ADDR",
-        type=parse_place,
-        help="0x7c00, 31744, or with --symbols a name: start, start+0x10",
-    )
+    add_address(parser)
     parser.add_argument(
         "data",
         metavar="HEX",

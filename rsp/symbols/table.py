@@ -1,7 +1,7 @@
 """The symbol table of a binary: names to addresses, addresses to names and source lines.
 
 Here live: `SymbolTable` and the values it answers with. Here must not live: how a file is read
-(`elf`, `lines`), and a slide: the addresses are those of the linker.
+(`elf`, `lines`), and finding out the slide: here it is a number that is given.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Symbol:
 
     Attributes:
         name: the symbol, as the linker spells it.
-        address: where the linker put it.
+        address: where the linker put it, with the table's slide added.
         size: in bytes; 0 where the file does not say.
         kind: what is there.
         is_global: visible to other files when it was linked; local ones may share a name.
@@ -96,6 +96,8 @@ class SymbolTable:
 
     Args:
         path: an executable, a shared library or a kernel (``vmlinux``).
+        slide: how far from its link addresses it was loaded; every address that is asked for or
+            answered has it added.
 
     Raises:
         BadImage: the file cannot be read, is not ELF, or is damaged. A table that could be opened
@@ -111,7 +113,8 @@ class SymbolTable:
     rsp/testing/boot/boot.S
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, slide: int = 0) -> None:
+        self.slide = slide
         self._elf = ElfFile(path)
         if self._elf.relocatable:
             raise BadImage(
@@ -169,7 +172,7 @@ class SymbolTable:
         if nearest_label is None:
             return None
         same_section = any(
-            address in section and nearest_label.address in section
+            address - self.slide in section and nearest_label.address - self.slide in section
             for section in self._elf.sections
         )
         return nearest_label if same_section else None
@@ -177,6 +180,7 @@ class SymbolTable:
     def line(self, address: int) -> SourceLine | None:
         """Return the source line that the code at an address comes of, or None."""
         rows, addresses = self._rows
+        address -= self.slide
         index = bisect_right(addresses, address) - 1
         if index < 0 or address >= rows[index].end or rows[index].line <= 0:
             return None  # line 0: the compiler made this code of no line in particular
@@ -211,6 +215,8 @@ class SymbolTable:
                 continue
             if kind is None:
                 continue
+            if kind is not SymbolKind.ABSOLUTE:
+                address += self.slide
             try:
                 text = c_string(names, name).decode(errors="surrogateescape")
             except DamagedProgram:

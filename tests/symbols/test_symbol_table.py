@@ -247,3 +247,19 @@ def test_a_header_followed_by_anything(
     path = tmp_path_factory.getbasetemp() / "header.elf"
     path.write_bytes(content)
     ask_everything(path)
+
+
+def test_a_slide_moves_every_place_and_no_absolute_number() -> None:
+    linked, slid = SymbolTable(ELF), SymbolTable(ELF, slide=0x200000)
+    for symbol in linked:
+        absolute = symbol.kind is SymbolKind.ABSOLUTE
+        assert slid[symbol.name].address - symbol.address == (0 if absolute else 0x200000)
+        if absolute or not symbol.size:
+            continue
+        found = slid.lookup(symbol.address + 0x200000)
+        was = linked.lookup(symbol.address)
+        assert found is not None
+        assert was is not None
+        assert found.name == was.name
+        assert slid.line(symbol.address + 0x200000) == linked.line(symbol.address)
+    assert slid.line(linked["tick"].address) is None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from lab import packages
 from lab.gdb import Gdb, GdbError, parse_memory, parse_registers
 

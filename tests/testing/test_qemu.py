@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import serial
-from lab.gdb import Gdb, parse_memory
 
+from lab.gdb import Gdb, parse_memory
 from rsp.errors import TransportError
 from rsp.testing.boot import ELF, IMAGE
 from rsp.testing.boot.build import build

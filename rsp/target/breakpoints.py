@@ -19,6 +19,7 @@ from rsp.errors import (
     StubError,
     UnsupportedCommand,
 )
+from rsp.target.ctrl_c import held
 from rsp.wire import commands, replies
 from rsp.wire.commands import BreakpointType
 
@@ -79,8 +80,7 @@ class Point:
         number: counted from 1 in each target.
         what: what the user asked for.
         locations: the addresses.
-        hits: how often the target has stopped here, those stops included where the condition was
-            false.
+        hits: how often the target has stopped here with the condition true, as gdb counts.
         condition: called with the Target at each hit; a false result lets it run on.
     """
 
@@ -203,6 +203,8 @@ class Breakpoints(Sequence[Point]):
         """
         if length < 1:
             raise LocalProtocolError(f"a watchpoint on {length} bytes: at least 1 is watched")
+        if not 0 <= address <= (1 << 64) - length:
+            raise LocalProtocolError(f"a watchpoint at {address:#x}: not within 64 bits")
         what = f"*{address:#x}@{length}"
         point = Watchpoint(self, self._last_number + 1, what, (address,), condition)
         point.length, point.watch = length, watch
@@ -216,14 +218,15 @@ class Breakpoints(Sequence[Point]):
             StubError: the stub refuses; the point is out of the table all the same.
         """
         refusal = None
-        for address in list(point.types):
-            try:
-                self._delete(point.types[address], address, _size(point))
-            except StubError as error:
-                refusal = error
-            del point.types[address]
-        if point in self._points:
-            self._points.remove(point)
+        with held():
+            for address in list(point.types):
+                try:
+                    self._delete(point.types[address], address, _size(point))
+                except StubError as error:
+                    refusal = error
+                del point.types[address]
+            if point in self._points:
+                self._points.remove(point)
         if refusal is not None:
             raise refusal
 
@@ -298,7 +301,7 @@ class Breakpoints(Sequence[Point]):
         if not self._points:
             return "No breakpoints or watchpoints."
         # gdb's column is as wide as "read watchpoint" only where there is one.
-        wide = max(14, *(len(_TITLES[kind]) for point in self for kind in point.types.values()))
+        wide = max([14, *(len(_TITLES[kind]) for point in self for kind in point.types.values())])
         lines = [f"{'Num':<8}{'Type':<{wide}} {'Disp':<5}{'Enb':<4}{'Address':<19}What"]
         for point in self._points:
             for place, (address, kind) in enumerate(point.types.items(), 1):
@@ -316,14 +319,15 @@ class Breakpoints(Sequence[Point]):
         self, point: Point, wanted: dict[int, tuple[tuple[BreakpointType, ...], int]]
     ) -> None:
         self._points.append(point)
-        try:
-            for address, (order, size) in wanted.items():
-                point.types[address] = self._insert(order, address, size)
-        except BaseException:
-            if self._session.usable and not self._session.running:
-                self.remove(point)
-            raise
-        self._last_number = point.number
+        with held():
+            try:
+                for address, (order, size) in wanted.items():
+                    point.types[address] = self._insert(order, address, size)
+            except BaseException:
+                if self._session.usable and not self._session.running:
+                    self.remove(point)
+                raise
+            self._last_number = point.number
 
     def _insert(self, order: tuple[BreakpointType, ...], address: int, size: int) -> BreakpointType:
         refused: list[tuple[BreakpointType, replies.ErrorReply | replies.Unsupported]] = []

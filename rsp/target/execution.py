@@ -7,7 +7,7 @@ breakpoints is the business of ``breakpoints``.
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from time import monotonic
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from rsp.arch.layout import Role
 from rsp.errors import LocalProtocolError, ModeNotReached, RspError, RspTimeout, StubError
 from rsp.target.breakpoints import Breakpoint, Point, Watch, Watchpoint
+from rsp.target.ctrl_c import held
 from rsp.wire import commands, replies, stops
 from rsp.wire.commands import Action, ActionKind
 from rsp.wire.limits import InterruptWay
@@ -23,7 +24,7 @@ from rsp.wire.signals import Signal, signal_name
 from rsp.wire.threads import ALL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rsp.arch.modes import CpuMode
     from rsp.target.registers import Registers
@@ -146,22 +147,27 @@ class Execution:
     def resume(self) -> None:
         """Let the target run."""
         self._begin()
-        self._run_on()
+        with self._stopping_on_ctrl_c():
+            self._run_on()
+            self._pass()
+
+    def _pass(self) -> None:
         # The step over one's own breakpoint must not be left to `wait`, which may never be called;
         # but an instruction that waits (hlt) is.
         deadline = monotonic() + self._session.connection.limits.timeout
         while self._passing and (left := deadline - monotonic()) > 0:
-            reply = self._wait_for_stop(left)
+            reply = self._session.wait_for_stop(left)
             if reply is None or self._take(reply):
                 return
 
     def step(self, thread: ThreadId | None) -> None:
         """Let one thread execute one instruction."""
         self._begin()
-        if self._target.points:
-            self._lifted = self._target.points.lift(self._target.processor.registers(thread).pc)
-        self._stepping = True
-        self._send(ActionKind.STEP, thread)
+        with held():
+            if self._target.points:
+                self._lifted = self._target.points.lift(self._target.processor.registers(thread).pc)
+            self._stepping = True
+            self._send(ActionKind.STEP, thread)
 
     def settle(self) -> None:
         """Take the echo of a watchpoint, or it would stop the target when we are gone.
@@ -186,17 +192,18 @@ class Execution:
             StubError: the stub refused to let it run.
         """
         deadline = None if timeout is None else monotonic() + timeout
-        while self.running:
-            left = None if deadline is None else max(0.0, deadline - monotonic())
-            reply = self._wait_for_stop(left)
-            if reply is None:
-                assert timeout is not None
-                raise RspTimeout(
-                    f"the target still runs after {timeout:g} s; wait() goes on waiting, "
-                    "interrupt() stops it",
-                    timeout=timeout,
-                )
-            self._take(reply)
+        with self._stopping_on_ctrl_c():
+            while self.running:
+                left = None if deadline is None else max(0.0, deadline - monotonic())
+                reply = self._session.wait_for_stop(left)
+                if reply is None:
+                    assert timeout is not None
+                    raise RspTimeout(
+                        f"the target still runs after {timeout:g} s; wait() goes on waiting, "
+                        "interrupt() stops it",
+                        timeout=timeout,
+                    )
+                self._take(reply)
         return self.stop
 
     def interrupt(self) -> Stop:
@@ -245,9 +252,10 @@ class Execution:
             mode=reached,
         )
 
-    def _wait_for_stop(self, timeout: float | None) -> Reply | None:
+    @contextmanager
+    def _stopping_on_ctrl_c(self) -> Iterator[None]:
         try:
-            return self._session.wait_for_stop(timeout)
+            yield
         except KeyboardInterrupt:
             try:
                 self.interrupt()
@@ -267,19 +275,20 @@ class Execution:
     def _run_on(self) -> None:
         thread = self._stopped_thread()
         points = self._target.points
-        if points:
-            self._lifted = points.lift(self._target.processor.registers(thread).pc)
-        # The echo comes at once, and is taken with a step.
-        self._passing = bool(self._lifted) or self._echo_due
-        if self._passing:
-            self._send(ActionKind.STEP, thread)
-        else:
-            self._send(ActionKind.CONTINUE, None)
+        with held():
+            if points:
+                self._lifted = points.lift(self._target.processor.registers(thread).pc)
+            # The echo comes at once, and is taken with a step.
+            self._passing = bool(self._lifted) or self._echo_due
+            if self._passing:
+                self._send(ActionKind.STEP, thread)
+            else:
+                self._send(ActionKind.CONTINUE, None)
 
     def _send(self, kind: ActionKind, thread: ThreadId | None) -> None:
         try:
             self._send_resume(kind, thread)
-        except RspError:
+        except (RspError, KeyboardInterrupt):
             if self._session.usable and not self._session.running:
                 self._put_back()
             raise
@@ -336,6 +345,27 @@ class Execution:
 
     def _take(self, reply: Reply) -> bool:
         """Make a reply the current stop; False when the target runs on instead."""
+        with held():
+            taken = self._arrive(reply)
+        if taken is not None:
+            return taken
+        hit, self._hit = self._hit, ()
+        # As in gdb, a stop where the condition is false is no hit.
+        true = [point for point in hit if point.condition is None or point.condition(self._target)]
+        for point in true:
+            point.hits += 1
+        if true:
+            self.stop = _stop_at(true[0], self.stop)
+            return True
+        if self._stepping or self._interrupting:
+            reason = StopReason.STEP if self._stepping else StopReason.INTERRUPT
+            self.stop = replace(self.stop, reason=reason, breakpoint=None, watchpoint=None)
+            return True
+        self._run_on()
+        return False
+
+    def _arrive(self, reply: Reply) -> bool | None:
+        """Do what a stop asks for at once; None where it is for conditions to say what follows."""
         target = self._target
         target.forget()
         under_way, self._under_way = self._under_way, False
@@ -370,20 +400,7 @@ class Execution:
         if passing and stop.reason is StopReason.STEP:
             self._send(ActionKind.CONTINUE, None)
             return False
-        hit, self._hit = self._hit, ()
-        for point in hit:
-            point.hits += 1
-        if not hit or self._interrupting:
-            return True
-        for point in hit:
-            if point.condition is None or point.condition(target):
-                self.stop = _stop_at(point, stop)
-                return True
-        if self._stepping:
-            self.stop = replace(stop, reason=StopReason.STEP, breakpoint=None, watchpoint=None)
-            return True
-        self._run_on()
-        return False
+        return None if self._hit else True
 
     def _put_back(self) -> None:
         lifted, self._lifted = self._lifted, []

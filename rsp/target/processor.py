@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("rsp.target")
 
-_LENGTH_OF_OLD_QEMU = 536  # its 64-bit `g`, up to 2.8
+# QEMU up to 2.8: the 64-bit one, as the layouts call it, and the length of its 64-bit `g`.
+_OLD_QEMU = "qemu-2-x86-64"
+_LENGTH_OF_OLD_QEMU = 536
 
 
 class Processor:
@@ -101,11 +103,10 @@ class Processor:
             RegisterWriteError: the stub refused, or the register has another value afterwards.
         """
         before = self.registers(thread)
-        layout = before.layout
-        for whole, new in layout.write(before, name, value).items():
+        for whole, new in before.layout.write(before, name, value).items():
             self._threads.focus(thread)
-            reply = self._write_whole(thread, layout, whole, new)
             self.invalidate()
+            reply = self._write_whole(thread, before, whole, new)
             code = reply.code if isinstance(reply, replies.ErrorReply) else None
             if not isinstance(reply, replies.Ok):
                 raise RegisterWriteError(
@@ -197,19 +198,20 @@ class Processor:
             return described
         if self._stub.layout_follows_mode and length == _LENGTH_OF_OLD_QEMU:
             # It has shown that it is the 64-bit one; its 32-bit layout has two numberings.
-            self._family = "qemu-2-x86-64"
+            self._family = _OLD_QEMU
         return layout_for_length(length, stub=self._family)
 
     def _write_whole(
-        self, thread: ThreadId | None, layout: RegisterLayout, name: str, value: int
+        self, thread: ThreadId | None, before: Registers, name: str, value: int
     ) -> replies.Ok | replies.ErrorReply | replies.Unsupported:
+        layout = before.layout
         register = layout[name]
         assert isinstance(register, Register)
         reply: replies.Ok | replies.ErrorReply | replies.Unsupported = replies.Unsupported()
-        # Where the layout follows the mode, so do the numbers, and QEMU takes no `P` there anyway.
-        if register.number is not None and not self._stub.layout_follows_mode:
+        number = self._number(before, register)
+        if number is not None:
             reply = self._session.ask(
-                commands.WriteRegister(number=register.number, data=layout.to_bytes(name, value))
+                commands.WriteRegister(number=number, data=layout.to_bytes(name, value))
             )
         limits = self._session.connection.limits
         if isinstance(reply, replies.Unsupported) and limits.write_all_registers:
@@ -220,6 +222,32 @@ class Processor:
                 data[start : start + register.size] = layout.to_bytes(name, value)
                 reply = self._session.ask(commands.WriteRegisters(data=bytes(data)))
         return reply
+
+    def _number(self, before: Registers, register: Register) -> int | None:
+        """Return the number that ``P`` takes, None where ``P`` must not be sent.
+
+        Where the layout follows the mode, the numbers may, too, and it is not known to which of two
+        tables (QEMU's own up to 2.8 answers neither ``p`` nor ``P``): only one is taken for which
+        ``p`` gives what ``g`` gave.
+        """
+        if not self._stub.layout_follows_mode:
+            return register.number
+        value = before[register.name]
+        if value is None:
+            return None
+        layout = before.layout
+        tables = (
+            layout_for_length(layout.size, arch=layout.arch, stub=stub)
+            for stub in (_OLD_QEMU, None)
+        )
+        for number in dict.fromkeys(_number_in(table, register.name) for table in tables):
+            if number is not None:
+                reply = self._session.ask(commands.ReadRegister(number=number))
+                if isinstance(reply, replies.Unsupported):
+                    return None
+                if reply == replies.RegisterBlock(data=layout.to_bytes(register.name, value)):
+                    return number
+        return None
 
     # --- the mode ---
 
@@ -258,3 +286,8 @@ class Processor:
                 raise
             logger.debug("no info registers: %s", error)
             return None
+
+
+def _number_in(layout: RegisterLayout, name: str) -> int | None:
+    found = layout[name]
+    return found.number if isinstance(found, Register) else None

@@ -13,8 +13,9 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from rsp.errors import ConnectionLost, RspTimeout, UnsupportedCommand
+from rsp.errors import ConnectionLost, RspTimeout, TransportError, UnsupportedCommand
 from rsp.target.console import ConsoleText
+from rsp.target.ctrl_c import held
 from rsp.wire import commands, replies
 from rsp.wire.connection import Connection
 from rsp.wire.events import NEED_DATA, Closed, Console, Output, Reply, Unsolicited
@@ -60,6 +61,7 @@ class Session:
         """What the stub's monitor printed since it was last taken."""
         self.stops: deque[ReplyValue] = deque(maxlen=_MOST_STOPS)
         """What ended a resume, or came unasked, that nobody has taken yet, the oldest first."""
+        self._lost: TransportError | RspTimeout | None = None  # what broke the stream
 
     @property
     def running(self) -> bool:
@@ -69,7 +71,7 @@ class Session:
     @property
     def usable(self) -> bool:
         """Whether requests can still be made."""
-        return self.connection.state in (State.STOPPED, State.RUNNING)
+        return self._lost is None and self.connection.state in (State.STOPPED, State.RUNNING)
 
     def ask(
         self, command: AnsweredBy[R], *, timeout: float | None = None
@@ -81,6 +83,13 @@ class Session:
                 none: the connection is of no more use.
             LocalProtocolError: the request may not be sent now, or not to this stub.
         """
+        try:
+            return self._ask(command, timeout)
+        except KeyboardInterrupt:
+            self._abandon()
+            raise
+
+    def _ask(self, command: AnsweredBy[R], timeout: float | None) -> R | ErrorReply | Unsupported:
         self._send(command, timeout)
         while True:
             event = self._next_event(None)
@@ -98,6 +107,13 @@ class Session:
         Raises:
             The same as ``ask``.
         """
+        try:
+            yield from self._ask_all(requests)
+        except KeyboardInterrupt:
+            self._abandon()
+            raise
+
+    def _ask_all(self, requests: Iterable[AnsweredBy[R]]) -> Iterator[R | ErrorReply | Unsupported]:
         connection = self.connection
         self._check_open()
         source = iter(requests)
@@ -130,7 +146,7 @@ class Session:
         """
         data = bytearray()
         for _ in range(_MOST_PIECES):
-            length = max(1, self.connection.limits.packet_size - 4)
+            length = max(1, self.connection.limits.largest_packet - 4)
             reply = self.ask(
                 commands.XferRead(object=name, annex=annex, offset=len(data), length=length)
             )
@@ -149,6 +165,9 @@ class Session:
         """
         self._send(command, None)
         self._flush()
+        # A resume is sent when nothing else is under way: of an ``ask_all`` that was closed early.
+        while command.resumes and not self.running and self.connection.unanswered:
+            self._next_event(self.connection.next_deadline())
 
     def wait_for_stop(self, timeout: float | None) -> ReplyValue | None:
         """Wait until the target stops.
@@ -202,6 +221,16 @@ class Session:
         """Close the stream; nothing is sent."""
         self.transport.close()
 
+    def _abandon(self) -> None:
+        """Take in what is still to come for the requests that Ctrl-C has cut off, and forget it."""
+        if not self.usable:
+            return
+        with held():
+            self.connection.abandon(monotonic())
+            most = monotonic() + self.connection.limits.timeout
+            while monotonic() < most and (quiet := self.connection.next_deadline()) is not None:
+                self._next_event(quiet)
+
     def _next_event(self, deadline: float | None) -> Event | None:
         """Return the next event that is not kept aside; None once the deadline has passed."""
         more = True
@@ -231,6 +260,9 @@ class Session:
             data = self.transport.read(_READ_SIZE, None if until is None else max(0.0, until - now))
         except RspTimeout:
             return deadline is None or monotonic() < deadline
+        except TransportError as error:
+            self._lost = error
+            raise
         connection.receive_data(data, monotonic())
         return deadline is None or now < deadline
 
@@ -256,6 +288,8 @@ class Session:
         self.connection.send(command, monotonic(), timeout=timeout)
 
     def _check_open(self) -> None:
+        if self._lost is not None:
+            raise self._lost
         if self.connection.state is State.CLOSED:
             unanswered = self.connection.unanswered
             raise ConnectionLost(
@@ -267,5 +301,10 @@ class Session:
 
     def _flush(self) -> None:
         data = self.connection.data_to_send()
-        if data:
+        if not data:
+            return
+        try:
             self.transport.write(data, timeout=self.connection.limits.timeout)
+        except (TransportError, RspTimeout) as error:  # how much of it went out is not known
+            self._lost = error
+            raise

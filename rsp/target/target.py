@@ -21,6 +21,7 @@ from rsp.errors import (
     SymbolError,
 )
 from rsp.target.breakpoints import Breakpoint, BreakpointKind, Breakpoints, Watch, Watchpoint
+from rsp.target.ctrl_c import held
 from rsp.target.execution import Execution, Stop, StopReason
 from rsp.target.memory import Memory, MemoryStream
 from rsp.target.processor import Processor
@@ -442,12 +443,13 @@ class Target:
     def _leave(self, on_exit: OnExit) -> None:
         if self._closed:
             return
-        try:
-            if self.session.usable:
-                self._clean_up(on_exit)
-        finally:
-            self._closed = True
-            self.session.close()
+        with held():
+            try:
+                if self.session.usable:
+                    self._clean_up(on_exit)
+            finally:
+                self._closed = True
+                self.session.close()
 
     def _clean_up(self, on_exit: OnExit) -> None:
         execution = self._execution

@@ -105,6 +105,7 @@ class ThreadList:
         """
         if thread is None or thread == self._focus:
             return
+        self._focus = None  # unknown, should Ctrl-C come before the answer
         reply = self._session.ask(commands.SelectThread(operation="g", thread=thread))
         # A stub that has no threads does not know the packet, and needs none.
         if isinstance(reply, replies.ErrorReply):

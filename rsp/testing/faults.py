@@ -49,6 +49,7 @@ class FaultyTransport(Transport):
     Args:
         inner: the transport that is wrapped, and closed together with this one.
         rate: how many of the bytes come to harm, from 0 to 1.
+        gap: at least so many bytes pass unharmed between two of them.
         kinds: what happens to them.
         seed: of the random numbers.
         received: faults by their place in the stream that is received.
@@ -66,6 +67,7 @@ class FaultyTransport(Transport):
         inner: Transport,
         *,
         rate: float = 0.0,
+        gap: int = 0,
         kinds: Sequence[Fault] = HARM,
         seed: int = 0,
         received: Mapping[int, Fault] | None = None,
@@ -80,10 +82,18 @@ class FaultyTransport(Transport):
         self._inner = inner
         self._most = most
         self._delay = delay
-        self._received = _Direction("received", rate, kinds, seed, received or {}, self.done)
-        self._sent = _Direction("sent", rate, kinds, seed + 1, sent or {}, self.done)
+        self._received = _Direction("received", (rate, gap), kinds, seed, received or {}, self.done)
+        self._sent = _Direction("sent", (rate, gap), kinds, seed + 1, sent or {}, self.done)
         self._held = bytearray()  # received and not delayed, but more than was asked for
         self._late = b""  # received behind a DELAY
+
+    def harm_received(self, place: int, fault: Fault) -> None:
+        """Let a fault happen to the byte that is received ``place`` bytes from now."""
+        self._received.plan(place, fault)
+
+    def harm_sent(self, place: int, fault: Fault) -> None:
+        """Let a fault happen to the byte that is sent ``place`` bytes from now."""
+        self._sent.plan(place, fault)
 
     def read(self, max_bytes: int, timeout: float | None) -> bytes:
         """See `Transport.read`."""
@@ -135,7 +145,7 @@ class _Direction:
     def __init__(
         self,
         name: str,
-        rate: float,
+        rate: tuple[float, int],
         kinds: Sequence[Fault],
         seed: int,
         planned: Mapping[int, Fault],
@@ -143,13 +153,17 @@ class _Direction:
     ) -> None:
         self.over: bool = False
         self._name = name
-        self._rate = rate
+        self._rate, self._gap = rate
+        self._last = -1  # where chance did harm before
         self._kinds = kinds
         self._random = random.Random(seed)  # noqa: S311 - nothing here is secret
-        self._planned = planned
+        self._planned = dict(planned)
         self._done = done
         self._place = 0
         self._delayed = -1
+
+    def plan(self, place: int, fault: Fault) -> None:
+        self._planned[self._place + place] = fault
 
     def pass_through(self, data: bytes) -> tuple[bytes, bytes]:
         """Return what arrives now, and what comes later, to be passed through then."""
@@ -180,7 +194,10 @@ class _Direction:
         planned = self._planned.get(self._place)
         if planned is not None:
             return planned
+        if self._place - self._last <= self._gap and self._last >= 0:
+            return None
         if self._rate and self._random.random() < self._rate:
+            self._last = self._place
             return self._random.choice(self._kinds)
         return None
 

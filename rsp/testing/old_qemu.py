@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rsp.arch.modes import CpuMode
-from rsp.testing.personalities import QEMU_OLD
+from rsp.testing.personalities import QEMU_OLD, Personality
 from rsp.testing.stub import State, Stub
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class QemuOld(Stub):
         memory: what lies where, beside a page at 0x4000 and the boot sector's at 0x7000.
         program: what the CPU does.
         loop: the index in the program that follows its end.
+        personality: what it answers.
     """
 
     def __init__(
@@ -57,9 +58,10 @@ class QemuOld(Stub):
         memory: Mapping[int, bytes] | None = None,
         program: Sequence[State] = BOOT,
         loop: int | None = 6,
+        personality: Personality = QEMU_OLD,
     ) -> None:
         super().__init__(
-            QEMU_OLD,
+            personality,
             registers={"rip": 0xFFF0, "cs": 0xF000, "rdx": 0x663, "eflags": 2},
             mode=CpuMode.REAL16,
             memory={0x4000: bytes(4096), 0x7000: bytes(4096), **(memory or {})},

@@ -1,7 +1,7 @@
-"""A scripted stub on a transport, or behind a port.
+"""A scripted stub at the end of a transport, or behind a port.
 
-Here live the threads that carry bytes between a Stub and its clients. What the stub says to them
-is in ``stub``.
+Here live the ways of carrying bytes between a Stub and its clients. What the stub says to them is
+in ``stub``.
 """
 
 from __future__ import annotations
@@ -11,41 +11,67 @@ import os
 import socket
 import tempfile
 import threading
+import time
 from typing import TYPE_CHECKING, Literal
 
 from rsp import connect
 from rsp.errors import ConnectionLost, TransportError
 from rsp.testing.stub import assert_harmless
-from rsp.transports.memory import MemoryTransport
+from rsp.transports.base import Transport, closed_error, read_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rsp.target.target import OnExit, Target
     from rsp.testing.stub import Stub
-    from rsp.transports.base import Transport
 
 
-@contextlib.contextmanager
-def attached(stub: Stub) -> Iterator[Transport]:
-    """Serve one client in a thread of this process, and yield the client's end.
+class StubTransport(Transport):
+    """A client's end of a line to a stub in the same thread: what is written is answered at once.
 
     >>> import rsp
     >>> from rsp.testing.stub import Stub
-    >>> with attached(Stub(registers={"rax": 7})) as transport:
-    ...     with rsp.connect(transport) as target:
-    ...         target.registers["rax"]
+    >>> with rsp.connect(StubTransport(Stub(registers={"rax": 7}))) as target:
+    ...     target.registers["rax"]
     7
 
-    Raises:
-        Exception: what the stub raised in its thread, at the end of the block.
+    Args:
+        stub: who answers.
     """
-    client, end = MemoryTransport.pair()
-    with _thread(lambda: serve(stub, end)):
-        try:
-            yield client
-        finally:
-            client.close()
+
+    address = "stub"
+    reliable = True
+
+    def __init__(self, stub: Stub) -> None:
+        self._stub = stub
+        self._answers = bytearray(stub.connected())
+        self._closed = False
+
+    def read(self, max_bytes: int, timeout: float | None) -> bytes:
+        """See `Transport.read`; the stream has ended when nothing can come any more."""
+        self._check_open()
+        data = bytes(self._answers[:max_bytes])
+        del self._answers[:max_bytes]
+        if data or self._stub.dead or timeout is None:
+            return data
+        time.sleep(timeout)
+        raise read_timeout(self.address, timeout)
+
+    def write(self, data: bytes, timeout: float | None = None) -> None:
+        """See `Transport.write`."""
+        del timeout  # a write never waits
+        self._check_open()
+        if self._stub.dead:
+            raise ConnectionLost("the stub has ended", address=self.address)
+        self._answers += self._stub.receive(data)
+
+    def close(self) -> None:
+        """See `Transport.close`."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise closed_error(self.address)
 
 
 @contextlib.contextmanager
@@ -67,10 +93,10 @@ def connected(
     Raises:
         AssertionError: the stub was sent what does harm, or something is left in it.
     """
-    with attached(stub) as transport:
-        client = transport if line is None else line(transport)
-        with connect(client, timeout=timeout, on_exit=on_exit) as target:
-            yield target
+    client: Transport = StubTransport(stub)
+    client = client if line is None else line(client)
+    with connect(client, timeout=timeout, on_exit=on_exit) as target:
+        yield target
     assert_harmless(stub)
 
 

@@ -8,7 +8,7 @@ noted in ``violations``. Whom it can play is in ``personalities``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -127,7 +127,7 @@ class Stub:
     Attributes:
         violations: what was sent to it that does harm; the test asserts that there is nothing.
         received: the payloads of all packets, in order.
-        answers: payloads, and what they are answered with instead; a list is used up.
+        answers: payloads, and what they are answered with instead; an iterator is used up.
         hooks: called for each command; the first that does not return None gives the answer.
         breakpoints: what is set now, with the length.
         threads: by id as it is spelled.
@@ -157,7 +157,7 @@ class Stub:
         self.threads: dict[str, Cpu] = {thread: self.cpu, **(threads or {})}
         self.violations: list[str] = []
         self.received: list[bytes] = []
-        self.answers: dict[bytes, Answer | list[Answer]] = {}
+        self.answers: dict[bytes, Answer | Iterator[Answer]] = {}
         self.hooks: list[Hook] = []
         self.breakpoints: dict[tuple[BreakpointType, int], int] = {}
         self.running = False
@@ -276,8 +276,8 @@ class Stub:
     def _on_packet(self, payload: bytes) -> None:
         self.received.append(payload)
         canned = self.answers.get(payload)
-        if isinstance(canned, list):
-            canned = canned.pop(0) if canned else None
+        if isinstance(canned, Iterator):
+            canned = next(canned, None)
         try:
             command = commands.parse(payload)
         except RemoteProtocolError:
@@ -611,10 +611,11 @@ class Stub:
                 cpu.registers["rip"] = cpu.registers.get("rip", 0) + 1
             if watched is not None:
                 return [*out, watched]
+            if step:
+                # The trap of a step comes before the int3 that lies there.
+                return [*out, self._stop_reply(int(Signal.SIGTRAP))]
             if self._breakpoint_at(cpu.pc) is not None:
                 return [*out, self._stopped_at_breakpoint(cpu)]
-            if step:
-                return [*out, self._stop_reply(int(Signal.SIGTRAP))]
         if self._at + 1 >= len(self._program) and self._loop is None and self._end is not None:
             self._last_stop = self._end
             self.breakpoints.clear()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -146,19 +148,13 @@ def test_a_stop_that_came_while_nobody_waited(counting: QemuMachine) -> None:
 
 @contextlib.contextmanager
 def ctrl_c(seconds: float) -> Iterator[None]:
-    """Raise KeyboardInterrupt where the program is then, as Ctrl-C does."""
-
-    def raise_it(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, raise_it)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    """Press Ctrl-C after some time; the block must end with it."""
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    keyboard = threading.Timer(seconds, lambda: os.kill(os.getpid(), signal.SIGINT))
+    keyboard.start()
+    with pytest.raises(KeyboardInterrupt):
+        yield
+    keyboard.join()
 
 
 def test_ctrl_c_stops_the_target(counting: QemuMachine) -> None:
@@ -175,27 +171,29 @@ def test_ctrl_c_stops_the_target(counting: QemuMachine) -> None:
     wait_until_it_counts(counting)
 
 
+def ask_for_ever(target: rsp.Target) -> None:
+    while True:
+        target.read_memory(0, 0x180000)
+        target.monitor("info registers")
+
+
 @pytest.mark.parametrize("seconds", [0.001, 0.003, 0.01, 0.02])
 def test_ctrl_c_within_requests(seconds: float, counting: QemuMachine) -> None:
     """What was asked for is answered later; the answers must not be taken for others."""
     with rsp.connect(counting.address) as target:
         known = target.read_memory(TICK, 16)
         with ctrl_c(seconds):
-            while True:
-                target.read_memory(0, 0x180000)
-                target.monitor("info registers")
+            ask_for_ever(target)
         target.invalidate()
         assert target.read_memory(TICK, 16) == known
         with ctrl_c(seconds):
-            while True:
-                target.read_memory(0, 0x180000)
+            ask_for_ever(target)
         with target.breakpoint(TICK) as point:
             stop = target.resume(timeout=30)
             assert stop is not None
             assert stop.breakpoint is point
         with ctrl_c(seconds):
-            while True:
-                target.read_memory(0, 0x180000)
+            ask_for_ever(target)
         # The first thing after it is a resume.
         target.resume(wait=False)
         wait_until_it_counts(counting)
@@ -248,7 +246,7 @@ def test_a_condition(counting: QemuMachine) -> None:
         assert stop is not None
         assert stop.breakpoint is point
         assert start + 20 <= target.read_u64(COUNTER) <= start + 21
-        assert point.hits >= 20
+        assert point.hits == 1  # as gdb counts
 
 
 def test_a_step_onto_a_breakpoint(counting: QemuMachine) -> None:

@@ -21,6 +21,7 @@ from rsp.wire.commands import ActionKind, BreakpointType, Command
 from rsp.wire.framing import Deframer, FrameKind
 from rsp.wire.replies import ErrorReply, Ok, Reply, Unsupported
 from rsp.wire.signals import Signal
+from rsp.wire.syntax import encode_text
 from rsp.wire.threads import ThreadId
 
 if TYPE_CHECKING:
@@ -486,7 +487,7 @@ class Stub:
                 return Ok()
             case commands.Monitor(command=text) if "qRcmd" in who.queries:
                 said = self.monitor(text)
-                return [stops.Output(data=said.encode()), Ok()] if said else Ok()
+                return [stops.Output(data=encode_text(said)), Ok()] if said else Ok()
         if command.resumes:
             return self._resume(command)
         return Unsupported()
@@ -578,7 +579,7 @@ class Stub:
                 step = True
             case commands.Continue() | commands.ContinueWithSignal():
                 pass
-            case commands.VCont(actions=actions) if self.personality.actions:
+            case commands.VCont(actions=actions) if actions and self.personality.actions:
                 first = actions[0]
                 step = first.kind is ActionKind.STEP
                 thread = self._key(first.thread) if first.thread is not None else "-1"

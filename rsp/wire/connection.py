@@ -470,6 +470,8 @@ class Connection:
         head = self._flight[0] if self._flight else None
         if head is None or data[:1] == b"%":
             return Console(data)  # a notification is not repeated
+        if self._acks and head.command.resumes and not head.acked:
+            return Console(data)  # it was on its way already, and a `-` could stop the target
         if self._limits.shared_line and head.command.resumes and data[1:2] not in (b"T", b"S"):
             return Console(data)
         logger.debug("a corrupt packet: %r", data[:80])

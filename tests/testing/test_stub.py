@@ -26,7 +26,7 @@ from rsp.testing.personalities import (
     describe,
 )
 from rsp.testing.serve import StubTransport, connected, listening
-from rsp.testing.stub import State, Stub, assert_harmless
+from rsp.testing.stub import Answer, State, Stub, assert_harmless
 from rsp.wire import codec, replies
 from rsp.wire.codec import frame
 from rsp.wire.framing import ACK, Deframer, FrameKind
@@ -133,7 +133,8 @@ def test_runs() -> None:
 def test_canned_answers() -> None:
     stub = stub_of()
     stub.answers[b"qC"] = b"QC7"
-    stub.answers[b"?"] = iter([b"T05thread:1;", replies.ErrorReply(code=1)])
+    script: list[Answer] = [b"T05thread:1;", replies.ErrorReply(code=1)]
+    stub.answers[b"?"] = iter(script)
     assert stub.receive(frame(b"qC")) == b"+" + frame(b"QC7")
     assert stub.receive(frame(b"qC")) == b"+" + frame(b"QC7")
     assert stub.receive(frame(b"?")) == b"+" + frame(b"T05thread:1;")

@@ -91,6 +91,8 @@ class Session:
 
     def _ask(self, command: AnsweredBy[R], timeout: float | None) -> R | ErrorReply | Unsupported:
         self._send(command, timeout)
+        if self.connection.unanswered == 1:
+            self._receive(None)  # what has come already is no answer
         while True:
             event = self._next_event(None)
             if isinstance(event, Reply) and event.command is command:
@@ -256,8 +258,13 @@ class Session:
             connection.handle_timeout(now)
             return True
         until = due if deadline is None else deadline if due is None else min(due, deadline)
+        timeout = None if until is None else max(0.0, until - now)
         try:
-            data = self.transport.read(_READ_SIZE, None if until is None else max(0.0, until - now))
+            data = self.transport.read(_READ_SIZE, timeout)
+            if data == b"+" and connection.limits.reliable:
+                # QEMU sends it ahead of the reply, and alone it says nothing here.
+                connection.receive_data(data, now)
+                data = self.transport.read(_READ_SIZE, timeout)
         except RspTimeout:
             return deadline is None or monotonic() < deadline
         except TransportError as error:

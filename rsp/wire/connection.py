@@ -375,11 +375,12 @@ class Connection:
             return self._on_unasked(raw, payload, is_stop=is_stop)
         if not is_stop and self._acks:
             if self._limits.shared_line and not self._may_answer(head, payload):
-                return Console(b"$%b#%02x" % (raw, codec.checksum(raw)))
-            if not head.acked and not self._limits.reliable:
-                # The answer to an earlier request, repeated because our `+` was lost.
-                self._out += b"+"
-                return None
+                return self._shown(raw)
+            if not head.acked:
+                # As gdb has it, no packet that comes instead of an ack is an answer: it is one to
+                # an earlier request, repeated because our `+` was lost.
+                self._acknowledge()
+                return self._shown(raw) if self._limits.reliable else None
         if payload[:1] == b"O" and payload != b"OK" and OutputReply in head.command.replies:
             return self._on_output(head, payload)
         return self._on_reply(head, payload)
@@ -450,7 +451,7 @@ class Connection:
             return Unsolicited(self._trusted(parse_stop, payload, self._limits.dialect))
         if self._limits.shared_line:
             # kgdb's banner holds a `$3#33`, and a shell may print whatever it likes.
-            return Console(b"$%b#%02x" % (raw, codec.checksum(raw)))
+            return self._shown(raw)
         self._acknowledge()
         if payload[:1] == b"O" and payload != b"OK":
             return Output(self._trusted(parse_output, payload))
@@ -470,8 +471,10 @@ class Connection:
         head = self._flight[0] if self._flight else None
         if head is None or data[:1] == b"%":
             return Console(data)  # a notification is not repeated
-        if self._acks and head.command.resumes and not head.acked:
-            return Console(data)  # it was on its way already, and a `-` could stop the target
+        if self._acks and not head.acked and (head.command.resumes or self._limits.reliable):
+            # It was on its way before the request was received: what `-` would bring is something
+            # else, and to a running target it is no byte to send.
+            return Console(data)
         if self._limits.shared_line and head.command.resumes and data[1:2] not in (b"T", b"S"):
             return Console(data)
         logger.debug("a corrupt packet: %r", data[:80])
@@ -529,9 +532,11 @@ class Connection:
         return self._queue[0] if self._queue else None
 
     def _may_get_stop(self, exchange: _Exchange) -> bool:
-        if exchange.command.resumes and self._acks and not exchange.acked:
+        if self._acks and not exchange.acked:
             # It was on its way already, unless the ack was lost, or lost in a console's text.
-            return self._limits.shared_line or not self._limits.reliable
+            return exchange.command.resumes and (
+                self._limits.shared_line or not self._limits.reliable
+            )
         answers = exchange.command.replies
         return Stopped in answers or BinaryData in answers or Raw in answers
 
@@ -540,6 +545,10 @@ class Connection:
             self._acks_ahead -= 1
         elif self._acks:
             self._out += b"+"
+
+    @staticmethod
+    def _shown(raw: bytes) -> Console:
+        return Console(b"$%b#%02x" % (raw, codec.checksum(raw)))
 
     def _decode(self, raw: bytes) -> bytes:
         limits = self._limits

@@ -251,6 +251,7 @@ def test_output_does_not_end_a_resume() -> None:
 
 def test_output_without_end_is_an_error() -> None:
     connection = started(commands.Monitor(command="x"), limits=Limits(max_reply=1 << 20))
+    receive(connection, b"+")
     piece = frame(b"O" + b"61" * ((1 << 19) - 1))
     with pytest.raises(RemoteProtocolError, match="goes on"):
         repeat(100, lambda: receive(connection, piece))

@@ -132,6 +132,7 @@ class RegisterLayout:
         arch: "i386" or "x86-64".
         registers: the whole registers, in the order of ``g``; those outside ``g`` last.
         sub_registers: names for parts of them, by name.
+        positions: where each whole register is in ``registers``, by name.
 
     >>> from rsp.arch.layouts import layout_for_length
     >>> layout = layout_for_length(608)
@@ -147,17 +148,18 @@ class RegisterLayout:
     registers: tuple[Register, ...]
     sub_registers: Mapping[str, SubRegister] = field(default_factory=dict, hash=False, repr=False)
     size: int = field(init=False, compare=False)
+    positions: Mapping[str, int] = field(init=False, repr=False, compare=False)
     _by_name: dict[str, Register] = field(init=False, repr=False, compare=False)
     _by_number: dict[int, Register] = field(init=False, repr=False, compare=False)
     _by_dwarf: dict[int, Register] = field(init=False, repr=False, compare=False)
     _by_role: dict[Role, Register] = field(init=False, repr=False, compare=False)
     # What decode() needs, worked out once: it is the hot path of every stop.
     _sent: tuple[Register, ...] = field(init=False, repr=False, compare=False)
-    _names: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _struct: struct.Struct = field(init=False, repr=False, compare=False)
-    _wide: tuple[str, ...] = field(init=False, repr=False, compare=False)
-    _masks: tuple[tuple[str, int], ...] = field(init=False, repr=False, compare=False)
-    _never: dict[str, None] = field(init=False, repr=False, compare=False)
+    _wide: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    _masks: tuple[tuple[int, int], ...] = field(init=False, repr=False, compare=False)
+    _junk: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    _outside: list[None] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         sent = tuple(r for r in self.registers if r.offset is not None)
@@ -169,6 +171,8 @@ class RegisterLayout:
                 raise ValueError(f"{self.name}: {register.name} is not next to the one before it")
             codes.append(_STRUCT_CODES.get(register.size, f"{register.size}s"))
             size += register.size
+        if self.registers[: len(sent)] != sent:
+            raise ValueError(f"{self.name}: the registers outside g are not the last ones")
         by_name = {r.name: r for r in self.registers}
         if len(by_name) != len(self.registers):
             raise ValueError(f"{self.name}: two registers have the same name")
@@ -183,14 +187,13 @@ class RegisterLayout:
             "_by_number": {r.number: r for r in self.registers if r.number is not None},
             "_by_dwarf": {r.dwarf: r for r in self.registers if r.dwarf is not None},
             "_by_role": {r.role: r for r in self.registers if r.role is not None},
+            "positions": {r.name: position for position, r in enumerate(self.registers)},
             "_sent": sent,
-            "_names": tuple(r.name for r in sent),
             "_struct": struct.Struct("".join(codes)),
-            "_wide": tuple(r.name for r in sent if r.size not in _STRUCT_CODES),
-            "_masks": tuple((r.name, r.valid) for r in sent if r.valid),
-            "_never": dict.fromkeys(
-                r.name for r in self.registers if r.offset is None or r.valid == 0
-            ),
+            "_wide": tuple(i for i, r in enumerate(sent) if r.size not in _STRUCT_CODES),
+            "_masks": tuple((i, r.valid) for i, r in enumerate(sent) if r.valid),
+            "_junk": tuple(i for i, r in enumerate(sent) if r.valid == 0),
+            "_outside": [None] * (len(self.registers) - len(sent)),
         }
         for name, value in computed.items():
             object.__setattr__(self, name, value)
@@ -242,27 +245,32 @@ class RegisterLayout:
             data: the reply, as bytes.
             unavailable: one byte for each of ``data``, not 0 where the stub sent ``xx``.
         """
+        return dict(zip(self.positions, self.decode_values(data, unavailable), strict=True))
+
+    def decode_values(self, data: bytes, unavailable: bytes | None = None) -> list[int | None]:
+        """Do what `decode` does, and return the values in the order of ``registers``."""
         length = len(data)
         if length < self.size:
             data = bytes(data) + bytes(self.size - length)
-        values: dict[str, Any] = dict(zip(self._names, self._struct.unpack_from(data), strict=True))
+        values: list[Any] = list(self._struct.unpack_from(data))
         from_bytes = int.from_bytes
-        for name in self._wide:
-            values[name] = from_bytes(values[name], "little")
-        for name, mask in self._masks:
-            values[name] &= mask
-        values.update(self._never)
+        for position in self._wide:
+            values[position] = from_bytes(values[position], "little")
+        for position, mask in self._masks:
+            values[position] &= mask
+        for position in self._junk:
+            values[position] = None
         if length < self.size or (unavailable and unavailable.count(0) != len(unavailable)):
             self._drop_missing(values, length, unavailable or b"")
-        return values
+        return values + self._outside if self._outside else values
 
-    def _drop_missing(self, values: dict[str, Any], length: int, unavailable: bytes) -> None:
-        for register in self._sent:
+    def _drop_missing(self, values: list[Any], length: int, unavailable: bytes) -> None:
+        for position, register in enumerate(self._sent):
             assert register.offset is not None
             end = register.offset + register.size
             marks = unavailable[register.offset : end]
             if end > length or marks.count(0) != len(marks):
-                values[register.name] = None
+                values[position] = None
 
     def encode(self, values: Mapping[str, int | None]) -> tuple[bytes, bytes | None]:
         """Lay values out as in a ``g`` reply: the inverse of `decode`.

@@ -89,7 +89,7 @@ class Processor:
         if snapshot is None:
             block = self._read_block(thread)
             layout = self._layout(len(block.data))
-            values = layout.decode(block.data, block.unavailable)
+            values = layout.decode_values(block.data, block.unavailable)
             snapshot = Registers(layout, values, partial(self._pc, thread, self._stop))
             self._snapshots[thread] = snapshot
         return snapshot

@@ -14,7 +14,7 @@ from rsp.arch.layout import Role
 from rsp.errors import RegisterUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from rsp.arch.layout import RegisterLayout
 
@@ -28,38 +28,37 @@ class Registers(Mapping[str, "int | None"]):
 
     >>> from rsp.arch.layouts import layout_for_length
     >>> layout = layout_for_length(164)
-    >>> registers = Registers(layout, layout.decode(bytes([0x34, 0x12])))
-    >>> registers["rbx"] is None, "al" in registers
-    (True, True)
+    >>> registers = Registers(layout, layout.decode_values(bytes([0x34, 0x12, 0, 0, 0, 0, 0, 0])))
+    >>> hex(registers["rax"]), hex(registers["ah"]), registers["rbx"]
+    ('0x1234', '0x12', None)
 
     Attributes:
         layout: how the stub sent them.
     """
 
-    __slots__ = ("_linear_pc", "_pc", "_values", "layout")
+    __slots__ = ("_linear_pc", "_pc", "_positions", "_values", "layout")
 
     def __init__(
         self,
         layout: RegisterLayout,
-        values: dict[str, int | None],
+        values: Sequence[int | None],
         linear_pc: Callable[[Registers], int] | None = None,
     ) -> None:
         self.layout = layout
+        self._positions = layout.positions
         self._values = values
         self._linear_pc = linear_pc
         self._pc: int | None = None
 
     def __getitem__(self, name: str) -> int | None:
-        try:
-            return self._values[name]
-        except KeyError:
-            return self.layout.read(self._values, name)
+        position = self._positions.get(name)
+        return self.layout.read(self, name) if position is None else self._values[position]
 
     def __contains__(self, name: object) -> bool:
         return name in self.layout
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+        return iter(self._positions)
 
     def __len__(self) -> int:
         return len(self._values)
@@ -105,7 +104,7 @@ class Registers(Mapping[str, "int | None"]):
             RegisterUnavailable: the layout has none, or the stub does not give its value.
         """
         name = self.layout.role(role).name
-        value = self._values.get(name)
+        value = self[name]
         if value is None:
             raise RegisterUnavailable(f"the stub does not give {name}", register=name)
         return value

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from contextlib import suppress
 from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeVar, cast
@@ -96,9 +95,11 @@ class Session:
         while True:
             event = self._next_event(None)
             if isinstance(event, Reply) and event.command is command:
-                # A target that ends when it is let go does not wait for the ack of its answer.
-                with suppress(ConnectionLost):
+                try:
                     self._flush()
+                except ConnectionLost:
+                    # A target that ends when it is let go does not wait for its answer's ack.
+                    logger.debug("the stub has gone with its answer")
                 return cast("R | ErrorReply | Unsupported", event.value)
 
     def ask_all(self, requests: Iterable[AnsweredBy[R]]) -> Iterator[R | ErrorReply | Unsupported]:

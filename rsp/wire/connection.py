@@ -156,12 +156,16 @@ class Connection:
                 f"this stub takes {self._limits.packet_size}: split it"
             )
         self._now = now
+        wait = self._limits.timeout if timeout is None else timeout
+        exchange = _Exchange(command, packet, wait)
         if not self._flight and not self._queue:
             self._since = now
             if self._quiet_at is not None and now >= self._quiet_at:
                 self._end_quiet()
-        wait = self._limits.timeout if timeout is None else timeout
-        self._queue.append(_Exchange(command, packet, wait))
+            if self._quiet_at is None:
+                self._transmit(exchange)
+                return
+        self._queue.append(exchange)
         self._fill_window()
 
     def interrupt(self, now: float) -> None:
@@ -195,6 +199,8 @@ class Connection:
 
     def data_to_send(self) -> bytes:
         """Return the bytes that are to be written now, and forget them."""
+        if not self._out:
+            return b""
         data = bytes(self._out)
         self._out.clear()
         return data

@@ -95,6 +95,8 @@ class Limits:
 
     def refusal(self, command: Command) -> str | None:
         """Return why the command would harm this stub, None where it would not."""
+        if type(command) not in _MAY_HARM:
+            return None
         match command:
             case commands.ReadMemory(length=length) if length > self.largest_read:
                 return f"an m of {length} bytes: this stub takes {self.largest_read} at most"
@@ -108,6 +110,17 @@ class Limits:
                 parsed = _parsed(payload)
                 return None if parsed is None else self.refusal(parsed)
         return None
+
+
+_MAY_HARM: Final = frozenset(
+    {
+        commands.ReadMemory,
+        commands.WriteRegisters,
+        commands.ReverseStep,
+        commands.ReverseContinue,
+        commands.Unknown,
+    }
+)
 
 
 def _parsed(payload: bytes) -> Command | None:

@@ -206,7 +206,11 @@ def connect(
         table = symbols if isinstance(symbols, SymbolTable) else SymbolTable(symbols, slide=known)
     transport = _open(address, timeout, record)
     try:
-        session = Session(transport, Limits(timeout=timeout, reliable=transport.reliable))
+        # A long reply on a line that loses one byte in a thousand comes whole once in three times.
+        limits = Limits(
+            timeout=timeout, reliable=transport.reliable, retries=3 if transport.reliable else 10
+        )
+        session = Session(transport, limits)
         return Target(
             session,
             shake_hands(session),

@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rsp.arch.modes import CpuMode
+from rsp.testing.cpu import State
 from rsp.testing.personalities import QEMU_OLD, Personality
-from rsp.testing.stub import State, Stub
+from rsp.testing.stub import Stub
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -30,10 +30,11 @@ from rsp.errors import (
     TransportError,
     UnsupportedCommand,
 )
+from rsp.testing.cpu import Cpu, State
 from rsp.testing.faults import Fault, FaultyTransport
 from rsp.testing.personalities import GDBSERVER, KGDB, PLAIN, QEMU, Personality
 from rsp.testing.serve import StubTransport, connected, listening
-from rsp.testing.stub import Cpu, State, Stub
+from rsp.testing.stub import Stub
 from rsp.transports.memory import MemoryTransport
 from rsp.wire import commands, replies
 

@@ -12,6 +12,7 @@ import pytest
 import rsp
 from rsp.arch.modes import CpuMode
 from rsp.errors import LocalProtocolError, MemoryFault, UnsupportedCommand
+from rsp.testing.cpu import Cpu, State
 from rsp.testing.old_qemu import QemuOld
 from rsp.testing.personalities import (
     BOCHS,
@@ -25,7 +26,7 @@ from rsp.testing.personalities import (
     Personality,
 )
 from rsp.testing.serve import StubTransport, connected
-from rsp.testing.stub import Cpu, State, Stub
+from rsp.testing.stub import Stub
 from rsp.wire import commands
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import pytest
 import rsp
 from rsp.errors import LocalProtocolError, NoHardwareBreakpoint, RspTimeout, StubError
 from rsp.target.breakpoints import BreakpointKind, Watch
+from rsp.testing.cpu import Cpu, State
 from rsp.testing.faults import FaultyTransport
 from rsp.testing.personalities import (
     BOCHS,
@@ -22,7 +23,7 @@ from rsp.testing.personalities import (
     Personality,
 )
 from rsp.testing.serve import connected
-from rsp.testing.stub import Cpu, State, Stub
+from rsp.testing.stub import Stub
 from rsp.wire import commands, stops
 from rsp.wire.signals import Signal
 

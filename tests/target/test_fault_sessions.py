@@ -16,10 +16,11 @@ from rsp.errors import RspError
 from rsp.target.handshake import shake_hands
 from rsp.target.session import Session
 from rsp.target.target import Target
+from rsp.testing.cpu import Cpu, State
 from rsp.testing.faults import HARM, Fault, FaultyTransport
 from rsp.testing.personalities import GDBSERVER, KGDB, PLAIN, QEMU, Personality
 from rsp.testing.serve import StubTransport
-from rsp.testing.stub import Cpu, State, Stub
+from rsp.testing.stub import Stub
 from rsp.wire.limits import Limits
 
 if TYPE_CHECKING:

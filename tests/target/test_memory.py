@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import rsp
 from rsp.errors import MemoryFault
+from rsp.testing.cpu import Cpu, State
 from rsp.testing.memory import SparseMemory
 from rsp.testing.personalities import (
     BOCHS,
@@ -24,7 +25,7 @@ from rsp.testing.personalities import (
     Personality,
 )
 from rsp.testing.serve import connected, listening
-from rsp.testing.stub import Cpu, State, Stub
+from rsp.testing.stub import Stub
 from rsp.wire import commands, replies
 
 BASE = 0x10000

@@ -12,10 +12,10 @@ import pytest
 
 import rsp
 from rsp.arch.modes import CpuMode
+from rsp.testing.cpu import State
 from rsp.testing.old_qemu import BOOT, QemuOld
 from rsp.testing.personalities import QEMU_OLD
 from rsp.testing.serve import connected
-from rsp.testing.stub import State
 
 STOPS = [
     # linear pc, mode, architecture, bytes of g

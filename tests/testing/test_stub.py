@@ -12,6 +12,7 @@ from rsp.arch.description import parse_target_description
 from rsp.arch.layouts import LAYOUTS
 from rsp.arch.modes import CpuMode
 from rsp.testing import strategies
+from rsp.testing.cpu import State
 from rsp.testing.old_qemu import QemuOld
 from rsp.testing.personalities import (
     BOCHS,
@@ -26,7 +27,7 @@ from rsp.testing.personalities import (
     describe,
 )
 from rsp.testing.serve import StubTransport, connected, listening
-from rsp.testing.stub import Answer, State, Stub, assert_harmless
+from rsp.testing.stub import Answer, Stub, assert_harmless
 from rsp.wire import codec, replies
 from rsp.wire.codec import frame
 from rsp.wire.framing import ACK, Deframer, FrameKind

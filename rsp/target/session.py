@@ -41,6 +41,8 @@ _MOST_PIECES: Final = 1 << 13
 # Of a stub that reports stops without end, the last are kept.
 _MOST_STOPS: Final = 256
 
+_GIVEN_ON: Final = (Reply, Unsolicited)
+
 R = TypeVar("R", bound="ReplyValue")
 
 
@@ -246,7 +248,7 @@ class Session:
                 more = self._receive(deadline)
                 continue
             self._keep(event)
-            if isinstance(event, Reply | Unsolicited):
+            if isinstance(event, _GIVEN_ON):
                 return event
 
     def _receive(self, deadline: float | None) -> bool:

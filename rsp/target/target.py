@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from rsp.errors import (
     LocalProtocolError,
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from rsp.target.session import Session
     from rsp.target.stub import Stub
 
-T = TypeVar("T")
 logger = logging.getLogger("rsp.target")
 
 _STRING_PIECE: Final = 64
@@ -116,12 +115,14 @@ class Target:
         QEMU tells it exactly, through its monitor; elsewhere it follows from cr0, efer and eflags
         (Intel SDM volume 3A, section 2.2) as far as the stub gives them.
         """
-        return self._ask(lambda: self.processor.mode(self._current))
+        self._check_stopped()
+        return self.processor.mode(self._current)
 
     @property
     def cpu_state(self) -> CpuState | None:
         """Segment descriptors, GDT and IDT of the current thread's CPU; None but on QEMU."""
-        return self._ask(lambda: self.processor.state(self._current))
+        self._check_stopped()
+        return self.processor.state(self._current)
 
     @property
     def stop(self) -> Stop:
@@ -154,7 +155,8 @@ class Target:
     @property
     def threads(self) -> tuple[Thread, ...]:
         """The threads; of a machine, its CPUs."""
-        found = self._ask(self.thread_list.list)
+        self._check_stopped()
+        found = self.thread_list.list()
         if not found and self._current is not None:
             found = (self._current,)
         return tuple(Thread(self, thread) for thread in found)
@@ -175,7 +177,8 @@ class Target:
             LocalProtocolError: the text is no thread id.
         """
         thread_id = thread.thread_id if isinstance(thread, Thread) else _thread_id(thread)
-        self._ask(lambda: self.thread_list.focus(thread_id))
+        self._check_stopped()
+        self.thread_list.focus(thread_id)
         if thread_id != self._selected:
             self._memory.invalidate()  # another CPU may have other page tables
         self._selected = thread_id
@@ -187,7 +190,8 @@ class Target:
 
     def thread_name(self, thread: ThreadId) -> str:
         """Return what the stub says of a thread; empty where it says nothing."""
-        return self._ask(lambda: self.thread_list.name(thread))
+        self._check_stopped()
+        return self.thread_list.name(thread)
 
     # --- registers ---
 
@@ -199,11 +203,13 @@ class Target:
             StubError: the stub gives none.
             LocalProtocolError: the target runs.
         """
-        return self.registers_of(self._current)
+        self._check_stopped()
+        return self.processor.registers(self._current)
 
     def registers_of(self, thread: ThreadId | None) -> Registers:
         """Return a snapshot of a thread's registers."""
-        return self._ask(lambda: self.processor.registers(thread))
+        self._check_stopped()
+        return self.processor.registers(thread)
 
     def write_register(self, name: str, value: int) -> None:
         """Write a register or sub-register of the current thread, and read it back.
@@ -213,11 +219,13 @@ class Target:
             RegisterWriteError: it did not take the value.
             LocalProtocolError: the value does not fit, or the target runs.
         """
+        self._check_stopped()  # first: a stop that is taken in now may be another thread's
         self.write_register_of(self._current, name, value)
 
     def write_register_of(self, thread: ThreadId | None, name: str, value: int) -> None:
         """Write a register of a thread; see ``write_register``."""
-        self._ask(lambda: self.processor.write(thread, name, value))
+        self._check_stopped()
+        self.processor.write(thread, name, value)
         self._memory.invalidate()  # it may have been cr3
 
     # --- memory ---
@@ -236,11 +244,13 @@ class Target:
                 what is before it.
             UnsupportedCommand: the stub cannot.
         """
-        return self._with_focus(lambda: self._memory.read(address, length, physical=physical))
+        self._focus()
+        return self._memory.read(address, length, physical=physical)
 
     def write_memory(self, address: int, data: bytes, *, physical: bool = False) -> None:
         """Write memory; the same arguments and errors as ``read_memory``."""
-        self._with_focus(lambda: self._memory.write(address, data, physical=physical))
+        self._focus()
+        self._memory.write(address, data, physical=physical)
 
     def read_u8(self, address: int) -> int:
         """Read an unsigned byte; the errors of ``read_memory``."""
@@ -294,7 +304,8 @@ class Target:
             UnsupportedCommand: the stub has no monitor.
             StubError: it refused the command.
         """
-        text = self._ask(lambda: self.processor.monitor(command))
+        self._check_stopped()
+        text = self.processor.monitor(command)
         self.invalidate()  # a monitor may change anything
         return text
 
@@ -319,7 +330,8 @@ class Target:
             MemoryFault, NoHardwareBreakpoint, UnsupportedCommand: the stub refuses it.
         """
         what, locations = self._resolve(where)
-        return self._ask(lambda: self.points.add(what, locations, kind, condition))
+        self._check_stopped()
+        return self.points.add(what, locations, kind, condition)
 
     def watchpoint(
         self,
@@ -334,7 +346,8 @@ class Target:
         Raises:
             NoHardwareBreakpoint: the stub has none left, or not for this range.
         """
-        return self._ask(lambda: self.points.add_watch(address, length, watch, condition))
+        self._check_stopped()
+        return self.points.add_watch(address, length, watch, condition)
 
     @property
     def breakpoints(self) -> Breakpoints:
@@ -382,6 +395,7 @@ class Target:
 
     def step(self, *, timeout: float | None = None) -> Stop:
         """Execute one instruction of the current thread, the others standing still."""
+        self._check_stopped()
         return self.step_thread(self._current, timeout=timeout)
 
     def step_thread(self, thread: ThreadId | None, *, timeout: float | None = None) -> Stop:
@@ -502,22 +516,17 @@ class Target:
         if self._closed:
             raise LocalProtocolError("the target was detached from: connect again")
 
-    def _ask(self, question: Callable[[], T]) -> T:
+    def _check_stopped(self) -> None:
         self._check_open()
         if self._execution.running:
             raise LocalProtocolError("the target runs: interrupt() or wait() first")
         if self._gone:
             raise LocalProtocolError(f"the target has {self.stop.reason.value}: connect anew")
-        return question()
 
-    def _with_focus(self, question: Callable[[], T]) -> T:
-        """Ask about memory: on a machine each CPU has its own page tables."""
-
-        def focused() -> T:
-            self.thread_list.focus(self._current)
-            return question()
-
-        return self._ask(focused)
+    def _focus(self) -> None:
+        """Let what follows be about the current thread: each CPU has its own page tables."""
+        self._check_stopped()
+        self.thread_list.focus(self._current)
 
     def _read_unsigned(self, address: int, size: int) -> int:
         return int.from_bytes(self.read_memory(address, size), "little")

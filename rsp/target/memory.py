@@ -17,6 +17,8 @@ from rsp.wire import commands, replies
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
     from rsp.target.session import Session
     from rsp.target.stub import Stub
     from rsp.target.target import Target
@@ -217,24 +219,26 @@ class MemoryStream(io.RawIOBase):
         """Return the address."""
         return self._position
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """Fill the buffer as far as memory goes (typeshed's Buffer is not in 3.11)."""
-        length = min(len(buffer), _SPACE - self._position)
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Fill the buffer as far as memory goes."""
+        view = memoryview(buffer).cast("B")
+        length = min(len(view), _SPACE - self._position)
         try:
             data = self._target.read_memory(self._position, length)
         except MemoryFault as fault:
             if not fault.partial:
                 raise
             data = fault.partial
-        buffer[: len(data)] = data
+        view[: len(data)] = data
         self._position += len(data)
         return len(data)
 
-    def write(self, data: bytes) -> int:  # type: ignore[override]
+    def write(self, data: ReadableBuffer) -> int:
         """Write all of the data at the address."""
-        self._target.write_memory(self._position, bytes(data))
-        self._position += len(data)
-        return len(data)
+        content = memoryview(data).tobytes()
+        self._target.write_memory(self._position, content)
+        self._position += len(content)
+        return len(content)
 
 
 class _Cache:

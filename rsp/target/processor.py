@@ -273,11 +273,13 @@ class Processor:
         return infer_mode(registers)
 
     def _ask_state(self, thread: ThreadId | None) -> CpuState | None:
-        # The monitor has a current CPU of its own, so of several the right one is picked.
         number = thread.thread - 1 if thread is not None and thread.thread > 0 else 0
         try:
             if number == 0:
-                return parse_info_registers(self.monitor("info registers"))
+                state = parse_info_registers(self.monitor("info registers"))
+                # The monitor has a current CPU of its own, which its `cpu` changes for good.
+                if _is_of(state, self.registers(thread)):
+                    return state
             blocks = self.monitor("info registers -a").split("CPU#")
             wanted = [block for block in blocks if block.split(maxsplit=1)[:1] == [str(number)]]
             return parse_info_registers(f"CPU#{wanted[0]}") if wanted else None
@@ -286,6 +288,12 @@ class Processor:
                 raise
             logger.debug("no info registers: %s", error)
             return None
+
+
+def _is_of(state: CpuState, registers: Registers) -> bool:
+    shown = (state.pc, state.segments["cs"].selector, state.cr0)
+    given = (registers.role(Role.PC), registers.get("cs"), registers.get("cr0"))
+    return all(value is None or value == seen for value, seen in zip(given, shown, strict=True))
 
 
 def _number_in(layout: RegisterLayout, name: str) -> int | None:

@@ -53,7 +53,6 @@ class Stub:
             elsewhere, so that its length tells the mode (QEMU up to 2.8).
         info_registers: whether ``qRcmd`` of ``info registers`` shows the descriptors.
         physical_memory: whether ``Qqemu.PhyMemMode`` is there.
-        processor_threads: whether a thread is a CPU.
         delivers_signals: whether it runs a process, which gets its signals when it is resumed.
         runs_on_close: whether a running target runs on when the stream is closed.
         echoes_watchpoints: whether a watchpoint that a step meets is reported again by the next
@@ -67,7 +66,6 @@ class Stub:
     layout_follows_mode: bool = False
     info_registers: bool = False
     physical_memory: bool = False
-    processor_threads: bool = False
     delivers_signals: bool = False
     runs_on_close: bool = False
     echoes_watchpoints: bool = False
@@ -140,13 +138,11 @@ def _qemu(facts: Facts, limits: Limits) -> Stub:
             window=64 if limits.reliable else 1,
             # The ack along with the request saves a system call for each (half of a round trip).
             optimistic_ack=limits.reliable,
-            read_one_register=not old,
             write_all_registers=old,
         ),
         layout_follows_mode=old,
         info_registers=True,
         physical_memory=facts.physical_memory,
-        processor_threads=True,
         runs_on_close=True,
         echoes_watchpoints=True,
     )
@@ -190,7 +186,6 @@ def _gdbserver(_facts: Facts, limits: Limits) -> Stub:
             limits,
             window=64 if limits.reliable else 1,
             optimistic_ack=limits.reliable,
-            read_one_register=False,
             write_all_registers=True,
         ),
         delivers_signals=True,
@@ -204,7 +199,7 @@ def _is_valgrind(facts: Facts) -> bool:
 def _valgrind(_facts: Facts, limits: Limits) -> Stub:
     return Stub(
         name="valgrind",
-        limits=replace(limits, read_one_register=False, write_all_registers=True),
+        limits=replace(limits, write_all_registers=True),
         delivers_signals=True,
     )
 
@@ -227,10 +222,7 @@ def _bochs(_facts: Facts, limits: Limits) -> Stub:
     # after a breakpoint.
     return Stub(
         name="bochs",
-        limits=replace(
-            limits, most_read=255, read_one_register=False, optimistic_ack=limits.reliable
-        ),
-        processor_threads=True,
+        limits=replace(limits, most_read=255, optimistic_ack=limits.reliable),
         pc_after_breakpoint=1,
     )
 

@@ -45,7 +45,6 @@ class Limits:
         reliable: whether the line neither loses nor changes bytes; nothing is retransmitted by
             the clock on one that does not.
         shared_line: whether a console's text runs between the packets.
-        read_one_register: whether ``p`` is worth sending.
         write_all_registers: whether ``G`` does what it says.
         reverse_step, reverse_continue: whether ``bs`` and ``bc`` were offered.
         interrupt: how the running target is stopped.
@@ -67,7 +66,6 @@ class Limits:
     optimistic_ack: bool = False
     reliable: bool = True
     shared_line: bool = False
-    read_one_register: bool = True
     write_all_registers: bool = False
     reverse_step: bool = False
     reverse_continue: bool = False

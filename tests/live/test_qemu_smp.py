@@ -82,6 +82,22 @@ def test_each_cpu_has_its_mode(two_cpus: QemuMachine, gdb: type[Gdb]) -> None:
     assert_same_registers(ours, registers_of(gdb(address=two_cpus.address), before=["thread 2"]))
 
 
+def test_the_monitor_may_be_about_another_cpu(two_cpus: QemuMachine) -> None:
+    """``cpu 1`` stays set in the monitor, and what it then shows of "the" CPU is the second's."""
+    with rsp.connect(two_cpus.address) as target:
+        start_the_other(target)
+        first, second = target.threads
+        for current in ("cpu 1", "cpu 0"):
+            target.monitor(current)
+            for thread, mode in ((first, CpuMode.PROTECTED32), (second, CpuMode.REAL16)):
+                target.select(thread)
+                assert target.mode is mode
+                base = 0 if thread == first else PAGE
+                assert target.cpu_state is not None
+                assert target.cpu_state.segments["cs"].base == base
+                assert target.registers.pc - base == target.registers["rip"]
+
+
 def test_one_cpu_steps_and_the_other_stands_still(two_cpus: QemuMachine) -> None:
     with rsp.connect(two_cpus.address) as target:
         start_the_other(target)

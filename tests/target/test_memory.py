@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from array import array
 from collections import Counter
 
 import pytest
@@ -156,6 +157,18 @@ def test_strings() -> None:
         with pytest.raises(MemoryFault) as caught:
             target.read_c_string(0x30FFA)
         assert (caught.value.address, caught.value.partial) == (0x31000, b"no end")
+
+
+def test_memory_as_a_file_into_items_of_several_bytes() -> None:
+    with connected(stub_of()) as target:
+        memory = target.memory
+        memory.seek(BASE)
+        words = array("I", bytes(16))
+        assert memory.readinto(words) == 16
+        assert words.tobytes() == CONTENT[:16]
+        memory.seek(BASE + 0x100)
+        assert memory.write(words) == 16
+        assert target.read_memory(BASE + 0x100, 16) == CONTENT[:16]
 
 
 def test_memory_as_a_file() -> None:

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
-from lab import programs, servers
+from lab import processes, programs, servers
 from lab.gdb import Gdb
 from lab.packages import FIXTURES, missing
 from rsp.testing.boot import IMAGE
@@ -25,6 +22,7 @@ from rsp.testing.qemu import QemuMachine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from lab.servers import BootQemu, StartServer
 
@@ -70,25 +68,8 @@ def _no_process_is_left() -> Iterator[None]:
     """Fail at the end of the run if anything that it started still lives, and end that."""
     os.environ[RUN] = str(os.getpid())
     yield
-    deadline = time.monotonic() + 3  # for what was killed just now
-    while (left := _processes_of_this_run()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    for pid in left:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    left = processes.end(f"{RUN}={os.getpid()}", patience=3)
     assert not left, f"the tests left processes behind: {left}"
-
-
-def _processes_of_this_run() -> dict[int, str]:
-    """Return pid and command line of what carries our mark; a zombie has no environment."""
-    mark = f"{RUN}={os.getpid()}".encode()
-    found = {}
-    for directory in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended, or is not ours
-            if mark in (directory / "environ").read_bytes().split(b"\0"):
-                command = (directory / "cmdline").read_bytes().replace(b"\0", b" ")
-                found[int(directory.name)] = command.decode(errors="replace").strip()
-    return found
 
 
 @pytest.fixture

@@ -6,10 +6,14 @@ code of the library under test.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from lab import processes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,9 +68,11 @@ class Gdb:
         for command in (connect, *commands, "disconnect"):
             program += ["-ex", f"echo \\n{MARK}\\n", "-ex", command]
         program += ["-ex", f"echo \\n{MARK}\\n"]
+        run = uuid.uuid4().hex
         try:
             finished = subprocess.run(
                 program,
+                env={**os.environ, "RSP_LAB_GDB": run},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -76,6 +82,11 @@ class Gdb:
         except subprocess.TimeoutExpired as expired:
             said = (expired.stdout or b"").decode(errors="replace")
             raise GdbError(f"gdb did not end within {self.timeout:g} s:\n{said}") from expired
+        finally:
+            # gdb may end before the stub that it has started ("| gdbserver -"), and that outlives
+            # gdb's SIGHUP now and then.
+            if self.address.startswith("|"):
+                processes.end(f"RSP_LAB_GDB={run}", patience=0.5)
         output = finished.stdout.decode(errors="replace")
         answers = [answer.strip("\n") for answer in output.split(f"{MARK}\n")]
         # Before the first mark: the settings. Then the connection, the commands, the disconnect.

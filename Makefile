@@ -24,7 +24,7 @@ help:
 	@echo 'make test    the linters and all tests (live tests: those whose programs are there)'
 	@echo 'make lint    ruff and mypy'
 	@echo 'make bench   the benchmarks, as ratios within one run'
-	@echo 'make lab     install the Debian packages that the live tests need (as root)'
+	@echo 'make lab     what the live tests need: Debian packages (as root), kernels (some minutes, once)'
 	@echo 'make clean   remove what these made in this directory'
 
 demo: $(VENV)/.installed
@@ -38,20 +38,25 @@ lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 
-bench: lab $(VENV)/.installed-dev
-	@$(BIN)/python -m benchmarks $(ARGS)
+# drgn is a peer to be measured against, and nothing else here needs it.
+bench: lab
+	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[bench]' $(quietly)
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(ARGS)
 
-# A failure to install is a message, and the tests that need it say so again.
+# A failure to install is a message, and the tests that need it say so again. The kernels are
+# downloaded and built once, in some minutes, and kept in the user's cache directory.
 lab: $(VENV)/.installed-dev
 	@missing=$$($(BIN)/python tests/lab/packages.py); \
-	if [ -z "$$missing" ]; then exit 0; fi; \
-	if [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ]; then \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ]; then \
 	    echo "installing for the live tests: $$missing"; \
-	    ( $(apt_install) $$missing ) >$(LOG) 2>&1 && exit 0; \
-	    tail -n 25 $(LOG) >&2; \
+	    ( $(apt_install) $$missing ) >$(LOG) 2>&1 && missing= || tail -n 25 $(LOG) >&2; \
 	fi; \
-	echo "live tests that need them are skipped; to install (as root): apt-get install $$missing" >&2; \
-	[ "$$RSP_LAB" != required ]
+	if [ -z "$$missing" ]; then \
+	    $(BIN)/python tests/lab/kernels.py || [ "$$RSP_LAB" != required ]; \
+	else \
+	    echo "live tests that need them are skipped; to install (as root): apt-get install $$missing" >&2; \
+	    [ "$$RSP_LAB" != required ]; \
+	fi
 
 $(VENV)/.installed: pyproject.toml $(VENV)/.created
 	@echo 'installing gdb-rsp into $(VENV)'

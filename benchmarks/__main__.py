@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-SUBJECTS = ("framing", "startup", "registers", "memory")
+SUBJECTS = ("framing", "startup", "registers", "memory", "symbols")
 
 
 def main() -> int:

@@ -7,10 +7,12 @@ import statistics
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +57,9 @@ def apart(pid: int) -> Iterator[None]:
         os.sched_setaffinity(0, processors)
 
 
-def interleaved(rounds: int, *subjects: Callable[[], float]) -> list[list[float]]:
+def interleaved(rounds: int, *subjects: Callable[[], _T]) -> list[list[_T]]:
     """Run the subjects in turn, so that a busy moment of the machine meets them all."""
-    results: list[list[float]] = [[] for _ in subjects]
+    results: list[list[_T]] = [[] for _ in subjects]
     for _ in range(rounds):
         for subject, result in zip(subjects, results, strict=True):
             result.append(subject())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
-from lab import processes, programs, servers
+from lab import kernels, processes, programs, servers
 from lab.gdb import Gdb
 from lab.packages import FIXTURES, missing
 from rsp.testing.boot import IMAGE
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from lab.kernels import BuiltKernel, DebianKernel
     from lab.servers import BootQemu, StartServer
 
 REQUIRED = os.environ.get("RSP_LAB") == "required"
@@ -119,3 +120,21 @@ def vgdb() -> Iterator[StartServer]:
             return running.enter_context(servers.vgdb(programs.build(source), *args))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def debian_kernel() -> DebianKernel:
+    """Return the files of Debian's kernel; the first time they are downloaded."""
+    try:
+        return kernels.debian_kernel()
+    except kernels.UnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def built_kernel() -> Callable[[str], BuiltKernel]:
+    """Return the kernels with kgdb: ``built_kernel("i386")``; the first time they are built."""
+    try:
+        return kernels.built_kernels().__getitem__
+    except kernels.UnavailableError as error:
+        pytest.skip(str(error))

@@ -39,8 +39,8 @@ ROOMS = (
 THIRD_PARTY = {
     "construct": {"rsp.arch.constructs"},
     "defusedxml": {"rsp.arch.description"},
-    "elftools": {"rsp.symbols.elf"},
     "hypothesis": {"rsp.testing.strategies"},
+    "zstandard": {"rsp.symbols.inflate"},
     "serial": {"rsp.transports.serial", "rsp.transports.rfc2217"},
 }
 

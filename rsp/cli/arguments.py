@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import rsp
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rsp.symbols.table import SymbolTable
     from rsp.target.target import Target
 
@@ -149,6 +152,60 @@ def add_address(parser: argparse.ArgumentParser) -> None:
         type=parse_place,
         help="0x7c00, 31744, or with --symbols a name: start, start+0x10",
     )
+
+
+def add_symbol_file(parser: argparse.ArgumentParser) -> None:
+    """Add the FILE with symbols that a command asks, and the options that go with it."""
+    parser.add_argument("file", metavar="FILE", help="vmlinux, a program or a debug file")
+    add_json(parser)
+    parser.add_argument(
+        "--slide", metavar="N", type=parse_number, default=0, help="added to every address"
+    )
+    parser.add_argument(
+        "--symbol-script",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="modules, as gdb's add-symbol-file lines",
+    )
+    parser.add_argument(
+        "--source-map",
+        metavar="FROM=TO",
+        type=parse_source_map,
+        action="append",
+        default=[],
+        help="look for source files below TO instead of FROM, where they were compiled",
+    )
+    parser.add_argument(
+        "--no-cache", action="store_true", help="neither read nor write the index of names on disk"
+    )
+
+
+def parse_source_map(text: str) -> tuple[str, str]:
+    """Read ``/build/linux=/home/me/linux``."""
+    before, equals, after = text.partition("=")
+    if not (before and equals and after):
+        raise argparse.ArgumentTypeError(f"{text!r} is not FROM=TO")
+    return before, after
+
+
+@contextmanager
+def open_symbols(arguments: argparse.Namespace) -> Iterator[SymbolTable]:
+    """Open the file of `add_symbol_file`, with a bar while its index is made."""
+    from rsp.cli.progress import Progress
+
+    with Progress(what="making an index of its names") as progress:
+        table = rsp.SymbolTable(
+            arguments.file,
+            slide=arguments.slide,
+            cache=not arguments.no_cache,
+            progress=progress.update,
+        )
+        for before, after in arguments.source_map:
+            table.source_map(before, after)
+        for script in arguments.symbol_script:
+            table.add_symbol_script(script)
+        yield table
 
 
 def connect(arguments: argparse.Namespace) -> Target:

@@ -20,24 +20,27 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 class Progress:
-    """Shows on stderr how much of a long read has come; a context manager.
+    """Shows on stderr how much of something long is done; a context manager.
 
     Nothing is shown where stderr is no terminal, or where all comes in one piece.
 
     Args:
-        total: the bytes to come.
+        total: the bytes to come, as far as that is known.
         shown: False to show nothing.
+        what: what is being done, in a few words.
     """
 
-    def __init__(self, total: int, *, shown: bool = True) -> None:
+    def __init__(self, total: int = 0, *, shown: bool = True, what: str = "") -> None:
+        self._what = f"{what} " if what else ""
         self._total = total
         self._shown = shown and is_terminal(sys.stderr)
         self._started = monotonic()
         self._drawn = 0.0
         self._length = 0
 
-    def update(self, done: int) -> None:
-        """Say how many bytes have come."""
+    def update(self, done: int, total: int | None = None) -> None:
+        """Say how many bytes are done, and of how many where that was not known before."""
+        self._total = self._total if total is None else total
         now = monotonic()
         if not self._shown or done >= self._total or now < self._drawn + _BETWEEN:
             return
@@ -45,7 +48,7 @@ class Progress:
         rate = done / max(now - self._started, _BETWEEN) / _MIB
         bar = "#" * (_WIDTH * done // self._total)
         line = (
-            f"[{bar:<{_WIDTH}}] {100 * done // self._total:3} %  "
+            f"{self._what}[{bar:<{_WIDTH}}] {100 * done // self._total:3} %  "
             f"{done / _MIB:.1f} of {self._total / _MIB:.1f} MiB, {rate:.1f} MiB/s"
         )
         self._draw(line)

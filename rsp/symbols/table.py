@@ -1,57 +1,84 @@
-"""The symbol table of a binary: names to addresses, addresses to names and source lines.
+"""The symbols of a binary and of the modules beside it: the public door of this room.
 
-Here live: `SymbolTable` and the values it answers with. Here must not live: how a file is read
-(`elf`, `lines`), and finding out the slide: here it is a number that is given.
+Here live: `SymbolTable` and the values it answers with, the slide, and the choice among several
+files. Here must not live: how any of them is read (`binary`), and finding out a slide or where a
+module is: here they are numbers that are given.
 """
 
 from __future__ import annotations
 
-import struct
-from bisect import bisect_right
-from dataclasses import dataclass
-from enum import Enum
-from functools import cached_property
-from typing import TYPE_CHECKING
+import os
+import re
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple
 
-from rsp.errors import BadImage, SymbolNotFound, nearest
-from rsp.symbols.elf import ElfFile, Section
-from rsp.symbols.lines import DamagedProgram, LineSections, Row, c_string, read_programs
+from rsp.errors import BadImage, SymbolError, SymbolNotFound, nearest
+from rsp.symbols.binary import Binary
+from rsp.symbols.image import Image
+from rsp.symbols.locations import Location
+from rsp.symbols.sources import SourceMap, source_lines
+from rsp.symbols.symtab import Binding, SymbolKind
+from rsp.symbols.types import Pointer
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["SourceLine", "Symbol", "SymbolKind", "SymbolTable"]
+    from rsp.symbols.binary import Declaration, Place
+    from rsp.symbols.symtab import ElfSymbol
+    from rsp.symbols.types import Type
+    from rsp.symbols.unwind import UnwindRules
 
+__all__ = ["Location", "SourceLine", "Symbol", "SymbolKind", "SymbolTable"]
 
-class SymbolKind(Enum):
-    """What a symbol stands for."""
-
-    FUNCTION = "function"
-    OBJECT = "object"
-    LABEL = "label"
-    """A place without a type or a size, as a label in assembler is."""
-    ABSOLUTE = "absolute"
-    """A number that the linker knows by a name; not a place in memory."""
+_ADDRESS = re.compile(r"(0[xX])[0-9a-fA-F]{1,16}|[0-9]{1,20}")
+_MAX_SCRIPT = 1 << 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Symbol:
     """A name for a place.
 
+    Where it is declared is looked up when it is first asked for: some milliseconds for a function
+    of a kernel, some fifty for a variable.
+
     Attributes:
         name: the symbol, as the linker spells it.
-        address: where the linker put it, with the table's slide added.
+        address: where the linker put it, with the slide added.
         size: in bytes; 0 where the file does not say.
         kind: what is there.
-        is_global: visible to other files when it was linked; local ones may share a name.
+        binding: how visible it was to other files when it was linked.
+        section: the name of its section.
     """
 
     name: str
     address: int
     size: int
     kind: SymbolKind
-    is_global: bool
+    binding: Binding
+    section: str
+    _describe: Callable[[], Declaration] = field(repr=False, compare=False)
+
+    @property
+    def file(self) -> str | None:
+        """The source file that declares it, None where nothing says so."""
+        return self._describe().file
+
+    @property
+    def line(self) -> int | None:
+        """The line of its declaration, None where nothing says so."""
+        return self._describe().line
+
+    @property
+    def prototype(self) -> str | None:
+        """The declaration in C, as gdb's ``info functions`` has it; None where nothing says so."""
+        return self._describe().prototype
+
+    @property
+    def is_global(self) -> bool:
+        """Whether it was visible to other files; local ones may share a name."""
+        return self.binding is not Binding.LOCAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,49 +86,69 @@ class SourceLine:
     """A line of source code.
 
     Attributes:
-        file: the path that the compiler noted; it need not exist here.
+        file: as the compiler noted it and gdb shows it, often relative to ``directory``.
         line: the line number, from 1.
         column: from 1; 0 where the compiler does not say.
+        directory: where the compiler ran; empty where it does not say.
     """
 
     file: str
     line: int
     column: int = 0
+    directory: str = ""
+
+    @property
+    def path(self) -> str:
+        """The file with its directory; it need not exist here."""
+        # A directory that is relative is part of the name already.
+        if not self.directory.startswith("/") and self.file.startswith(f"{self.directory}/"):
+            return self.file
+        return str(PurePosixPath(self.directory, self.file))
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
 
 
-# ELF specification, figures 1-16 and 1-18: by word size, the layout of a symbol and the order of
-# name, value, size, info and section index in it.
-_SYMBOL_LAYOUTS = {4: ("IIIBxH", (0, 1, 2, 3, 4)), 8: ("IBxHQQ", (0, 3, 4, 1, 2))}
+class InlineFrame(NamedTuple):
+    """A function that an address is in: itself, or a copy inlined into the next one.
 
-# The types of symbols that are places; STT_SECTION, STT_FILE and STT_TLS are not.
-_KINDS = {
-    0: SymbolKind.LABEL,
-    1: SymbolKind.OBJECT,
-    2: SymbolKind.FUNCTION,
-    5: SymbolKind.OBJECT,  # STT_COMMON
-    10: SymbolKind.FUNCTION,  # STT_GNU_IFUNC
-}
+    Attributes:
+        function: its name.
+        line: where in it the address is: for all but the innermost, where the next inner one is
+            called; None where nothing says so.
+        inlined: whether it is a copy within the next one.
+    """
 
-_LOOK_BACK = 64
-"""How many symbols before an address may be labels within the one that it is in."""
+    function: str
+    line: SourceLine | None
+    inlined: bool
 
-_SHN_UNDEF, _SHN_LORESERVE, _SHN_ABS = 0, 0xFF00, 0xFFF1
+
+class ListedLine(NamedTuple):
+    """A line of source; ``text`` is None where the file is not found."""
+
+    file: str
+    line: int
+    text: str | None
 
 
 class SymbolTable:
-    """The symbols and source lines of an ELF file; read when the first question needs them.
+    """The symbols, source lines and types of an ELF file, and of modules added to it.
+
+    Nothing is read before a question needs it. Questions about one name need no index; the first
+    one that does (all locations of a name, a type that only DWARF has) makes it, in some seconds
+    for a kernel, and keeps it in the user's cache directory.
 
     Args:
-        path: an executable, a shared library or a kernel (``vmlinux``).
-        slide: how far from its link addresses it was loaded; every address that is asked for or
-            answered has it added.
+        path: an executable, a shared library or a kernel (``vmlinux``); also its debug file.
+        slide: how far from its link addresses it was loaded; every address of the file that is
+            asked for or answered has it added. It may be set later.
+        cache: False to neither read nor write the cache directory.
+        progress: called with the bytes done and the bytes in all while an index is made.
 
     Raises:
-        BadImage: the file cannot be read, is not ELF, or is damaged. A table that could be opened
-            raises it from the first question when the symbols themselves are damaged.
+        BadImage: the file cannot be read, or is not ELF for x86. Every question raises it where
+            just what it asks for is damaged.
 
     >>> from rsp.testing.boot import ELF
     >>> table = SymbolTable(ELF)
@@ -109,24 +156,48 @@ class SymbolTable:
     '0x7cc7'
     >>> table.lookup(0x7d14).name
     'tick'
-    >>> print(table.line(0x7d12).file)
+    >>> print(table.line(0x7d12).path)
     rsp/testing/boot/boot.S
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, slide: int = 0) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        slide: int = 0,
+        cache: bool = True,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        from rsp.symbols.cache import Cache
+
         self.slide = slide
-        self._elf = ElfFile(path)
-        if self._elf.relocatable:
+        image = Image(path)
+        if image.relocatable:
             raise BadImage(
-                f"{self.path}: a relocatable object, whose symbols have no addresses before it "
-                "is linked or loaded",
-                path=self.path,
+                f"{image.path}: a relocatable object or a module, whose symbols have no addresses "
+                "before it is loaded: open the kernel, and give this to add_module",
+                path=image.path,
             )
+        self._cache = Cache() if cache else Cache.off()
+        self._progress = progress
+        self._main = Binary(image, cache=self._cache, progress=progress)
+        self._modules: dict[str, Binary] = {}
+        self._sources = SourceMap()
 
     @property
     def path(self) -> str:
         """The file."""
-        return self._elf.path
+        return self._main.path
+
+    @property
+    def build_id(self) -> bytes | None:
+        """What the linker computed of its contents: the same number only for the same build."""
+        return self._main.image.build_id
+
+    def __repr__(self) -> str:
+        return f"SymbolTable({self.path!r})"
+
+    # Symbols.
 
     def __getitem__(self, name: str) -> Symbol:
         """Return the symbol of that name; of several a global one, then the first.
@@ -134,130 +205,308 @@ class SymbolTable:
         Raises:
             SymbolNotFound: there is none; the message names the nearest.
         """
-        try:
-            return self._by_name[name]
-        except KeyError:
-            hint = nearest(name, self._by_name) if self._by_name else " (it has none: stripped?)"
-            raise SymbolNotFound(f"no symbol {name!r} in {self.path}{hint}", name=name) from None
+        for found in self._named(name):
+            return found
+        raise self._no_symbol(name)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._by_name
+        return isinstance(name, str) and any(True for _ in self._named(name))
 
     def __iter__(self) -> Iterator[Symbol]:
-        """Iterate over all symbols, by address."""
-        return iter(self._symbols)
+        """Iterate over all symbols, by address, file by file."""
+        for binary, slide in self._binaries():
+            for found in sorted(binary.symtab, key=lambda each: each.address):
+                yield self._symbol(binary, slide, found)
 
     def __len__(self) -> int:
-        return len(self._symbols)
+        return sum(len(binary.symtab) for binary, _ in self._binaries())
 
-    def __repr__(self) -> str:
-        return f"SymbolTable({self.path!r})"
+    def find(self, query: str | int) -> tuple[Symbol, ...]:
+        """Return the symbols of a name, or the one at an address.
+
+        Args:
+            query: a name, or an address as a number or as text (``0xffffffff81000000``).
+
+        Raises:
+            SymbolNotFound: there is none; the message names the nearest.
+        """
+        address = query if isinstance(query, int) else as_address(query)
+        if address is not None:
+            symbol = self.lookup(address)
+            if symbol is None:
+                raise SymbolNotFound(f"no symbol at {address:#x} in {self.path}", name=str(query))
+            return (symbol,)
+        assert isinstance(query, str)
+        found = tuple(self._named(query))
+        if not found:
+            raise self._no_symbol(query)
+        return found
+
+    def search(self, pattern: str) -> list[Symbol]:
+        """Return the symbols with a name in which a regular expression matches, by name.
+
+        Raises:
+            SymbolError: the expression makes no sense.
+
+        >>> from rsp.testing.boot import ELF
+        >>> [symbol.name for symbol in SymbolTable(ELF).search("^(long|real)_start$")]
+        ['long_start', 'real_start']
+        """
+        try:
+            matches = re.compile(pattern).search
+        except re.error as error:
+            raise SymbolError(f"{pattern!r} is no regular expression: {error}") from error
+        found = [
+            self._symbol(binary, slide, symbol)
+            for binary, slide in self._binaries()
+            for name in binary.symtab.names()
+            if matches(name)
+            for symbol in binary.symtab.find(name)
+        ]
+        return sorted(found, key=lambda symbol: (symbol.name, symbol.address))
 
     def lookup(self, address: int) -> Symbol | None:
         """Return the symbol that an address lies in, or None.
 
         A symbol without a size reaches to the next one, or to the end of its section.
         """
-        symbols, addresses = self._places
-        nearest_label = None
-        # A few steps back: labels within a function, and names for the same place.
-        for index in range(bisect_right(addresses, address) - 1, -1, -1)[:_LOOK_BACK]:
-            symbol = symbols[index]
-            if address < symbol.address + symbol.size:
-                return symbol
-            if symbol.size == 0 and nearest_label is None:
-                nearest_label = symbol
-            elif symbol.size:
-                break
-        if nearest_label is None:
-            return None
-        same_section = any(
-            address - self.slide in section and nearest_label.address - self.slide in section
-            for section in self._elf.sections
-        )
-        return nearest_label if same_section else None
+        for binary, slide in self._binaries():
+            found = binary.lookup(address - slide)
+            if found is not None:
+                return self._symbol(binary, slide, found)
+        return None
+
+    # Lines and source.
 
     def line(self, address: int) -> SourceLine | None:
         """Return the source line that the code at an address comes of, or None."""
-        rows, addresses = self._rows
-        address -= self.slide
-        index = bisect_right(addresses, address) - 1
-        if index < 0 or address >= rows[index].end or rows[index].line <= 0:
-            return None  # line 0: the compiler made this code of no line in particular
-        row = rows[index]
-        try:
-            file = row.program.file_name(row.file)
-        except DamagedProgram:
-            return None
-        return SourceLine(file=file, line=row.line, column=row.column) if file else None
+        for binary, slide in self._binaries():
+            found = binary.line(address - slide)
+            if found is not None:
+                return _source_line(found)
+        return None
 
-    @cached_property
-    def _symbols(self) -> list[Symbol]:
-        section = self._elf.of_type("SHT_SYMTAB") or self._elf.of_type("SHT_DYNSYM")
-        if section is None:
-            return []
-        return sorted(self._read_symbols(section), key=lambda symbol: symbol.address)
+    def inline_chain(self, address: int) -> tuple[InlineFrame, ...]:
+        """Return the functions that an address is in, as a backtrace shows them.
 
-    def _read_symbols(self, section: Section) -> Iterator[Symbol]:
-        form, order = _SYMBOL_LAYOUTS[self._elf.word_size]
-        layout = struct.Struct(("<" if self._elf.byte_order == "little" else ">") + form)
-        sections = self._elf.sections
-        if not 0 < section.link < len(sections) or section.entry_size != layout.size:
-            raise BadImage(f"{self.path}: its symbol table is damaged", path=self.path)
-        entries, names = self._elf.read(section, sections[section.link])
-        whole = len(entries) - len(entries) % layout.size
-        for entry in layout.iter_unpack(entries[:whole]):
-            name, address, size, info, where = (entry[position] for position in order)
-            binding, kind = info >> 4, _KINDS.get(info & 0xF)
-            if where == _SHN_ABS:
-                kind = SymbolKind.ABSOLUTE if info & 0xF == 0 else kind
-            elif where == _SHN_UNDEF or where >= _SHN_LORESERVE:
+        The first is the innermost inlined copy, the last the function itself, whose code it is.
+        """
+        for binary, slide in self._binaries():
+            frames = binary.frames(address - slide)
+            if not frames:
                 continue
-            if kind is None:
-                continue
-            if kind is not SymbolKind.ABSOLUTE:
-                address += self.slide
-            try:
-                text = c_string(names, name).decode(errors="surrogateescape")
-            except DamagedProgram:
-                continue
-            if text:
-                yield Symbol(
-                    name=text, address=address, size=size, kind=kind, is_global=binding != 0
+            here = binary.line(address - slide)
+            lines = [None if here is None else _source_line(here)]
+            directory = "" if here is None else here.directory
+            for frame in frames:
+                call = frame.call
+                known = call is not None and call.file is not None and call.line > 0
+                lines.append(
+                    SourceLine(
+                        file=call.file, line=call.line, column=call.column, directory=directory
+                    )
+                    if known and call is not None and call.file is not None
+                    else None
                 )
+            return tuple(
+                InlineFrame(frame.name, line, frame.inlined)
+                for frame, line in zip(frames, lines, strict=False)
+            )
+        return ()
 
-    @cached_property
-    def _by_name(self) -> dict[str, Symbol]:
-        by_name: dict[str, Symbol] = {}
-        for symbol in sorted(self._symbols, key=lambda symbol: not symbol.is_global):
-            by_name.setdefault(symbol.name, symbol)
-        return by_name
+    def source_map(self, built: str | os.PathLike[str], here: str | os.PathLike[str]) -> None:
+        """Look for source files below one directory instead of where they were compiled.
 
-    @cached_property
-    def _places(self) -> tuple[list[Symbol], list[int]]:
-        """The symbols that are places; of one address the best name comes last."""
-        places = [symbol for symbol in self._symbols if symbol.kind is not SymbolKind.ABSOLUTE]
-        places.sort(key=lambda symbol: (symbol.address, symbol.size > 0, symbol.is_global))
-        return places, [symbol.address for symbol in places]
+        As gdb's ``set substitute-path``: whole components only, the first rule that matches.
+        """
+        self._sources.add(built, here)
 
-    @cached_property
-    def _rows(self) -> tuple[list[Row], list[int]]:
-        loaded = [part for part in self._elf.sections if part.loaded]
-        names = (".debug_line", ".debug_line_str", ".debug_str")
-        line, line_strings, strings = self._elf.read(*map(self._elf.named, names))
-        sections = LineSections(
-            line=line,
-            line_strings=line_strings,
-            strings=strings,
-            byte_order=self._elf.byte_order,
-            word_size=self._elf.word_size,
+    def source(self, spec: str, *, around: int = 5) -> tuple[ListedLine, ...]:
+        """Return the source lines around a place.
+
+        Args:
+            spec: as for `locations`; of several places the first counts.
+            around: how many lines before and behind.
+
+        Raises:
+            SymbolNotFound: there is no such place, or nothing says which line it is.
+        """
+        place = self._line_of(spec)
+        path = self._sources.find(place.file, place.directory)
+        rows = source_lines(path, place.line, around) if path else ()
+        if not rows:
+            return (ListedLine(place.file, place.line, None),)
+        return tuple(ListedLine(place.file, row.number, row.text) for row in rows)
+
+    def locations(self, spec: str) -> tuple[Location, ...]:
+        """Return every place where a breakpoint must go, by address, inlined copies included.
+
+        Args:
+            spec: a function (``tcp_init_sock``), a line (``tcp.c:414``), a symbol and an offset
+                (``start_kernel+0x10``) or an address (``0xffffffff81000000``).
+
+        Raises:
+            SymbolNotFound: there is no such function, file or line; the message names the nearest.
+        """
+        address = as_address(spec.lstrip("*"))
+        missing: SymbolNotFound | None = None
+        found: list[Location] = []
+        for binary, slide in self._binaries():
+            text = spec if address is None else f"{address - slide:#x}"
+            try:
+                places = binary.locations(text)
+            except SymbolNotFound as error:
+                missing = missing or error
+                continue
+            found += [replace(place, address=place.address + slide) for place in places]
+        if not found and missing is not None:
+            raise missing
+        return tuple(sorted(found, key=lambda place: place.address))
+
+    # Types.
+
+    def type(self, name: str) -> Type:
+        """Return a type by its name in C: ``struct task_struct``, ``u32``, ``struct page *``.
+
+        A name without a keyword is a typedef or one of C's own types, else a structure, a union or
+        an enumeration, in this order.
+
+        Raises:
+            SymbolNotFound: there is none; the message names the nearest.
+        """
+        bare = name.rstrip(" *")
+        for binary, _ in self._binaries():
+            found = binary.type(bare)
+            if found is not None:
+                for _ in range(name[len(bare) :].count("*")):
+                    found = Pointer(found, self._main.image.word_size)
+                return found
+        near = self._main.nearest_types(bare)
+        hint = f" (nearest: {', '.join(near)})" if near else ""
+        raise SymbolNotFound(f"no type {name!r} in {self.path}{hint}", name=name)
+
+    # Unwinding.
+
+    def unwind_rules(self, address: int) -> UnwindRules | None:
+        """Return how to find the caller's registers from those at an address, None if unknown.
+
+        From .debug_frame or .eh_frame, else from ORC; the addresses in it are those of the link.
+        """
+        for binary, slide in self._binaries():
+            found = binary.unwind_rules(address - slide)
+            if found is not None:
+                return found
+        return None
+
+    # Modules.
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The names of the modules that were added."""
+        return tuple(self._modules)
+
+    def add_module(
+        self,
+        path: str | os.PathLike[str],
+        sections: Mapping[str, int],
+        *,
+        build_id: bytes | None = None,
+    ) -> str:
+        """Add a kernel module at the addresses where it was loaded, and return its name.
+
+        One of the same name is replaced. Where a module is does not depend on the slide.
+
+        Args:
+            path: its ``.ko`` or ``.ko.debug``, also compressed (``.xz``, ``.zst``, ``.gz``).
+            sections: the addresses of its sections by name (/sys/module/NAME/sections); what is in
+                a section without an address is not found.
+            build_id: of the module that is loaded, to hold the file against.
+
+        Raises:
+            BadImage: it cannot be read, is no module, one for another kernel or another build; or
+                its sections cannot be there.
+        """
+        from rsp.symbols.modules import module_name, open_module
+
+        image = open_module(path, sections, build_id=build_id, kernel=self._main.image)
+        name = module_name(image)
+        self._modules[name] = Binary(
+            image, cache=self._cache, progress=self._progress, base=self._main
         )
-        directories = self._elf.compilation_directories()
-        # Code that the linker threw away has rows still, at addresses where nothing is loaded.
-        rows = [
-            row
-            for row in read_programs(sections, directories)
-            if any(row.address in part for part in loaded)
-        ]
-        rows.sort(key=lambda row: row.address)
-        return rows, [row.address for row in rows]
+        return name
+
+    def remove_module(self, name: str) -> None:
+        """Forget a module.
+
+        Raises:
+            SymbolNotFound: none of that name was added.
+        """
+        if self._modules.pop(name, None) is None:
+            raise SymbolNotFound(
+                f"no module {name!r} was added{nearest(name, self._modules)}", name=name
+            )
+
+    def add_symbol_script(self, path: str | os.PathLike[str]) -> tuple[str, ...]:
+        """Add the modules of a file with gdb's ``add-symbol-file`` lines, and return their names.
+
+        Raises:
+            SymbolError: the file cannot be read, or a line of it; `BadImage` for a module.
+        """
+        from rsp.symbols.modules import read_symbol_script
+
+        try:
+            with Path(path).open(encoding="utf-8", errors="surrogateescape") as file:
+                text = file.read(_MAX_SCRIPT)
+        except (OSError, ValueError) as error:
+            raise SymbolError(f"{os.fspath(path)}: cannot be read: {error}") from error
+        try:
+            files = read_symbol_script(text)
+        except SymbolError as error:
+            raise SymbolError(f"{os.fspath(path)}: {error}") from error
+        return tuple(self.add_module(each.path, each.addresses) for each in files)
+
+    def _binaries(self) -> Iterator[tuple[Binary, int]]:
+        yield self._main, self.slide
+        for module in self._modules.values():
+            yield module, 0
+
+    def _named(self, name: str) -> Iterator[Symbol]:
+        for binary, slide in self._binaries():
+            for found in binary.find(name):
+                yield self._symbol(binary, slide, found)
+
+    def _symbol(self, binary: Binary, slide: int, found: ElfSymbol) -> Symbol:
+        moved = slide if binary.moves(found) else 0
+        return Symbol(
+            name=found.name,
+            address=found.address + moved,
+            size=found.size,
+            kind=found.kind,
+            binding=found.binding,
+            section=found.section,
+            _describe=cache(partial(binary.describe, found)),
+        )
+
+    def _line_of(self, spec: str) -> SourceLine:
+        for place in self.locations(spec):
+            line = self.line(place.address)
+            if line is not None:
+                return line
+        raise SymbolNotFound(f"nothing says which source line {spec!r} is", name=spec)
+
+    def _no_symbol(self, name: str) -> SymbolNotFound:
+        known = [each for binary, _ in self._binaries() for each in binary.symtab.names()]
+        hint = nearest(name, known) if known else " (it has none: stripped?)"
+        return SymbolNotFound(f"no symbol {name!r} in {self.path}{hint}", name=name)
+
+
+def as_address(text: str) -> int | None:
+    """Return the address that a text is (``0xffffffff81000000``, ``31744``), else None."""
+    found = _ADDRESS.fullmatch(text.strip())
+    return int(found[0], 16 if found[1] else 10) if found else None
+
+
+def _source_line(place: Place) -> SourceLine:
+    return SourceLine(
+        file=place.file, line=place.line, column=place.column, directory=place.directory
+    )

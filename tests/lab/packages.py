@@ -1,4 +1,4 @@
-"""Which programs the live tests need, and the Debian package of each.
+"""Which programs and headers the live tests need, and the Debian package of each.
 
 Here lives: the one table. The skip reasons, the fixtures' needs and `make lab` are read from it:
 ``python tests/lab/packages.py`` prints the packages that are missing.
@@ -7,7 +7,9 @@ Here lives: the one table. The skip reasons, the fixtures' needs and `make lab` 
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
+# A name with a slash is a file, others are programs in PATH.
 PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",
     "qemu-system-i386": "qemu-system-x86",
@@ -23,6 +25,17 @@ PACKAGES = {
     "addr2line": "binutils",
     "objcopy": "binutils",
     "setpriv": "util-linux",
+    "apt-get": "apt",
+    "dpkg-deb": "dpkg",
+    "make": "make",
+    "flex": "flex",
+    "bison": "bison",
+    "bc": "bc",
+    "/usr/include/gelf.h": "libelf-dev",
+    "xz": "xz-utils",
+    "zstd": "zstd",
+    "busybox": "busybox-static",
+    "cpio": "cpio",
 }
 
 # What a test that uses one of these fixtures needs; tests/conftest.py has the fixtures.
@@ -32,13 +45,23 @@ FIXTURES = {
     "build_program": ("gcc",),
     "gdbserver": ("gdbserver", "gcc"),
     "vgdb": ("valgrind", "vgdb", "gcc"),
+    "debian_kernel": ("apt-get", "dpkg-deb"),
+    "built_kernel": (
+        *("apt-get", "dpkg-deb", "xz", "gcc", "make", "flex", "bison", "bc"),
+        *("objcopy", "/usr/include/gelf.h"),
+    ),
 }
 
 
-def missing(*programs: str) -> list[str]:
-    """Return the Debian packages to install so that all of the programs are there."""
-    absent = (program for program in programs if shutil.which(program) is None)
-    return sorted({package for program in absent for package in PACKAGES[program].split()})
+def present(need: str) -> bool:
+    """Return whether a program or a file of the table is on this machine."""
+    return Path(need).exists() if "/" in need else shutil.which(need) is not None
+
+
+def missing(*needs: str) -> list[str]:
+    """Return the Debian packages to install so that all of the programs and files are there."""
+    absent = (need for need in needs if not present(need))
+    return sorted({package for need in absent for package in PACKAGES[need].split()})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,39 @@
+"""``rsp list``: the source lines around a place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rsp.cli.arguments import add_symbol_file, open_symbols
+from rsp.cli.text import print_json, printable
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command line has."""
+    add_symbol_file(parser)
+    parser.add_argument(
+        "spec", metavar="SPEC", help="a function, FILE.c:LINE, NAME+0x10 or an address"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the lines, and which they would be where the file is not found."""
+    with open_symbols(arguments) as table:
+        lines = table.source(arguments.spec)
+        if arguments.json:
+            rows = [{"file": row.file, "line": row.line, "text": row.text} for row in lines]
+            print_json({"lines": rows})
+            return 0
+        for row in lines:
+            if row.text is None:
+                print(
+                    f"{printable(row.file)}:{row.line}: the file is not here; "
+                    "say where with --source-map FROM=TO"
+                )
+            else:
+                # printable() would join what a tab keeps apart.
+                print(f"{row.line}\t{printable(row.text.expandtabs())}")
+    return 0

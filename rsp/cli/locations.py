@@ -1,0 +1,44 @@
+"""``rsp locations``: every place where a breakpoint at something must go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rsp.cli.arguments import add_symbol_file, open_symbols
+from rsp.cli.text import print_json, printable
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command line has."""
+    add_symbol_file(parser)
+    parser.add_argument(
+        "spec", metavar="SPEC", help="a function, FILE.c:LINE, NAME+0x10 or an address"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the places, by address."""
+    with open_symbols(arguments) as table:
+        places = table.locations(arguments.spec)
+        if arguments.json:
+            print_json(
+                {
+                    "locations": [
+                        {
+                            "address": f"{place.address:#x}",
+                            "function": place.function,
+                            "file": place.file,
+                            "line": place.line,
+                        }
+                        for place in places
+                    ]
+                }
+            )
+            return 0
+        for place in places:
+            where = f" at {place.file}:{place.line}" if place.file else ""
+            print(f"{place.address:#018x} in {printable(place.function or '??')}{printable(where)}")
+    return 0

@@ -1,0 +1,73 @@
+"""``rsp sym``: what has this name, or is at this address."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rsp.cli.arguments import add_symbol_file, open_symbols
+from rsp.cli.text import print_json, printable
+from rsp.symbols.table import as_address
+
+if TYPE_CHECKING:
+    import argparse
+
+    from rsp.symbols.table import Symbol, SymbolTable
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command line has."""
+    add_symbol_file(parser)
+    parser.add_argument(
+        "query", nargs="+", metavar="QUERY", help="a name, an address, or with --regex a pattern"
+    )
+    parser.add_argument(
+        "--regex",
+        action="store_true",
+        help="queries are regular expressions, searched for in the names",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the symbols that the queries match."""
+    with open_symbols(arguments) as table:
+        matches = [
+            match for query in arguments.query for match in _matches(table, query, arguments)
+        ]
+        if arguments.json:
+            print_json({"matches": matches})
+            return 0
+        for match in matches:
+            print(f"{match['address']:<18} {match['size']:>7} {match['kind']:<8} {match['name']}")
+            declared = f"{match['file']}:{match['line']}" if match["file"] else ""
+            about = "  ".join(str(text) for text in (declared, match["prototype"]) if text)
+            if about:
+                print(f"{'':18} {printable(about)}")
+    return 0
+
+
+def _matches(
+    table: SymbolTable, query: str, arguments: argparse.Namespace
+) -> list[dict[str, object]]:
+    if arguments.regex:
+        return [_match(symbol) for symbol in table.search(query)]
+    address = as_address(query)
+    if address is None:
+        return [_match(symbol) for symbol in table.find(query)]
+    # Of an address people want to know where it is, and not where its function is declared.
+    (symbol,) = table.find(address)
+    match = _match(symbol)
+    if (line := table.line(address)) is not None:
+        match |= {"file": line.file, "line": line.line}
+    return [{**match, "offset": address - symbol.address}]
+
+
+def _match(symbol: Symbol) -> dict[str, object]:
+    return {
+        "name": symbol.name,
+        "address": f"{symbol.address:#x}",
+        "size": symbol.size,
+        "kind": symbol.kind.value,
+        "file": symbol.file,
+        "line": symbol.line,
+        "prototype": symbol.prototype,
+    }

@@ -1,0 +1,49 @@
+"""``rsp type``: the layout of a type."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rsp.cli.arguments import add_symbol_file, open_symbols
+from rsp.cli.text import print_json, printable
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command line has."""
+    add_symbol_file(parser)
+    parser.add_argument(
+        "name", metavar="NAME", help="'struct task_struct', 'union x', 'enum y', or a typedef"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the layout as gdb's ``ptype /o`` does."""
+    with open_symbols(arguments) as table:
+        found = table.type(arguments.name)
+        if not arguments.json:
+            from rsp.symbols.ctext import definition
+
+            for line in definition(found, offsets=True).splitlines():
+                print(printable(line))
+            return 0
+        print_json(
+            {
+                "name": str(found),
+                "size": found.size,
+                "members": [
+                    {
+                        "name": member.name,
+                        "type": str(member.type),
+                        "offset": member.offset,
+                        "size": member.size,
+                        "bit_offset": member.bit_offset,
+                        "bit_size": member.bit_size,
+                    }
+                    for member in found.members
+                ],
+            }
+        )
+    return 0

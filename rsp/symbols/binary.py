@@ -1,0 +1,386 @@
+"""One file and all that can be read of it, each part when a question first needs it.
+
+Here live: which reader answers what, and in which order they are asked, so that a question about
+one name costs no index; and the door where damage becomes `BadImage`. Here must not live: slides
+and several files (`table`), and how anything is read.
+
+Addresses are those of the link, or where a module was placed.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
+
+from rsp.errors import BadImage
+from rsp.symbols.contents import Damaged
+from rsp.symbols.dwarf import constants as dw
+from rsp.symbols.dwarf.aranges import AddressIndex
+from rsp.symbols.dwarf.lines import LineProgram
+from rsp.symbols.dwarf.plans import Kind
+from rsp.symbols.dwarf.sections import DwarfSections
+from rsp.symbols.dwarf.units import Units
+from rsp.symbols.functions import Functions, attribute
+from rsp.symbols.symtab import ABSOLUTE, Symtab
+from rsp.symbols.types import spellings, split_name
+from rsp.symbols.variables import PER_CPU_SECTION, Variables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rsp.symbols.btf import Btf
+    from rsp.symbols.cache import Cache
+    from rsp.symbols.dwarf.die import Die
+    from rsp.symbols.dwarf.types import DwarfTypes
+    from rsp.symbols.dwarf.units import Unit
+    from rsp.symbols.functions import FunctionFrame
+    from rsp.symbols.image import Image
+    from rsp.symbols.index import NameIndex
+    from rsp.symbols.locations import Instances, Location, Locator
+    from rsp.symbols.symtab import ElfSymbol
+    from rsp.symbols.types import Type
+    from rsp.symbols.unwind import UnwindRules, UnwindTables
+    from rsp.symbols.variables import Variable
+
+log = logging.getLogger("rsp.symbols")
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+# What a name stands for behind a keyword, and the same in the order in which a bare name is taken.
+_TYPES = {
+    "struct": (frozenset((Kind.STRUCTURE, Kind.CLASS)),),
+    "union": (frozenset((Kind.UNION,)),),
+    "enum": (frozenset((Kind.ENUMERATION,)),),
+}
+_BARE_TYPES = (
+    frozenset((Kind.TYPEDEF, Kind.BASE)),
+    *(kinds for keyword in _TYPES.values() for kinds in keyword),
+)
+
+_KEPT = 256
+"""How many line programs are kept."""
+
+
+class Place(NamedTuple):
+    """A line of source code, and the directory that its file is relative to."""
+
+    file: str
+    line: int
+    column: int
+    directory: str
+
+
+class Declaration(NamedTuple):
+    """Where the source has something, and how it is declared there; None where nothing says so."""
+
+    file: str | None
+    line: int | None
+    prototype: str | None
+
+
+def _answers(method: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Let no damage out of a method but as BadImage, which names the file."""
+
+    @wraps(method)
+    def answer(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return method(*args, **kwargs)
+        except Damaged as damage:
+            binary = args[0]
+            assert isinstance(binary, Binary)
+            raise BadImage(f"{binary.path}: {damage}", path=binary.path) from damage
+
+    return answer
+
+
+class Binary:
+    """What a file says of itself.
+
+    Args:
+        image: the file with the code; its debug file is found where it has none of its own.
+        cache: keeps the index of names between processes.
+        progress: called with the bytes done and the bytes in all while that index is made.
+        base: the kernel, for a module, whose BTF goes on where the kernel's ends.
+
+    Raises:
+        BadImage: from every method, where what is asked for is damaged.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        *,
+        cache: Cache,
+        progress: Callable[[int, int], None] | None = None,
+        base: Binary | None = None,
+    ) -> None:
+        self.image = image
+        self._cache = cache
+        self._progress = progress
+        self._base = base
+        self._programs: dict[int, LineProgram] = {}
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self.image.path
+
+    # The readers.
+
+    @cached_property
+    def debug(self) -> Image:
+        """The file with the debug information, which may be the file itself."""
+        if self.image.named(".debug_info") is None:
+            from rsp.symbols.debugfile import find_debug_file
+
+            found = find_debug_file(self.image)
+            if found is not None:
+                log.info("%s: its debug information is in %s", self.path, found.path)
+                return found
+        return self.image
+
+    @cached_property
+    @_answers
+    def symtab(self) -> Symtab:
+        """The symbols; those of the debug file where the file itself was stripped."""
+        own = Symtab(self.image)
+        if self.image.named(".symtab") is None and self.debug is not self.image:
+            return Symtab(self.debug)
+        return own
+
+    @cached_property
+    def units(self) -> Units:
+        """The units of its DWARF."""
+        return Units(DwarfSections(self.debug))
+
+    @cached_property
+    def functions(self) -> Functions:
+        """Its functions and what is inlined into them."""
+        return Functions(self._file_name)
+
+    @cached_property
+    def variables(self) -> Variables:
+        """Its variables by address."""
+        return Variables(self.image, self.units, self.functions)
+
+    @cached_property
+    def types(self) -> DwarfTypes:
+        """The types of its DWARF."""
+        from rsp.symbols.dwarf.types import DwarfTypes
+
+        return DwarfTypes(self.units, self._definition, path=self.debug.path)
+
+    @cached_property
+    @_answers
+    def btf(self) -> Btf | None:
+        """The types of its BTF, None where it has none."""
+        if self.image.named(".BTF") is None:
+            return None
+        from rsp.symbols.btf import Btf
+
+        return Btf(
+            self.image.contents(".BTF"),
+            self._base.btf if self._base is not None else None,
+            word_size=self.image.word_size,
+            path=self.path,
+        )
+
+    @cached_property
+    @_answers
+    def index(self) -> NameIndex:
+        """The names of its DWARF: from the cache, or made now, in seconds for a kernel."""
+        from rsp.symbols.index import load_or_build
+
+        return load_or_build(self.units, self.debug, self._cache, self._progress)
+
+    @cached_property
+    def _unwind(self) -> UnwindTables:
+        from rsp.symbols.unwind import UnwindTables
+
+        return UnwindTables(self.image)
+
+    @cached_property
+    def _locator(self) -> Locator:
+        from rsp.symbols.locations import Locator
+
+        return Locator(
+            image=self.image,
+            symtab=self.symtab,
+            units=self.units,
+            unit_at=self._addresses.unit_at,
+            functions=self.functions,
+            program=self.program,
+            instances=self._instances,
+        )
+
+    def _instances(self, name: str) -> Instances:
+        from rsp.symbols.locations import Instances
+
+        entries = [each for each in self.index.find(name) if not each.declaration]
+        return Instances(
+            concrete=[each.offset for each in entries if each.kind is Kind.FUNCTION],
+            abstract=[each.offset for each in entries if each.kind is Kind.INLINE],
+            starts=self.index.function_entries,
+        )
+
+    @cached_property
+    def _addresses(self) -> AddressIndex:
+        return AddressIndex(self.units)
+
+    # The questions.
+
+    @_answers
+    def find(self, name: str) -> tuple[ElfSymbol, ...]:
+        """Return the symbols of a name, global ones first."""
+        return self.symtab.find(name)
+
+    @_answers
+    def lookup(self, address: int) -> ElfSymbol | None:
+        """Return the symbol that an address lies in."""
+        return self.symtab.lookup(address)
+
+    @_answers
+    def unit_at(self, address: int) -> Unit | None:
+        """Return the unit whose code is at an address."""
+        return self._addresses.unit_at(address)
+
+    @_answers
+    def line(self, address: int) -> Place | None:
+        """Return the line that the code at an address belongs to."""
+        unit = self._addresses.unit_at(address)
+        program = self.program(unit) if unit else None
+        row = program.table.row_at(address) if program else None
+        if program is None or row is None:
+            return None
+        header = program.header
+        return Place(header.name(row.file), row.line, row.column, header.directory)
+
+    @_answers
+    def frames(self, address: int) -> tuple[FunctionFrame, ...]:
+        """Return the functions that an address is in, the innermost inlined copy first."""
+        unit = self._addresses.unit_at(address)
+        return self.functions.frames(unit, address) if unit else ()
+
+    @_answers
+    def unwind_rules(self, address: int) -> UnwindRules | None:
+        """Return how to find the caller's registers from those at an address."""
+        return self._unwind.rules_at(address)
+
+    def moves(self, symbol: ElfSymbol) -> bool:
+        """Return whether a symbol's address moves with the file when that is loaded elsewhere.
+
+        Numbers do not, and neither do offsets into a CPU's own data: up to Linux 6.14 their section
+        is linked at 0 on x86-64.
+        """
+        if symbol.section == PER_CPU_SECTION:
+            section = self.image.named(PER_CPU_SECTION)
+            return section is not None and section.address != 0
+        return symbol.section != ABSOLUTE
+
+    def describe(self, symbol: ElfSymbol) -> Declaration:
+        """Return what the debug information says of a symbol, as far as that is to be had."""
+        try:
+            if symbol.section == ABSOLUTE:
+                return Declaration(None, None, None)
+            section = self.image.section_at(symbol.address)
+            if section is not None and section.executable:
+                return self._describe_code(symbol)
+            return self._describe_data(symbol)
+        except Damaged as damage:
+            log.debug("%s: %s", self.path, damage)
+            return Declaration(None, None, None)
+
+    @_answers
+    def type(self, name: str) -> Type | None:
+        """Return a type by its name in C, None where there is none."""
+        if self.btf is not None and (found := self.btf.find(name)) is not None:
+            return found
+        return self._dwarf_type(name)
+
+    @_answers
+    def locations(self, spec: str) -> tuple[Location, ...]:
+        """Return the places that a breakpoint at something goes to.
+
+        Raises:
+            SymbolNotFound: there is no such function, file or line.
+        """
+        return self._locator.find(spec)
+
+    @_answers
+    def nearest_types(self, name: str) -> tuple[str, ...]:
+        """Return names of types that are much like one that is not there."""
+        return self.index.nearest(split_name(name)[1])
+
+    @_answers
+    def variable(self, symbol: ElfSymbol) -> Variable | None:
+        """Return the variable that a symbol stands for."""
+        found = self.variables.at(symbol.address)
+        base = symbol.name.partition(".")[0]  # a static within a function is NAME.NUMBER
+        for each in found:
+            if each.name in (symbol.name, base):
+                return each
+        return found[0] if found else None
+
+    def program(self, unit: Unit) -> LineProgram | None:
+        """Return the line program of a unit; the last ones are kept."""
+        offset = unit.line_offset
+        if offset is None:
+            return None
+        program = self._programs.get(offset)
+        if program is None:
+            if len(self._programs) >= _KEPT:
+                del self._programs[next(iter(self._programs))]
+            program = LineProgram(unit.sections, offset, unit.comp_dir)
+            self._programs[offset] = program
+        return program
+
+    def _file_name(self, unit: Unit, file: int) -> str | None:
+        try:
+            program = self.program(unit)
+            return program.header.name(file) if program else None
+        except Damaged:
+            return None
+
+    def _describe_code(self, symbol: ElfSymbol) -> Declaration:
+        unit = self._addresses.unit_at(symbol.address)
+        die = self.functions.at(unit, symbol.address) if unit else None
+        if die is None:  # assembler: there are lines, and no entries
+            place = self.line(symbol.address)
+            return Declaration(place and place.file, place and place.line, None)
+        return self._declaration(die, self.types.type(die))
+
+    def _describe_data(self, symbol: ElfSymbol) -> Declaration:
+        variable = self.variable(symbol)
+        if variable is None:
+            return Declaration(None, None, None)
+        return self._declaration(variable.die, self.types.type_of(variable.die))
+
+    def _declaration(self, die: Die, declared: Type) -> Declaration:
+        """Put together what the entry of a function or of a variable says."""
+        name, external = attribute(die, dw.DW_AT_name), attribute(die, dw.DW_AT_external)
+        file, line = self.functions.declared(die)
+        storage = "" if external else "static "
+        prototype = f"{storage}{declared.declaration(str(name))};" if name is not None else None
+        return Declaration(file, line or None, prototype)
+
+    def _dwarf_type(self, name: str) -> Type | None:
+        if not self.units.offsets:
+            return None
+        if "index" not in self.__dict__:
+            from rsp.symbols.dwarf.types import find_without_index
+
+            # A search for one name takes less than making the index, and may fail to find it.
+            if (die := find_without_index(self.units, name)) is not None:
+                return self.types.type(die)
+        keyword, bare = split_name(name)
+        entries = [entry for each in spellings(bare) for entry in self.index.find(each)]
+        for kinds in _TYPES.get(keyword, _BARE_TYPES):
+            for entry in entries:  # definitions come before declarations
+                if entry.kind in kinds:
+                    return self.types.type(self.units.die(entry.offset))
+        return None
+
+    def _definition(self, keyword: str, tag: str) -> Type | None:
+        return self.type(f"{keyword} {tag}")

@@ -1,0 +1,449 @@
+"""Types from DWARF's entries (DWARF 5, chapter 5).
+
+Here live: an entry made into a type, and the search for the entry of a name where there is no
+index. Here must not live: what a type is (`rsp.symbols.types`), and which of several entries of one
+name is meant.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from rsp.symbols.dwarf import constants as dw
+from rsp.symbols.dwarf.die import REFERENCES, Die
+from rsp.symbols.dwarf.leb import uleb
+from rsp.symbols.dwarf.walk import Walk
+from rsp.symbols.types import (
+    VOID,
+    Array,
+    Encoding,
+    Enum,
+    Float,
+    Function,
+    Integer,
+    Member,
+    Parameter,
+    Pointer,
+    Qualified,
+    Qualifier,
+    Struct,
+    Tagged,
+    Type,
+    Typedef,
+    Union,
+    Void,
+    later,
+    spellings,
+    split_name,
+)
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Callable, Iterator
+
+    from rsp.symbols.contents import Contents
+    from rsp.symbols.dwarf.units import Unit, Units
+
+_T = TypeVar("_T")
+
+_MAX_ORIGINS = 4
+"""How often an entry may complete another: an instance, its abstract one, its declaration."""
+
+_UNKNOWN = Void("<unknown type>")
+"""What lies in another file, or is no type of C."""
+
+# By DW_ATE_*: what an integer is for, and whether it has a sign.
+_INTEGERS = {
+    dw.DW_ATE_address: (Encoding.INT, False),
+    dw.DW_ATE_boolean: (Encoding.BOOL, False),
+    dw.DW_ATE_signed: (Encoding.INT, True),
+    dw.DW_ATE_signed_char: (Encoding.CHAR, True),
+    dw.DW_ATE_unsigned: (Encoding.INT, False),
+    dw.DW_ATE_unsigned_char: (Encoding.CHAR, False),
+    dw.DW_ATE_UTF: (Encoding.CHAR, False),
+}
+_QUALIFIERS = {
+    dw.DW_TAG_const_type: Qualifier.CONST,
+    dw.DW_TAG_volatile_type: Qualifier.VOLATILE,
+    dw.DW_TAG_restrict_type: Qualifier.RESTRICT,
+    dw.DW_TAG_atomic_type: Qualifier.ATOMIC,
+}
+
+
+class DwarfTypes:
+    """The types of a file's DWARF: for one entry always the same object.
+
+    Args:
+        units: where the entries are.
+        complete: looks for the definition of what a unit only declares, by keyword and tag
+            (``"struct"``, ``"module"``).
+        path: the file, for messages.
+    """
+
+    def __init__(
+        self,
+        units: Units,
+        complete: Callable[[str, str], Type | None] | None = None,
+        *,
+        path: str = "",
+    ) -> None:
+        self._units = units
+        self._complete = complete
+        self._path = path
+        self._known: dict[int, Type] = {}  # by the offset of the entry
+
+    def type(self, die: Die) -> Type:
+        """Return the type that an entry is; for a function's entry, its prototype.
+
+        Raises:
+            Damaged: it cannot be read. What is read later, by a type that is asked for its members,
+                raises BadImage.
+        """
+        known = self._known.get(die.offset)
+        if known is None:
+            known = self._known[die.offset] = self._read(die)
+        return known
+
+    def type_of(self, die: Die) -> Type:
+        """Return the type of a variable, parameter or member: what its DW_AT_type refers to.
+
+        Raises:
+            Damaged: as `type`.
+        """
+        for origin in _origins(die):
+            if origin.form(dw.DW_AT_type) is not None:
+                return self._at(_target(origin))
+        return VOID
+
+    def _at(self, offset: int | None) -> Type:
+        if offset is None:
+            return _UNKNOWN
+        known = self._known.get(offset)
+        return self.type(self._units.die(offset)) if known is None else known
+
+    def _later(self, function: Callable[..., _T], *arguments: object) -> Callable[[], _T]:
+        return later(self._path, function, *arguments)
+
+    def _later_target(self, die: Die) -> Callable[[], Type] | Type:
+        # The offset, and not the entry, which would keep the bytes of its unit.
+        if die.form(dw.DW_AT_type) is None:
+            return VOID
+        return self._later(self._at, _target(die))
+
+    def _read(self, die: Die) -> Type:
+        tag = die.tag
+        if tag in _QUALIFIERS:
+            return Qualified(self._later_target(die), _QUALIFIERS[tag])
+        reader = _READERS.get(tag)
+        return _UNKNOWN if reader is None else reader(self, die)
+
+    def _base(self, die: Die) -> Type:
+        name = die.name or ""
+        size = die.number(dw.DW_AT_byte_size) or 0
+        known = _INTEGERS.get(die.number(dw.DW_AT_encoding) or 0)
+        if known is None:
+            return Float(name, size)  # or complex, imaginary, decimal
+        encoding, signed = known
+        return Integer(name, size, signed=signed, encoding=encoding)
+
+    def _unspecified(self, die: Die) -> Type:
+        return Void(die.name or "void")
+
+    def _pointer(self, die: Die) -> Type:
+        size = die.number(dw.DW_AT_byte_size) or die.unit.word_size
+        return Pointer(self._later_target(die), size)
+
+    def _typedef(self, die: Die) -> Type:
+        return Typedef(die.name or "", self._later_target(die))
+
+    def _compound(self, die: Die) -> Type:
+        kind = Union if die.tag == dw.DW_TAG_union_type else Struct
+        tag = _name(die)
+        if die.get(dw.DW_AT_declaration):
+            return kind(tag, None, definition=self._later(self._definition, kind, tag))
+        size = die.number(dw.DW_AT_byte_size) or 0
+        return kind(tag, size, self._later(self._members, die.offset))
+
+    def _definition(self, kind: builtins.type[Tagged], tag: str | None) -> Tagged | None:
+        if self._complete is None or tag is None:
+            return None
+        found = self._complete(kind.keyword, tag)
+        return found if isinstance(found, kind) else None
+
+    def _members(self, offset: int) -> tuple[Member, ...]:
+        return tuple(
+            self._member(child)
+            for child in self._units.die(offset).children()
+            # A static member of C++ is a variable.
+            if child.tag == dw.DW_TAG_member and not child.get(dw.DW_AT_external)
+        )
+
+    def _member(self, die: Die) -> Member:
+        member = self.type_of(die)
+        bits = die.number(dw.DW_AT_bit_size)
+        position = die.number(dw.DW_AT_data_bit_offset)
+        if position is None:
+            position = _location(die) * 8
+            # Until DWARF 3 (section 5.5.6), from the highest bit of the storage unit downwards.
+            downwards = die.number(dw.DW_AT_bit_offset)
+            if bits is not None and downwards is not None:
+                storage = die.number(dw.DW_AT_byte_size) or member.size or 0
+                position += storage * 8 - downwards - bits
+        return Member(
+            name=die.name,
+            type=member,
+            offset=position >> 3,
+            bit_offset=position & 7 if bits else None,
+            bit_size=bits or None,
+        )
+
+    def _enum(self, die: Die) -> Type:
+        tag = _name(die)
+        if die.get(dw.DW_AT_declaration):
+            return Enum(tag, None, definition=self._later(self._definition, Enum, tag))
+        return Enum(
+            tag,
+            die.number(dw.DW_AT_byte_size) or 0,
+            self._later(self._enumerators, die.offset),
+            signed=self._later(self._is_signed, die.offset),
+        )
+
+    def _enumerators(self, offset: int) -> dict[str, int]:
+        return {
+            child.name or "": child.number(dw.DW_AT_const_value) or 0
+            for child in self._units.die(offset).children()
+            if child.tag == dw.DW_TAG_enumerator
+        }
+
+    def _is_signed(self, offset: int) -> bool:
+        die = self._units.die(offset)
+        if die.form(dw.DW_AT_type) is not None:
+            underlying = self._at(_target(die)).resolved
+            if isinstance(underlying, Integer):
+                return underlying.signed
+        return any(value < 0 for value in self._enumerators(offset).values())
+
+    def _array(self, die: Die) -> Type:
+        vector = bool(die.get(dw.DW_AT_GNU_vector))
+        counts = [
+            _count(child) for child in die.children() if child.tag == dw.DW_TAG_subrange_type
+        ] or [None]
+        array = Array(self._later_target(die), counts.pop(), vector=vector)
+        while counts:
+            array = Array(array, counts.pop())
+        return array
+
+    def _function(self, die: Die) -> Type:
+        # An instance may lack what was optimized out; the declaration has all.
+        origins = tuple(_origins(die))
+        described = next(
+            (origin for origin in reversed(origins) if origin.has_children), origins[-1]
+        )
+        typed = next((each for each in origins if each.form(dw.DW_AT_type) is not None), die)
+        return Function(
+            self._later_target(typed),
+            self._later(self._parameters, described.offset),
+            variadic=self._later(self._is_variadic, described.offset),
+            prototyped=any(bool(each.get(dw.DW_AT_prototyped)) for each in origins),
+        )
+
+    def _parameters(self, offset: int) -> tuple[Parameter, ...]:
+        return tuple(
+            Parameter(_name(child), self.type_of(child))
+            for child in self._units.die(offset).children()
+            if child.tag == dw.DW_TAG_formal_parameter
+        )
+
+    def _is_variadic(self, offset: int) -> bool:
+        children = self._units.die(offset).children()
+        return any(child.tag == dw.DW_TAG_unspecified_parameters for child in children)
+
+
+_READERS: dict[int, Callable[[DwarfTypes, Die], Type]] = {
+    dw.DW_TAG_base_type: DwarfTypes._base,
+    dw.DW_TAG_unspecified_type: DwarfTypes._unspecified,
+    dw.DW_TAG_pointer_type: DwarfTypes._pointer,
+    dw.DW_TAG_reference_type: DwarfTypes._pointer,
+    dw.DW_TAG_rvalue_reference_type: DwarfTypes._pointer,
+    dw.DW_TAG_typedef: DwarfTypes._typedef,
+    dw.DW_TAG_structure_type: DwarfTypes._compound,
+    dw.DW_TAG_class_type: DwarfTypes._compound,
+    dw.DW_TAG_union_type: DwarfTypes._compound,
+    dw.DW_TAG_enumeration_type: DwarfTypes._enum,
+    dw.DW_TAG_array_type: DwarfTypes._array,
+    dw.DW_TAG_subroutine_type: DwarfTypes._function,
+    dw.DW_TAG_subprogram: DwarfTypes._function,
+}
+
+
+def _target(die: Die) -> int | None:
+    """Return where the type is that DW_AT_type refers to, None if not in .debug_info."""
+    if die.form(dw.DW_AT_type) not in REFERENCES:
+        return None
+    return die.number(dw.DW_AT_type)
+
+
+def _origins(die: Die) -> Iterator[Die]:
+    """Yield an entry, and those that it completes or is an instance of."""
+    found: Die | None = die
+    for _ in range(_MAX_ORIGINS):
+        if found is None:
+            return
+        yield found
+        found = found.reference(dw.DW_AT_abstract_origin) or found.reference(dw.DW_AT_specification)
+
+
+def _name(die: Die) -> str | None:
+    return next((name for name in (origin.name for origin in _origins(die)) if name), None)
+
+
+def _location(die: Die) -> int:
+    """Return the offset of a member in bytes; those of a union have none."""
+    location = die.get(dw.DW_AT_data_member_location)
+    if isinstance(location, int):
+        return location
+    # DWARF 2 has an expression that adds to the address of the structure.
+    if isinstance(location, bytes) and location[:1] == bytes([dw.DW_OP_plus_uconst]):
+        try:
+            return uleb(location, 1)[0]
+        except (IndexError, ValueError):
+            die.unit.sections.info.fail(die.offset, "a member's location without an end")
+    return 0
+
+
+def _count(subrange: Die) -> int | None:
+    """Return how many elements a dimension has, None where that is not a constant."""
+    for attribute, first in ((dw.DW_AT_count, 0), (dw.DW_AT_upper_bound, 1)):
+        number = subrange.number(attribute)
+        form = subrange.form(attribute)
+        if number is None or form in REFERENCES or form == dw.DW_FORM_exprloc:
+            continue
+        # gcc writes the bound of an array without elements as -1 in some forms.
+        unbounded = first and number in (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
+        return 0 if unbounded else max(number + first, 0)
+    return None
+
+
+_TAGS = {
+    "struct": frozenset((dw.DW_TAG_structure_type, dw.DW_TAG_class_type)),
+    "union": frozenset((dw.DW_TAG_union_type,)),
+    "enum": frozenset((dw.DW_TAG_enumeration_type,)),
+}
+_BARE_TAGS = frozenset((dw.DW_TAG_typedef, dw.DW_TAG_base_type))
+
+_MAX_STRINGS = 1 << 13
+"""How many strings that end in a name are compared."""
+_MAX_UNITS = 512
+"""How many units that may have a name are looked into, some 0.5 ms each."""
+
+
+def find_without_index(units: Units, name: str) -> Die | None:
+    """Return the first definition of a type by a search for its name's offset, without an index.
+
+    None means that there is none, or that an index would be needed to find it: the effort has a
+    bound.
+
+    Args:
+        units: where to search.
+        name: ``struct x``, ``union x``, ``enum x``; without a keyword, a typedef or an integer.
+
+    Raises:
+        Damaged: the units that have the name cannot be read.
+    """
+    keyword, bare = split_name(name)
+    tags = _TAGS.get(keyword, _BARE_TAGS)
+    for spelling in (bare,) if keyword else spellings(bare):
+        for needle in _needles(units, spelling):
+            for die in _named(units, needle, tags):
+                if die.name == spelling and not die.get(dw.DW_AT_declaration):
+                    return die
+    return None
+
+
+def _needles(units: Units, name: str) -> Iterator[bytes]:
+    """Yield the bytes that stand in .debug_info for a name."""
+    try:
+        text = name.encode(errors="surrogateescape") + b"\0"
+    except UnicodeEncodeError:
+        return
+    if len(text) == 1 or b"\0" in text[:-1]:
+        return
+    at = _string(units.sections.str, text)
+    if at is not None:
+        yield at.to_bytes(4, "little")
+    yield text  # in place, as compilers write short names
+
+
+def _string(strings: Contents, text: bytes) -> int | None:
+    """Return where a linker has left a string, which may be the end of another one."""
+    if strings[: len(text)] == text:
+        return 0
+    whole = strings.find(b"\0" + text)
+    if whole >= 0:
+        return whole + 1
+    # Linkers sort strings from their ends, and so a string comes to lie in the first of the
+    # longer ones (bfd/merge.c, merge_strings).
+    longer: list[tuple[bytes, int]] = []
+    at = strings.find(text)
+    while at >= 0 and len(longer) < _MAX_STRINGS:
+        before = strings[max(at - 256, 0) : at]
+        longer.append((before[before.rfind(b"\0") + 1 :][::-1], at))
+        at = strings.find(text, at + 1)
+    return min(longer)[1] if longer else None
+
+
+def _named(units: Units, needle: bytes, tags: frozenset[int]) -> Iterator[Die]:
+    """Yield the entries whose name is written as the bytes, for some that look like it."""
+    info = units.sections.info
+    at = info.find(needle)
+    for _ in range(_MAX_UNITS):
+        if at < 0:
+            return
+        unit = units.at(at)
+        heads = _heads(unit, tags)
+        places = []
+        while 0 <= at < unit.end:
+            # What stands before it is looked at first: a small number is found everywhere.
+            for gap, codes in heads.items():
+                head = info[at - gap - _LONGEST_CODE : at - gap]
+                if head.endswith(codes):
+                    places.append(at)
+            at = info.find(needle, at + 1)
+        if places:
+            for _, die in Walk(unit).entries_at(places):
+                if die.tag in tags:
+                    yield die
+
+
+_LONGEST_CODE = 3  # 2 ** 21 abbreviations are more than a unit has
+
+
+def _heads(unit: Unit, tags: frozenset[int]) -> dict[int, tuple[bytes, ...]]:
+    """Return the codes of definitions, by how many bytes lie between them and the name."""
+    heads: dict[int, tuple[bytes, ...]] = {}
+    for code, abbrev in unit.abbrevs.items():
+        if abbrev.tag not in tags:
+            continue
+        gap: int | None = 0
+        found = None
+        for attribute, form, _ in abbrev.attributes:
+            if attribute == dw.DW_AT_declaration:
+                found = None
+                break
+            if attribute == dw.DW_AT_name:
+                found = gap
+            size = unit.fixed_sizes.get(form)
+            gap = None if gap is None or size is None else gap + size
+        if found is not None:
+            heads[found] = (*heads.get(found, ()), _uleb(code))
+    return heads
+
+
+def _uleb(number: int) -> bytes:
+    """Return a number as LEB128."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)

@@ -1,0 +1,250 @@
+"""The units of .debug_info: their headers (DWARF 5, section 7.5.1) and where each entry is.
+
+Here must not live: what the entries mean.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from functools import cached_property
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from rsp.symbols.contents import Damaged
+from rsp.symbols.dwarf import constants as dw
+from rsp.symbols.dwarf.abbrev import Abbrev, FormSizes, read_abbrevs
+from rsp.symbols.dwarf.die import Die
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rsp.symbols.dwarf.sections import DwarfSections
+
+_KEPT = 64
+"""How many units are kept, so that their bytes and abbreviations are not read again at once."""
+
+
+class Unit:
+    """A compile unit, or a partial one; every offset is one of the section.
+
+    Attributes:
+        units: all of them.
+        sections: the DWARF that it is a part of.
+        offset: where its header begins.
+        end: where the next unit begins.
+        first_die: where the entry of the unit itself begins.
+        version: of DWARF, 2 to 5.
+        type: DW_UT_*; DW_UT_compile for versions that do not say.
+        word_size: the size of an address.
+        offset_size: 4, or 8 in the 64-bit format.
+
+    Raises:
+        Damaged: the header is not believable.
+    """
+
+    def __init__(self, units: Units, offset: int) -> None:
+        sections = units.sections
+        info = sections.info
+        self.units = units
+        self.sections = sections
+        self.offset = offset
+        self.offset_size, begin, self.end = _extent(sections, offset)
+        self.version = info.unsigned(begin, 2)
+        if not 2 <= self.version <= 5:
+            info.fail(offset, f"a unit of DWARF version {self.version}")
+        if self.version >= 5:
+            self.type = info.unsigned(begin + 2, 1)
+            self.word_size = info.unsigned(begin + 3, 1)
+            self._abbrevs_at = info.unsigned(begin + 4, self.offset_size)
+            self.first_die = begin + 4 + self.offset_size
+            if self.type in (dw.DW_UT_skeleton, dw.DW_UT_split_compile):
+                self.first_die += 8
+            elif self.type in (dw.DW_UT_type, dw.DW_UT_split_type):
+                self.first_die += 8 + self.offset_size
+        else:
+            self.type = dw.DW_UT_compile
+            self._abbrevs_at = info.unsigned(begin + 2, self.offset_size)
+            self.word_size = info.unsigned(begin + 2 + self.offset_size, 1)
+            self.first_die = begin + 3 + self.offset_size
+        if self.word_size not in (4, 8):
+            info.fail(offset, f"a unit with addresses of {self.word_size} bytes")
+
+    def __repr__(self) -> str:
+        return f"Unit({self.offset:#x})"
+
+    @cached_property
+    def data(self) -> bytes:
+        """The bytes of the unit, its header included: a copy, as long as the unit is kept."""
+        return self.sections.info[self.offset : self.end]
+
+    @cached_property
+    def abbrevs(self) -> dict[int, Abbrev]:
+        """The abbreviations of its entries, by code."""
+        return read_abbrevs(self.sections.abbrev, self._abbrevs_at)
+
+    @cached_property
+    def fixed_sizes(self) -> dict[int, int]:
+        """The sizes of the forms that always have the same."""
+        return FormSizes(self.word_size, self.offset_size, self.version).fixed()
+
+    @cached_property
+    def root(self) -> Die:
+        """The entry of the unit itself."""
+        return Die(self, self.first_die)
+
+    def die(self, offset: int) -> Die:
+        """Return the entry that begins at an offset of the section.
+
+        Raises:
+            Damaged: none can begin there.
+        """
+        if not self.first_die <= offset < self.end:
+            self.sections.info.fail(offset, f"no entry of the unit at {self.offset:#x}")
+        return Die(self, offset)
+
+    @cached_property
+    def name(self) -> str:
+        """The source file, as it was given to the compiler."""
+        return self.root.name or ""
+
+    @cached_property
+    def comp_dir(self) -> str:
+        """The directory that it was compiled in."""
+        directory = self.root.get(dw.DW_AT_comp_dir)
+        return directory if isinstance(directory, str) else ""
+
+    @cached_property
+    def producer(self) -> str:
+        """The compiler or assembler, and its options."""
+        producer = self.root.get(dw.DW_AT_producer)
+        return producer if isinstance(producer, str) else ""
+
+    @cached_property
+    def language(self) -> int:
+        """DW_LANG_*; 0 where it does not say."""
+        return self.root.number(dw.DW_AT_language) or 0
+
+    @cached_property
+    def low_pc(self) -> int:
+        """The base of its address ranges and location lists."""
+        return self.root.number(dw.DW_AT_low_pc) or 0
+
+    @cached_property
+    def line_offset(self) -> int | None:
+        """Where its line program begins in .debug_line."""
+        return self.root.number(dw.DW_AT_stmt_list)
+
+    def base(self, attribute: int) -> int:
+        """Return where its part of an indexed section begins (DW_AT_str_offsets_base, …)."""
+        return self.root.number(attribute) or 0
+
+    def address(self, index: int) -> int:
+        """Return an address of .debug_addr."""
+        base = self.base(dw.DW_AT_addr_base) or self.base(dw.DW_AT_GNU_addr_base)
+        return self.sections.addr.unsigned(base + index * self.word_size, self.word_size)
+
+    def string(self, index: int) -> str:
+        """Return a string by its index in .debug_str_offsets."""
+        base = self.base(dw.DW_AT_str_offsets_base)
+        at = base + index * self.offset_size
+        return self.sections.str.text(self.sections.str_offsets.unsigned(at, self.offset_size))
+
+
+class Units:
+    """All units of .debug_info, found by one pass over their headers.
+
+    A header that is damaged ends the pass, as nothing says where the next one would be; `damage`
+    has it then.
+
+    >>> from rsp.symbols.dwarf.sections import DwarfSections
+    >>> from rsp.symbols.image import Image
+    >>> from rsp.testing.boot import ELF
+    >>> units = Units(DwarfSections(Image(ELF)))
+    >>> len(units), units.at(0x20).name
+    (1, 'boot.S')
+    """
+
+    def __init__(self, sections: DwarfSections) -> None:
+        self.sections = sections
+        self.damage: Damaged | None = None
+        self._units: WeakValueDictionary[int, Unit] = WeakValueDictionary()
+        self._kept: deque[Unit] = deque(maxlen=_KEPT)
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def __iter__(self) -> Iterator[Unit]:
+        """Iterate over the units whose header is believable."""
+        for offset in self.offsets:
+            try:
+                unit = self.starting_at(offset)
+            except Damaged as damage:
+                self.damage = damage
+            else:
+                yield unit
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Where each unit begins."""
+        offsets = []
+        offset, size = 0, len(self.sections.info)
+        try:
+            while offset < size:
+                offsets.append(offset)
+                offset = _extent(self.sections, offset)[2]
+        except Damaged as damage:
+            self.damage = damage
+        return tuple(offsets)
+
+    def at(self, offset: int) -> Unit:
+        """Return the unit that an offset of .debug_info lies in.
+
+        Raises:
+            Damaged: there is none.
+        """
+        # Most references stay within a unit, and to know all headers costs a kernel's pages.
+        for recent in reversed(self._kept):
+            if recent.offset <= offset < recent.end:
+                return recent
+        index = bisect_right(self.offsets, offset) - 1
+        if index < 0:
+            self.sections.info.fail(offset, "no unit is here")
+        unit = self.starting_at(self.offsets[index])
+        if not offset < unit.end:
+            self.sections.info.fail(offset, "no unit is here")
+        return unit
+
+    def die(self, offset: int) -> Die:
+        """Return the entry at an offset of .debug_info.
+
+        Raises:
+            Damaged: there is none.
+        """
+        return self.at(offset).die(offset)
+
+    def starting_at(self, offset: int) -> Unit:
+        """Return the unit whose header begins at an offset, without a look at the others.
+
+        Raises:
+            Damaged: no header can be there.
+        """
+        unit = self._units.get(offset)
+        if unit is None:
+            unit = self._units[offset] = Unit(self, offset)
+            self._kept.append(unit)
+        return unit
+
+
+def _extent(sections: DwarfSections, offset: int) -> tuple[int, int, int]:
+    """Return the size of offsets, where the version is, and where the unit ends."""
+    info = sections.info
+    offset_size, begin = 4, offset + 4
+    length = info.unsigned(offset, 4)
+    if length == 0xFFFFFFFF:
+        offset_size, begin = 8, offset + 12
+        length = info.unsigned(offset + 4, 8)
+    # A header has seven bytes at least; what reaches beyond the section was cut off.
+    if length < 7 or begin + length > len(info):
+        info.fail(offset, f"a unit of {length} bytes")
+    return offset_size, begin, begin + length

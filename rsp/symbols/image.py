@@ -1,0 +1,283 @@
+"""An ELF file, mapped: its sections, their bytes, its notes.
+
+Here lives: the layout of ELF headers (System V ABI, chapter 4) and the checks that keep a damaged
+or hostile file from costing more than its size. Here must not live: what the bytes of a section
+mean.
+
+The headers are read by `struct`: with pyelftools and construct, importing alone would take as long
+as all of a question about a kernel (benchmarks/symbols.py).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+import struct
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from rsp.errors import BadImage
+from rsp.symbols.contents import Contents, Damaged
+from rsp.symbols.inflate import inflate_file, inflate_section
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ET_REL = 1
+SHT_SYMTAB, SHT_RELA, SHT_NOTE, SHT_NOBITS, SHT_REL, SHT_DYNSYM = 2, 4, 7, 8, 9, 11
+SHF_ALLOC, SHF_EXECINSTR, SHF_COMPRESSED = 0x2, 0x4, 0x800
+SHN_XINDEX = 0xFFFF
+NT_GNU_BUILD_ID = 3
+
+_CLASSES = {1: 4, 2: 8}  # EI_CLASS to the size of an address
+_MACHINES = {3: "i386", 62: "x86-64"}
+
+# By the size of an address: the file header after e_ident, a section header, a compression header.
+_FILE_HEADERS = {4: struct.Struct("<HHIIIIIHHHHHH"), 8: struct.Struct("<HHIQQQIHHHHHH")}
+_SECTION_HEADERS = {4: struct.Struct("<10I"), 8: struct.Struct("<IIQQQQIIQQ")}
+_COMPRESSION_HEADERS = {4: struct.Struct("<III"), 8: struct.Struct("<IxxxxQQ")}
+
+
+class Section(NamedTuple):
+    """A section header; the names are those of the ELF specification without ``sh_``."""
+
+    number: int
+    name: str
+    type: int
+    flags: int
+    address: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    entry_size: int
+
+    @property
+    def loaded(self) -> bool:
+        """Whether it is in memory when the program runs."""
+        return bool(self.flags & SHF_ALLOC)
+
+    @property
+    def compressed(self) -> bool:
+        """Whether it lies packed in the file, by ELF's means or (.zdebug_) by GNU's older ones."""
+        return bool(self.flags & SHF_COMPRESSED) or self.name.startswith(".zdebug_")
+
+    @property
+    def executable(self) -> bool:
+        """Whether what is in it is code."""
+        return bool(self.flags & SHF_EXECINSTR)
+
+    def holds(self, address: int) -> bool:
+        """Return whether a link address lies in it."""
+        return self.loaded and self.address <= address < self.address + self.size
+
+
+class Note(NamedTuple):
+    """A note: who defined it, which it is, and what it says."""
+
+    owner: bytes
+    type: int
+    description: bytes
+
+
+class Image:
+    """An ELF file for i386 or x86-64, mapped for as long as the object lives.
+
+    A file that is cut short by somebody else while it is mapped ends the process (SIGBUS), as with
+    every program that maps files.
+
+    Args:
+        path: the file; one compressed as a whole by xz, zstd or gzip, as modules are, is unpacked
+            into a temporary file.
+
+    Attributes:
+        path: the file.
+        word_size: the size of an address, 4 or 8.
+        machine: ``i386`` or ``x86-64``.
+        relocatable: ET_REL, an object or a module, which has no addresses yet.
+        sections: the section headers, in the order of the file.
+
+    Raises:
+        BadImage: it cannot be read, is no ELF file of these machines, or has no section headers.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self._map = self._mapped()
+        if self._map[0x1FE:0x200] == b"\x55\xaa" and self._map[0x202:0x206] == b"HdrS":
+            raise self._bad(  # Linux's boot protocol, Documentation/x86/boot.rst
+                "a kernel as it boots (bzImage), without symbols; they are in the vmlinux that is "
+                "built with it, in distributions in the kernel's -dbg or -debuginfo package"
+            )
+        if self._map[:4] != b"\x7fELF":
+            raise self._bad("not an ELF file")
+        ident = self._map[:16]
+        if len(ident) < 16 or ident[4] not in _CLASSES or ident[5] not in (1, 2):
+            raise self._bad("its ELF header is damaged")
+        self.word_size = _CLASSES[ident[4]]
+        try:
+            self._read_headers(big_endian=ident[5] == 2)
+        except struct.error:
+            raise self._bad("it ends within its headers: was it copied to its end?") from None
+
+    def __repr__(self) -> str:
+        return f"Image({self.path!r})"
+
+    def named(self, name: str) -> Section | None:
+        """Return the first section of that name; ``.zdebug_info`` is asked for as .debug_info."""
+        return self._by_name.get(name)
+
+    def of_type(self, sh_type: int) -> Section | None:
+        """Return the first section of that type."""
+        return next((section for section in self.sections if section.type == sh_type), None)
+
+    def section_at(self, address: int) -> Section | None:
+        """Return the loaded section that a link address lies in."""
+        return next((section for section in self.sections if section.holds(address)), None)
+
+    def contents(self, section: Section | str) -> Contents:
+        """Return the bytes of a section, decompressed; empty where there is none.
+
+        Raises:
+            Damaged: it reaches beyond the file, or does not decompress.
+        """
+        if isinstance(section, str):
+            name, found = section, self.named(section)
+        else:
+            name, found = section.name, section
+        if found is None or found.type == SHT_NOBITS:
+            return Contents.empty(name)
+        if found.number not in self._contents:
+            self._contents[found.number] = self._read(found)
+        return self._contents[found.number]
+
+    @cached_property
+    def notes(self) -> tuple[Note, ...]:
+        """The notes of all note sections; those after a damaged one are left out."""
+        notes: list[Note] = []
+        left = len(self._map)
+        for section in self.sections:
+            # Sections share no bytes: what is read is bounded by the file.
+            if section.type == SHT_NOTE and section.size <= left and not section.compressed:
+                left -= section.size
+                notes += self._notes(section)
+        return tuple(notes)
+
+    @cached_property
+    def build_id(self) -> bytes | None:
+        """What the linker computed of the contents, the same in a file and its debug file."""
+        for note in self.notes:
+            if note.owner == b"GNU" and note.type == NT_GNU_BUILD_ID and note.description:
+                return note.description
+        return None
+
+    def open_beside(self, path: str | os.PathLike[str]) -> Image:
+        """Return another file of the same program, as its debug file is."""
+        return Image(path)
+
+    def _mapped(self) -> mmap.mmap:
+        try:
+            # Without waiting for who writes to a FIFO, which is no file to map anyway.
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise self._bad(f"cannot be read: {reason}") from error
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                what = "a directory" if stat.S_ISDIR(status.st_mode) else "no file"
+                raise self._bad(f"cannot be read: it is {what}")
+            if status.st_size == 0:
+                raise self._bad("not an ELF file: it is empty")
+            inflated = inflate_file(descriptor)
+            if inflated is not None:
+                os.close(descriptor)
+                descriptor = inflated
+            return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        except Damaged as damage:
+            raise self._bad(damage.what) from damage
+        except OSError as error:
+            raise self._bad(f"cannot be read: {error.strerror}") from error
+        except ValueError as error:  # of length 0 once unpacked, or by now
+            raise self._bad("not an ELF file: it is empty") from error
+        finally:
+            os.close(descriptor)
+
+    def _read_headers(self, *, big_endian: bool) -> None:
+        header = _FILE_HEADERS[self.word_size]
+        machine = int.from_bytes(self._map[18:20], "big" if big_endian else "little")
+        if big_endian or machine not in _MACHINES:
+            raise self._bad(f"made for another machine (e_machine {machine}), not for x86")
+        self.machine = _MACHINES[machine]
+        fields = header.unpack_from(self._map, 16)
+        kind, _, _, _, _, table = fields[:6]
+        entry_size, count, names_index = fields[10:]
+        self.relocatable = kind == ET_REL
+
+        layout = _SECTION_HEADERS[self.word_size]
+        size = len(self._map)
+        if table == 0 or entry_size != layout.size or table + layout.size > size:
+            raise self._bad("its section headers are missing or damaged")
+        # The first header holds what does not fit into the file header.
+        first = layout.unpack_from(self._map, table)
+        count = count or first[5]
+        names_index = first[6] if names_index == SHN_XINDEX else names_index
+        if table + count * layout.size > size or names_index >= count:
+            raise self._bad("its section headers are damaged: was it copied to its end?")
+        raw = list(layout.iter_unpack(self._map[table : table + count * layout.size]))
+        if raw[names_index][4] + raw[names_index][5] > size:
+            raise self._bad("its section names are missing: was it copied to its end?")
+        strings = Contents(".shstrtab", self._map, raw[names_index][4], raw[names_index][5])
+
+        self.sections = tuple(
+            Section._make((number, self._name(strings, fields[0]), *fields[1:8], fields[9]))
+            for number, fields in enumerate(raw)
+        )
+        self._by_name: dict[str, Section] = {}
+        for section in self.sections:
+            self._by_name.setdefault(section.name.replace(".zdebug_", ".debug_", 1), section)
+        self._contents: dict[int, Contents] = {}
+
+    @staticmethod
+    def _name(strings: Contents, offset: int) -> str:
+        try:
+            return strings.text(offset)
+        except Damaged:
+            return ""
+
+    def _read(self, section: Section) -> Contents:
+        whole = Contents(section.name, self._map, section.offset, section.size)
+        if section.offset + section.size > len(self._map):
+            whole.fail(0, "it reaches beyond the file: was that copied to its end?")
+        if section.name.startswith(".zdebug_"):  # GNU's form, before the ELF specification had one
+            if whole[:4] != b"ZLIB" or len(whole) < 12:
+                whole.fail(0, "no ZLIB header")
+            return inflate_section(whole, 1, int.from_bytes(whole[4:12], "big"), 12)
+        if section.compressed:
+            header = _COMPRESSION_HEADERS[self.word_size]
+            if len(whole) < header.size:
+                whole.fail(0, "no compression header")
+            kind, size, _ = header.unpack_from(whole.view)
+            return inflate_section(whole, kind, size, header.size)
+        return whole
+
+    def _notes(self, section: Section) -> Iterator[Note]:
+        # Linux aligns to 4 bytes, whatever the class (System V ABI, "Note Section").
+        offset = 0
+        try:
+            data = self.contents(section)
+            while offset + 12 <= len(data):
+                name_size, size, kind = struct.unpack_from("<III", data.view, offset)
+                name_at = offset + 12
+                begin = name_at + (name_size + 3 & ~3)
+                if begin + size > len(data):
+                    return
+                owner = data[name_at : name_at + name_size].rstrip(b"\0")
+                yield Note(owner, kind, data[begin : begin + size])
+                offset = begin + (size + 3 & ~3)
+        except Damaged:
+            return
+
+    def _bad(self, reason: str) -> BadImage:
+        return BadImage(f"{self.path}: {reason}", path=self.path)

@@ -1,0 +1,303 @@
+"""The symbol table of an ELF file: names to symbols, addresses to symbols.
+
+Here lives: the layout of .symtab (System V ABI, "Symbol Table"), read two ways: one name by a
+search of the bytes, which costs a few milliseconds in a kernel, and all of it, once, for what needs
+the order. Here must not live: DWARF, and slides.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from rsp.symbols.contents import Contents, Damaged
+from rsp.symbols.image import SHT_DYNSYM, SHT_SYMTAB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from rsp.symbols.image import Image, Section
+
+
+class SymbolKind(Enum):
+    """What a symbol stands for."""
+
+    FUNCTION = "function"
+    OBJECT = "object"
+    LABEL = "label"
+    """A place without a type, as most labels in assembler are."""
+    ABSOLUTE = "absolute"
+    """A number that the linker knows by a name; not a place in memory."""
+
+
+class Binding(Enum):
+    """How a symbol was visible to other files when it was linked; the best first."""
+
+    GLOBAL = "global"
+    WEAK = "weak"
+    LOCAL = "local"
+    """Of one file only: several may share a name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElfSymbol:
+    """An entry of the symbol table, at its link address."""
+
+    name: str
+    address: int
+    size: int
+    kind: SymbolKind
+    binding: Binding
+    section: str
+
+
+# The types of symbols that are places; STT_SECTION, STT_FILE and STT_TLS are not.
+_KINDS = {
+    0: SymbolKind.LABEL,
+    1: SymbolKind.OBJECT,
+    2: SymbolKind.FUNCTION,
+    5: SymbolKind.OBJECT,  # STT_COMMON
+    10: SymbolKind.FUNCTION,  # STT_GNU_IFUNC
+}
+_BINDINGS = {0: Binding.LOCAL, 2: Binding.WEAK}  # all others are global
+_RANKS = {Binding.GLOBAL: 2, Binding.WEAK: 1, Binding.LOCAL: 0}
+
+ABSOLUTE = "*ABS*"
+"""Stands for the section of what is in none."""
+
+_SHN_UNDEF, _SHN_LORESERVE, _SHN_ABS = 0, 0xFF00, 0xFFF1
+
+_MANY = 64
+"""At so many tails of strings a search of each costs more than reading the whole table."""
+
+_LOOK_BACK = 64
+"""How many symbols before an address may be labels within the one that it is in."""
+
+
+class _Columns:
+    """The fields of all entries as lists: as fast as it gets without a library of its own.
+
+    An entry is (Elf64_Sym) the name, info, other and section in one word, then value and size, or
+    (Elf32_Sym) name, value, size, and the rest in one word.
+    """
+
+    def __init__(self, contents: Contents, word_size: int, entry_size: int) -> None:
+        whole = contents.view[: len(contents) // entry_size * entry_size]
+        if word_size == 8:
+            words = whole.cast("Q")
+            heads = words[0::3].tolist()
+            self.names = [head & 0xFFFFFFFF for head in heads]
+            self.infos = [head >> 32 & 0xFF for head in heads]
+            self.sections = [head >> 48 for head in heads]
+            self.values, self.sizes = words[1::3].tolist(), words[2::3].tolist()
+        else:
+            words = whole.cast("I")
+            tails = words[3::4].tolist()
+            self.names = words[0::4].tolist()
+            self.infos = [tail & 0xFF for tail in tails]
+            self.sections = [tail >> 16 for tail in tails]
+            self.values, self.sizes = words[1::4].tolist(), words[2::4].tolist()
+
+
+class Symtab:
+    """The symbols of an image that stand for places or absolute numbers.
+
+    Args:
+        image: the file. Of a module that has been given its addresses, the symbols of sections
+            without an address are left out.
+
+    Raises:
+        Damaged: the headers of its sections make no sense; later, from any question, a section is
+            not there.
+
+    >>> from rsp.symbols.image import Image
+    >>> from rsp.testing.boot import ELF
+    >>> symtab = Symtab(Image(ELF))
+    >>> hex(symtab.find("long_start")[0].address), symtab.lookup(0x7d14).name
+    ('0x7cc7', 'tick')
+    """
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self._entry_size = 24 if image.word_size == 8 else 16
+        section = image.of_type(SHT_SYMTAB) or image.of_type(SHT_DYNSYM)
+        if section is None or not len(image.contents(section)):
+            self._entries, self._strings = Contents.empty(".symtab"), Contents.empty(".strtab")
+            return
+        self._entries = image.contents(section)
+        if section.entry_size != self._entry_size or not 0 < section.link < len(image.sections):
+            self._entries.fail(0, "its section header makes no sense")
+        self._strings = image.contents(image.sections[section.link])
+
+    def find(self, name: str) -> tuple[ElfSymbol, ...]:
+        """Return the symbols of a name, the global ones first, then as in the file."""
+        if not name or "\0" in name:
+            return ()
+        encoded = name.encode(errors="surrogateescape") + b"\0"
+        found: Iterable[int]
+        if "_by_name" in self.__dict__ or self._occurrences(encoded) is None:
+            found = self._by_name.get(encoded[:-1], ())
+        else:
+            found = self._search(encoded)
+        symbols = [symbol for index in found if (symbol := self._symbol(index))]
+        return tuple(sorted(symbols, key=lambda symbol: -_RANKS[symbol.binding]))
+
+    def lookup(self, address: int) -> ElfSymbol | None:
+        """Return the symbol that a link address lies in, or None.
+
+        A symbol without a size reaches to the next one, or to the end of its section. Of several
+        at one place, one with a size is preferred, then a global one, then a weak one.
+        """
+        order, addresses = self._places
+        sizes, nearest_label = self._columns.sizes, None
+        for position in range(bisect_right(addresses, address) - 1, -1, -1)[:_LOOK_BACK]:
+            index, begin = order[position], addresses[position]
+            if address < begin + sizes[index]:
+                return self._symbol(index)
+            if sizes[index]:
+                break
+            if nearest_label is None:
+                nearest_label = index
+        if nearest_label is None:
+            return None
+        symbol = self._symbol(nearest_label)
+        section = self._image.section_at(address)
+        in_same = symbol is not None and section is not None and section.holds(symbol.address)
+        return symbol if in_same else None
+
+    def at(self, address: int) -> tuple[ElfSymbol, ...]:
+        """Return the symbols that begin at a link address, aliases all, the best first."""
+        order, addresses = self._places
+        position = bisect_right(addresses, address) - 1
+        found = []
+        while position >= 0 and addresses[position] == address:
+            found.append(self._symbol(order[position]))
+            position -= 1
+        return tuple(symbol for symbol in found if symbol)
+
+    def __iter__(self) -> Iterator[ElfSymbol]:
+        """Iterate over all symbols in the order of the file."""
+        for index in self._usable:
+            if symbol := self._symbol(index):
+                yield symbol
+
+    def __len__(self) -> int:
+        return len(self._usable)
+
+    def names(self) -> Iterable[str]:
+        """Return every name once."""
+        return (name.decode(errors="surrogateescape") for name in self._by_name)
+
+    def _occurrences(self, encoded: bytes) -> list[int] | None:
+        """Return where in the strings the name ends one; None if that is in too many places.
+
+        Linkers keep a string that is the tail of another only once, so a name may begin anywhere.
+        """
+        places: list[int] = []
+        at = self._strings.find(encoded)
+        while at >= 0:
+            if len(places) == _MANY:
+                return None
+            places.append(at)
+            at = self._strings.find(encoded, at + 1)
+        return places
+
+    def _search(self, encoded: bytes) -> Iterator[int]:
+        size = self._entry_size
+        for place in self._occurrences(encoded) or ():
+            needle = place.to_bytes(4, "little")
+            at = self._entries.find(needle)
+            while at >= 0:
+                if at % size == 0 and at + size <= len(self._entries):
+                    yield at // size
+                at = self._entries.find(needle, at + 1)
+
+    def _symbol(self, index: int) -> ElfSymbol | None:
+        """Return an entry as a value, None if it is no symbol that anyone asks for."""
+        data = self._entries[index * self._entry_size : (index + 1) * self._entry_size]
+        name, info, where = int.from_bytes(data[:4], "little"), data[4], data[6] | data[7] << 8
+        value, size = (int.from_bytes(part, "little") for part in (data[8:16], data[16:24]))
+        if self._entry_size == 16:
+            value, size = (int.from_bytes(part, "little") for part in (data[4:8], data[8:12]))
+            info, where = data[12], data[14] | data[15] << 8
+        kind, place = _KINDS.get(info & 0xF), self._place(where)
+        if kind is None or place is None or not name:
+            return None
+        begin, section = place
+        try:
+            text = self._strings.text(name)
+        except Damaged:
+            return None
+        if where == _SHN_ABS and info & 0xF == 0:
+            kind = SymbolKind.ABSOLUTE
+        return ElfSymbol(
+            name=text,
+            address=value + begin,
+            size=size,
+            kind=kind,
+            binding=_BINDINGS.get(info >> 4, Binding.GLOBAL),
+            section=section,
+        )
+
+    def _place(self, where: int) -> tuple[int, str] | None:
+        """Return what is added to the values of a section's symbols, and the section's name."""
+        if where == _SHN_ABS:
+            return 0, ABSOLUTE
+        if where == _SHN_UNDEF or where >= _SHN_LORESERVE or where >= len(self._image.sections):
+            return None
+        section: Section = self._image.sections[where]
+        if not self._image.relocatable:
+            return 0, section.name
+        return (section.address, section.name) if section.loaded else None
+
+    @cached_property
+    def _columns(self) -> _Columns:
+        return _Columns(self._entries, self._image.word_size, self._entry_size)
+
+    @cached_property
+    def _usable(self) -> list[int]:
+        """The entries that become symbols."""
+        columns = self._columns
+        sections = {where for where in set(columns.sections) if self._place(where)}
+        infos = {info for info in set(columns.infos) if info & 0xF in _KINDS}
+        return [
+            index
+            for index, (name, info, where) in enumerate(
+                zip(columns.names, columns.infos, columns.sections, strict=True)
+            )
+            if name and info in infos and where in sections
+        ]
+
+    @cached_property
+    def _places(self) -> tuple[list[int], list[int]]:
+        """The entries that are places by address, and these; of one address the best comes last."""
+        columns = self._columns
+        values, sizes, infos, sections = (
+            columns.values,
+            columns.sizes,
+            columns.infos,
+            columns.sections,
+        )
+        begins = {where: (self._place(where) or (0, ""))[0] for where in set(sections)}
+        ranks = {info: _RANKS[_BINDINGS.get(info >> 4, Binding.GLOBAL)] for info in set(infos)}
+        keys = {
+            index: (begins[sections[index]] + values[index], sizes[index] > 0, ranks[infos[index]])
+            for index in self._usable
+            if sections[index] != _SHN_ABS
+        }
+        order = sorted(keys, key=keys.__getitem__)
+        return order, [keys[index][0] for index in order]
+
+    @cached_property
+    def _by_name(self) -> dict[bytes, list[int]]:
+        strings, offsets = self._strings[:], self._columns.names
+        by_name: dict[bytes, list[int]] = {}
+        for index in self._usable:
+            begin = offsets[index]
+            end = strings.find(b"\0", begin)
+            if end >= 0:
+                by_name.setdefault(strings[begin:end], []).append(index)
+        return by_name

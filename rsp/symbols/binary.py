@@ -279,13 +279,17 @@ class Binary:
             return section is not None and section.address != 0
         return symbol.section != ABSOLUTE
 
+    def is_code(self, symbol: ElfSymbol) -> bool:
+        """Return whether a symbol stands for code."""
+        section = self.image.section_at(symbol.address)
+        return section is not None and section.executable
+
     def describe(self, symbol: ElfSymbol) -> Declaration:
         """Return what the debug information says of a symbol, as far as that is to be had."""
         try:
             if symbol.section == ABSOLUTE:
                 return Declaration(None, None, None)
-            section = self.image.section_at(symbol.address)
-            if section is not None and section.executable:
+            if self.is_code(symbol):
                 return self._describe_code(symbol)
             return self._describe_data(symbol)
         except Damaged as damage:
@@ -322,6 +326,14 @@ class Binary:
             if each.name in (symbol.name, base):
                 return each
         return found[0] if found else None
+
+    @_answers
+    def type_of_variable(self, symbol: ElfSymbol) -> Type | None:
+        """Return the type of the variable that a symbol stands for, None where nothing says so."""
+        variable = self.variable(symbol)
+        if variable is not None:
+            return self.types.type_of(variable.die)
+        return self.btf.variable(symbol.name) if self.btf is not None else None
 
     def program(self, unit: Unit) -> LineProgram | None:
         """Return the line program of a unit; the last ones are kept."""

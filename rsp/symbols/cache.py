@@ -168,12 +168,15 @@ def image_key(image: Image) -> str | None:
     """Return what tells an image from all others, for `Cache`; None where nothing does.
 
     That is its build-id. A stripped file and its debug file have the same, so where the sections
-    are and how large goes with it. A file without one is not cached: its name and its time do not
-    say what was mapped, as it may have been built anew since.
+    are in the file goes with it; addresses do not, so that a module's key is the same wherever it
+    is placed. A module that was not placed has no key, as its debug information was not relocated
+    and means nothing; nor has a file without a build-id, as its name and its time do not say what
+    was mapped: it may have been built anew since.
     """
-    if not image.build_id:
+    placed = not image.relocatable or any(section.address for section in image.sections)
+    if not image.build_id or not placed:
         return None
-    sections = repr([section[1:] for section in image.sections])
+    sections = repr([(each.name, each.type, each.offset, each.size) for each in image.sections])
     return f"{image.build_id.hex()}-{zlib.crc32(sections.encode(errors='surrogateescape')):08x}"
 
 

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from rsp.symbols.cache import image_key
 from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf.plans import Kind
-from rsp.symbols.dwarf.scan import scan
 
 if TYPE_CHECKING:
     import re
@@ -191,7 +190,7 @@ def build_index(units: Units, progress: Progress | None = None) -> NameIndex:
         units: the units of an image.
         progress: called some hundred times with the bytes done and the bytes in all.
     """
-    return NameIndex.of(scan(units, progress))
+    return NameIndex.of(_scan(units, progress))
 
 
 def load_or_build(
@@ -199,19 +198,28 @@ def load_or_build(
 ) -> NameIndex:
     """Return the index that is in the cache, or build one and keep it there.
 
-    An index is not kept of what is damaged, of files without a build-id, and of relocatable files,
-    whose addresses depend on where they were placed.
+    That of a module has no addresses, as it serves wherever the module is placed: `function_at`
+    finds nothing. An index that lacks what was damaged is not kept.
     """
-    key = None if image.relocatable else image_key(image)
+    key = image_key(image)
     if key is not None and (data := cache.load(key, "index")) is not None:
         try:
             return NameIndex(data)
         except Damaged as damage:
             log.debug("%s: %s", image.path, damage)
-    index = build_index(units, progress)
+    found = _scan(units, progress)
+    if image.relocatable:
+        found = found._replace(code=[])
+    index = NameIndex.of(found)
     if key is not None and not index.damaged:
         cache.store(key, "index", index.data)
     return index
+
+
+def _scan(units: Units, progress: Progress | None) -> Scan:
+    from rsp.symbols.dwarf.scan import scan  # which no question needs that the cache answers
+
+    return scan(units, progress)
 
 
 def _encoded(found: Scan) -> bytes:

@@ -21,6 +21,7 @@ from rsp.symbols.locations import Location
 from rsp.symbols.sources import SourceMap, source_lines
 from rsp.symbols.symtab import Binding, SymbolKind
 from rsp.symbols.types import Pointer
+from rsp.symbols.variables import PER_CPU_SECTION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -124,6 +125,22 @@ class InlineFrame(NamedTuple):
     inlined: bool
 
 
+class GlobalVariable(NamedTuple):
+    """A variable at a fixed address.
+
+    Attributes:
+        name: as the source has it.
+        address: with the slide added.
+        type: its type; None where nothing says so.
+        per_cpu: the address is an offset into the area of a CPU.
+    """
+
+    name: str
+    address: int
+    type: Type | None
+    per_cpu: bool
+
+
 class ListedLine(NamedTuple):
     """A line of source; ``text`` is None where the file is not found."""
 
@@ -214,12 +231,12 @@ class SymbolTable:
 
     def __iter__(self) -> Iterator[Symbol]:
         """Iterate over all symbols, by address, file by file."""
-        for binary, slide in self._binaries():
+        for binary, slide in self.binaries():
             for found in sorted(binary.symtab, key=lambda each: each.address):
                 yield self._symbol(binary, slide, found)
 
     def __len__(self) -> int:
-        return sum(len(binary.symtab) for binary, _ in self._binaries())
+        return sum(len(binary.symtab) for binary, _ in self.binaries())
 
     def find(self, query: str | int) -> tuple[Symbol, ...]:
         """Return the symbols of a name, or the one at an address.
@@ -258,7 +275,7 @@ class SymbolTable:
             raise SymbolError(f"{pattern!r} is no regular expression: {error}") from error
         found = [
             self._symbol(binary, slide, symbol)
-            for binary, slide in self._binaries()
+            for binary, slide in self.binaries()
             for name in binary.symtab.names()
             if matches(name)
             for symbol in binary.symtab.find(name)
@@ -270,7 +287,7 @@ class SymbolTable:
 
         A symbol without a size reaches to the next one, or to the end of its section.
         """
-        for binary, slide in self._binaries():
+        for binary, slide in self.binaries():
             found = binary.lookup(address - slide)
             if found is not None:
                 return self._symbol(binary, slide, found)
@@ -280,7 +297,7 @@ class SymbolTable:
 
     def line(self, address: int) -> SourceLine | None:
         """Return the source line that the code at an address comes of, or None."""
-        for binary, slide in self._binaries():
+        for binary, slide in self.binaries():
             found = binary.line(address - slide)
             if found is not None:
                 return _source_line(found)
@@ -291,7 +308,7 @@ class SymbolTable:
 
         The first is the innermost inlined copy, the last the function itself, whose code it is.
         """
-        for binary, slide in self._binaries():
+        for binary, slide in self.binaries():
             frames = binary.frames(address - slide)
             if not frames:
                 continue
@@ -351,7 +368,7 @@ class SymbolTable:
         address = as_address(spec.lstrip("*"))
         missing: SymbolNotFound | None = None
         found: list[Location] = []
-        for binary, slide in self._binaries():
+        for binary, slide in self.binaries():
             text = spec if address is None else f"{address - slide:#x}"
             try:
                 places = binary.locations(text)
@@ -375,7 +392,7 @@ class SymbolTable:
             SymbolNotFound: there is none; the message names the nearest.
         """
         bare = name.rstrip(" *")
-        for binary, _ in self._binaries():
+        for binary, _ in self.binaries():
             found = binary.type(bare)
             if found is not None:
                 for _ in range(name[len(bare) :].count("*")):
@@ -385,6 +402,24 @@ class SymbolTable:
         hint = f" (nearest: {', '.join(near)})" if near else ""
         raise SymbolNotFound(f"no type {name!r} in {self.path}{hint}", name=name)
 
+    def variable(self, name: str) -> GlobalVariable:
+        """Return a variable by its name, of several a global one.
+
+        Raises:
+            SymbolNotFound: there is no such symbol, or it is none of data.
+        """
+        for binary, slide in self.binaries():
+            for symbol in binary.find(name):
+                if not binary.is_code(symbol):
+                    moved = slide if binary.moves(symbol) else 0
+                    return GlobalVariable(
+                        name,
+                        symbol.address + moved,
+                        binary.type_of_variable(symbol),
+                        symbol.section == PER_CPU_SECTION,
+                    )
+        raise self._no_symbol(name)
+
     # Unwinding.
 
     def unwind_rules(self, address: int) -> UnwindRules | None:
@@ -392,7 +427,7 @@ class SymbolTable:
 
         From .debug_frame or .eh_frame, else from ORC; the addresses in it are those of the link.
         """
-        for binary, slide in self._binaries():
+        for binary, slide in self.binaries():
             found = binary.unwind_rules(address - slide)
             if found is not None:
                 return found
@@ -465,13 +500,23 @@ class SymbolTable:
             raise SymbolError(f"{os.fspath(path)}: {error}") from error
         return tuple(self.add_module(each.path, each.addresses) for each in files)
 
-    def _binaries(self) -> Iterator[tuple[Binary, int]]:
+    # For the rooms above, which unwind and evaluate.
+
+    def binaries(self) -> Iterator[tuple[Binary, int]]:
+        """Iterate over the file and its modules, each with what is added to its addresses."""
         yield self._main, self.slide
         for module in self._modules.values():
             yield module, 0
 
+    def binary_at(self, address: int) -> tuple[Binary, int] | None:
+        """Return the file that has a section at an address, and what is added to its addresses."""
+        for binary, slide in self.binaries():
+            if binary.image.section_at(address - slide) is not None:
+                return binary, slide
+        return None
+
     def _named(self, name: str) -> Iterator[Symbol]:
-        for binary, slide in self._binaries():
+        for binary, slide in self.binaries():
             for found in binary.find(name):
                 yield self._symbol(binary, slide, found)
 
@@ -495,7 +540,7 @@ class SymbolTable:
         raise SymbolNotFound(f"nothing says which source line {spec!r} is", name=spec)
 
     def _no_symbol(self, name: str) -> SymbolNotFound:
-        known = [each for binary, _ in self._binaries() for each in binary.symtab.names()]
+        known = [each for binary, _ in self.binaries() for each in binary.symtab.names()]
         hint = nearest(name, known) if known else " (it has none: stripped?)"
         return SymbolNotFound(f"no symbol {name!r} in {self.path}{hint}", name=name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import resource
@@ -21,7 +22,7 @@ from rsp.symbols.image import Image
 from rsp.testing.boot import ELF
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 KEY = "0123abcd-5f"
 
@@ -246,19 +247,24 @@ def test_only_its_own_files_are_removed(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from rsp.symbols.cache import Cache
-cache, byte = Cache(sys.argv[1], max_bytes=250_000), sys.argv[2].encode()
+directory, letter, keys, max_bytes = sys.argv[1:]
+cache = Cache(directory, max_bytes=int(max_bytes))
 print("ready", flush=True)
 sys.stdin.readline()
-for number in range(60):
-    cache.store("shared", "index", byte * (50_000 + number))
-    cache.store(f"{sys.argv[2]}{number}", "index", byte * 50_000)
+for number in range(100):
+    key = "shared" if keys == "one" else f"{letter}{number}"
+    cache.store(key, "index", letter.encode() * (50_000 + number))
 """
 
 
-def test_two_writers_and_a_reader_see_whole_files_only(tmp_path: Path) -> None:
+@contextlib.contextmanager
+def two_writers(
+    directory: Path, keys: str, max_bytes: int
+) -> Iterator[list[subprocess.Popen[str]]]:
+    """Start two processes that write at the same time, and see both end well."""
     writers = [
         subprocess.Popen(
-            [sys.executable, "-c", WRITER, tmp_path, letter],
+            [sys.executable, "-c", WRITER, str(directory), letter, keys, str(max_bytes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -266,8 +272,6 @@ def test_two_writers_and_a_reader_see_whole_files_only(tmp_path: Path) -> None:
         )
         for letter in "xy"
     ]
-    cache = Cache(tmp_path)
-    seen = set()
     try:
         for writer in writers:
             assert writer.stdout is not None
@@ -276,20 +280,34 @@ def test_two_writers_and_a_reader_see_whole_files_only(tmp_path: Path) -> None:
             assert writer.stdin is not None
             writer.stdin.write("\n")
             writer.stdin.flush()
-        while any(writer.poll() is None for writer in writers):
-            data = loaded(cache, "shared")
-            if data is not None:
-                assert data == data[:1] * len(data)
-                assert 50_000 <= len(data) < 50_060
-                seen.add(data[:1])
+        yield writers
     finally:
         errors = [writer.communicate()[1] for writer in writers]
     assert [writer.returncode for writer in writers] == [0, 0], errors
-    assert seen
-    assert seen <= {b"x", b"y"}
+
+
+def test_a_reader_always_sees_a_whole_file_of_one_of_two_writers(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.store("shared", "index", b"z" * 50_000)
+    seen = set()
+    with two_writers(tmp_path, "one", 1 << 30) as writers:
+        while any(writer.poll() is None for writer in writers):
+            data = loaded(cache, "shared")
+            assert data is not None
+            assert data == data[:1] * len(data)
+            assert 50_000 <= len(data) < 50_100
+            seen.add(data[:1])
+    assert seen <= {b"x", b"y", b"z"}
+    assert loaded(cache, "shared") in (b"x" * 50_099, b"y" * 50_099)
+    assert only_file(cache)
+
+
+def test_two_writers_keep_the_bound_together(tmp_path: Path) -> None:
+    with two_writers(tmp_path, "many", 400_000):
+        pass
     files = list(tmp_path.iterdir())
-    assert not [path for path in files if not path.name.endswith(f".v{FORMAT_VERSION}")]
-    assert sum(path.stat().st_size for path in files) <= 250_000
+    assert all(path.name.endswith(f".v{FORMAT_VERSION}") for path in files)
+    assert 300_000 < sum(path.stat().st_size for path in files) <= 400_000
 
 
 # --- Keys ----------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.units import Units
 from rsp.symbols.image import Image
 from rsp.symbols.index import Entry, NameIndex, build_index, load_or_build
+from rsp.symbols.relocation import RelocatedImage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -247,8 +248,26 @@ def test_what_could_not_all_be_read_is_not_kept(program: Path, tmp_path: Path) -
 
 
 @pytest.mark.live("gcc")
+def test_a_module_has_one_index_wherever_it_is_placed(tmp_path: Path) -> None:
+    module = build(tmp_path, "-r", "-Wl,--build-id")
+    told, cache = Told(), Cache(tmp_path / "cache")
+    indexes = []
+    for address in (0xFFFF_FFFF_C000_0000, 0xFFFF_FFFF_C123_4000):
+        image = RelocatedImage(module, {".text": address})
+        units = units_of(image)
+        indexes.append(load_or_build(units, image, cache, told))
+        (plus,) = indexes[-1].find("plus")
+        assert units.die(plus.offset).name == "plus"
+        assert plus.offset in indexes[-1].function_entries
+        assert indexes[-1].function_at(address) is None
+    assert told.times == 1
+    assert indexes[0].data == indexes[1].data
+    assert build_index(units).function_at(address) == plus.offset
+
+
+@pytest.mark.live("gcc")
 @pytest.mark.parametrize("options", [["-static", "-Wl,--build-id=none"], ["-r", "-Wl,--build-id"]])
-def test_what_has_no_key_or_no_addresses_is_not_kept(options: list[str], tmp_path: Path) -> None:
+def test_what_has_no_build_id_or_no_place_is_not_kept(options: list[str], tmp_path: Path) -> None:
     image = Image(build(tmp_path, *options))
     assert load_or_build(units_of(image), image, Cache(tmp_path / "cache")).data
     assert not (tmp_path / "cache").exists()

@@ -69,10 +69,9 @@ class Walk:
             abbrev, after, sibling = self._pass(position)
             if abbrev.code in wanted:
                 yield Die(unit, unit.offset + position)
-            if abbrev.has_children:
-                position = sibling or self._behind(position)
-            else:
-                position = after
+            if abbrev.has_children and not sibling:
+                sibling = self._behind(position)
+            position = sibling or after
 
     def entries_at(
         self, offsets: Iterable[int], starts: Sequence[int] = ()

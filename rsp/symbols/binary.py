@@ -9,11 +9,14 @@ Addresses are those of the link, or where a module was placed.
 
 from __future__ import annotations
 
+import json
 import logging
+from dataclasses import astuple
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
 from rsp.errors import BadImage
+from rsp.symbols.cache import image_key
 from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.aranges import AddressIndex
@@ -58,6 +61,11 @@ _BARE_TYPES = (
     frozenset((Kind.TYPEDEF, Kind.BASE)),
     *(kinds for keyword in _TYPES.values() for kinds in keyword),
 )
+
+_MANY = 32
+"""So many places of a name or a line are kept in the cache."""
+_LONGEST_KIND = 140
+"""A name of a file has 255 bytes at most."""
 
 _KEPT = 256
 """How many line programs are kept."""
@@ -307,10 +315,22 @@ class Binary:
     def locations(self, spec: str) -> tuple[Location, ...]:
         """Return the places that a breakpoint at something goes to.
 
+        Where they are many, they are kept in the cache: to name the line of each of 500 inlined
+        copies takes half a second.
+
         Raises:
             SymbolNotFound: there is no such function, file or line.
         """
-        return self._locator.find(spec)
+        kind = f"places-{spec.encode('utf-8', 'replace').hex()}"
+        key = None if self.image.relocatable else image_key(self.debug)
+        if key is None or len(kind) > _LONGEST_KIND:
+            return self._locator.find(spec)
+        if (kept := self._cache.load(key, kind)) is not None:
+            return _decoded(kept)
+        found = self._locator.find(spec)
+        if len(found) >= _MANY:
+            self._cache.store(key, kind, _encoded(found))
+        return found
 
     @_answers
     def nearest_types(self, name: str) -> tuple[str, ...]:
@@ -396,3 +416,17 @@ class Binary:
 
     def _definition(self, keyword: str, tag: str) -> Type | None:
         return self.type(f"{keyword} {tag}")
+
+
+def _encoded(places: tuple[Location, ...]) -> bytes:
+    return json.dumps([astuple(place) for place in places]).encode()
+
+
+def _decoded(kept: memoryview) -> tuple[Location, ...]:
+    from rsp.symbols.locations import Location
+
+    rows = json.loads(bytes(kept))
+    return tuple(
+        Location(address=address, function=function, file=file, line=line, inlined=inlined)
+        for address, function, file, line, inlined in rows
+    )

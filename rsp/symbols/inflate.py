@@ -7,7 +7,6 @@ original; it is gone with the process.
 
 from __future__ import annotations
 
-import lzma
 import mmap
 import os
 import tempfile
@@ -45,14 +44,19 @@ def _gzip(packed: memoryview) -> Iterator[bytes]:
 
 
 def _xz(packed: memoryview) -> Iterator[bytes]:
+    import lzma  # 4 ms, which is a tenth of a question about a kernel that is not compressed
+
     decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_DICTIONARY)
-    for offset in range(0, len(packed), _PIECE):
-        piece = packed[offset : offset + _PIECE]
-        yield decompressor.decompress(piece, _PIECE)
-        while not decompressor.needs_input and not decompressor.eof:
-            yield decompressor.decompress(b"", _PIECE)
-        if decompressor.eof:
-            return
+    try:
+        for offset in range(0, len(packed), _PIECE):
+            piece = packed[offset : offset + _PIECE]
+            yield decompressor.decompress(piece, _PIECE)
+            while not decompressor.needs_input and not decompressor.eof:
+                yield decompressor.decompress(b"", _PIECE)
+            if decompressor.eof:
+                return
+    except lzma.LZMAError as error:
+        raise ValueError(str(error)) from error
     raise EOFError("it ends too soon")
 
 
@@ -132,7 +136,7 @@ def _unpack(pieces: Iterator[bytes], name: str, limit: int) -> int:
                 if spool.tell() + len(piece) > limit:
                     raise Damaged(name, 0, f"it unpacks to more than {limit} bytes")
                 spool.write(piece)
-        except (zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
+        except (zlib.error, EOFError, ValueError) as error:
             raise Damaged(name, 0, f"it does not decompress: {error}") from error
         spool.flush()
         return os.dup(spool.fileno())

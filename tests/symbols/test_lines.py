@@ -506,6 +506,28 @@ def test_a_line_is_found_without_the_whole_table(opcodes: list[bytes]) -> None:
             assert fresh.addresses([file], line) == whole.addresses([file], line) == sorted(at)
 
 
+@given(st.lists(OPCODES, max_size=200))
+def test_an_address_is_found_without_the_whole_table(opcodes: list[bytes]) -> None:
+    code = b"\0\x09\x02\x00\x10\0\0\0\0\0\0" + b"".join(opcodes) + b"\0\x01\x01"
+    sections = sections_of(header_of_5([1], [(7, 0), (7, 0), (8, 0)], code))
+    whole = LineProgram(sections, 0).table
+    list(whole)  # makes all of it
+    for address in range(0xFFF, 0x1000 + len(opcodes) + 2):
+        assert LineProgram(sections, 0).table.row_at(address) == whole.row_at(address)
+
+
+@pytest.mark.live("gcc")
+def test_every_address_of_a_program_is_found_without_the_whole_table(program: Path) -> None:
+    for offset in program_offsets(DwarfSections(Image(program))):
+        sections = DwarfSections(Image(program))
+        whole = LineProgram(sections, offset).table
+        rows = list(whole)
+        for row in rows:
+            for address in (row.address - 1, row.address, row.end - 1, row.end):
+                fresh = LineProgram(sections, offset).table
+                assert fresh.row_at(address) == whole.row_at(address)
+
+
 @pytest.mark.parametrize(
     ("opcodes", "expected"),
     [

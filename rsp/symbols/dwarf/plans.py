@@ -7,7 +7,6 @@ entries (`rsp.symbols.dwarf.scan`).
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections import Counter
 from contextlib import suppress
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.symbols.contents import Contents, Damaged
 from rsp.symbols.dwarf import constants as dw
-from rsp.symbols.dwarf.abbrev import Abbrev, FormSizes, read_abbrevs
+from rsp.symbols.dwarf.abbrev import Abbrev, FormSizes, read_abbrevs, split_declarations
 from rsp.symbols.dwarf.units import Unit
 
 if TYPE_CHECKING:
@@ -225,13 +224,6 @@ class Plan:
 
 # --- Tables of abbreviations -------------------------------------------------------------------
 
-# A declaration: its code, and all the rest; or what is behind the last one, in one piece. What this
-# does not match, such as LEB128 numbers longer than they need be, is left to read_abbrevs.
-_NUMBER = rb"[\x80-\xff]*+[\x01-\x7f]"
-_FORM = rb"(?:[\x01-\x20\x22-\x7f]|[\x80-\xff]++[\x01-\x7f]|\x21[\x80-\xff]*+[\x00-\x7f])"
-_DECLARATION = re.compile(
-    rb"(%s)(%s[\0\1](?:%s%s)*+\0\0)|(.).*" % (_NUMBER, _NUMBER, _NUMBER, _FORM), re.DOTALL
-)
 # The codes that compilers give: 1, 2, 3 …
 _CODES = tuple(
     bytes((code,)) if code < 0x80 else bytes((code & 0x7F | 0x80, code >> 7))
@@ -271,7 +263,7 @@ class Tables:
         self._users: Counter[int] = Counter()
         for offset in units.offsets:
             with suppress(Damaged):
-                self._users[_abbrevs_at(Unit(units, offset))] += 1
+                self._users[Unit(units, offset).abbrevs_at] += 1
         self._starts = sorted(self._users)
         self._plans: dict[FormSizes, _Plans] = {}
         self._shared: dict[tuple[int, FormSizes], Table] = {}
@@ -282,7 +274,7 @@ class Tables:
         Raises:
             Damaged: it is.
         """
-        start = _abbrevs_at(unit)
+        start = unit.abbrevs_at
         sizes = FormSizes(unit.word_size, unit.offset_size, unit.version)
         table = self._shared.get((start, sizes))
         if table is None:
@@ -295,9 +287,9 @@ class Tables:
         behind = bisect_right(self._starts, start)
         end = self._starts[behind] if behind < len(self._starts) else len(self._section)
         data = self._section[start:end]
-        found = _DECLARATION.findall(data)
-        if found and found.pop()[2] == b"\0" and _are_counted(found):
-            plans = {code: known[body] for code, (_, body, _) in enumerate(found, 1)}
+        found = split_declarations(data)
+        if found is not None and _are_counted(found):
+            plans = {code: known[body] for code, (_, body) in enumerate(found, 1)}
         else:
             table = read_abbrevs(Contents(".debug_abbrev", data, 0, len(data)), 0)
             plans = {code: known.plan(abbrev) for code, abbrev in table.items()}
@@ -308,14 +300,8 @@ class Tables:
         return Table(plans, steps)
 
 
-def _are_counted(declarations: list[tuple[bytes, bytes, bytes]]) -> bool:
+def _are_counted(declarations: list[tuple[bytes, bytes]]) -> bool:
     """Return whether the codes are 1, 2, 3 …, as compilers give them."""
     return all(map(eq, map(itemgetter(0), declarations), _CODES)) and len(declarations) <= len(
         _CODES
     )
-
-
-def _abbrevs_at(unit: Unit) -> int:
-    """Return where a unit's table is in .debug_abbrev (DWARF 5, section 7.5.1)."""
-    length, before = (4 if unit.offset_size == 4 else 12), (4 if unit.version >= 5 else 2)
-    return unit.sections.info.unsigned(unit.offset + length + before, unit.offset_size)

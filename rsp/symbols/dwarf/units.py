@@ -35,6 +35,7 @@ class Unit:
         end: where the next unit begins.
         first_die: where the entry of the unit itself begins.
         version: of DWARF, 2 to 5.
+        abbrevs_at: where its abbreviations are in .debug_abbrev.
         type: DW_UT_*; DW_UT_compile for versions that do not say.
         word_size: the size of an address.
         offset_size: 4, or 8 in the 64-bit format.
@@ -56,7 +57,7 @@ class Unit:
         if self.version >= 5:
             self.type = info.unsigned(begin + 2, 1)
             self.word_size = info.unsigned(begin + 3, 1)
-            self._abbrevs_at = info.unsigned(begin + 4, self.offset_size)
+            self.abbrevs_at = info.unsigned(begin + 4, self.offset_size)
             self.first_die = begin + 4 + self.offset_size
             if self.type in (dw.DW_UT_skeleton, dw.DW_UT_split_compile):
                 self.first_die += 8
@@ -64,7 +65,7 @@ class Unit:
                 self.first_die += 8 + self.offset_size
         else:
             self.type = dw.DW_UT_compile
-            self._abbrevs_at = info.unsigned(begin + 2, self.offset_size)
+            self.abbrevs_at = info.unsigned(begin + 2, self.offset_size)
             self.word_size = info.unsigned(begin + 2 + self.offset_size, 1)
             self.first_die = begin + 3 + self.offset_size
         if self.word_size not in (4, 8):
@@ -81,7 +82,7 @@ class Unit:
     @cached_property
     def abbrevs(self) -> dict[int, Abbrev]:
         """The abbreviations of its entries, by code."""
-        return read_abbrevs(self.sections.abbrev, self._abbrevs_at)
+        return read_abbrevs(self.sections.abbrev, self.abbrevs_at)
 
     @cached_property
     def fixed_sizes(self) -> dict[int, int]:

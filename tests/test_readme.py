@@ -51,7 +51,8 @@ def test_the_console_blocks(boot_qemu: BootQemu) -> None:
         for session in re.split(r"^\$ rsp ", block, flags=re.MULTILINE)[1:]:
             command, _, expected = session.partition("\n")
             address = boot_qemu(None).address
-            words = [address if word == ":1234" else word for word in command.split()]
+            names = {":1234": address, "boot.elf": str(ELF)}
+            words = [names.get(word, word) for word in command.split()]
             done = subprocess.run(
                 [sys.executable, "-m", "rsp", *words],
                 capture_output=True,

@@ -20,6 +20,7 @@ from rsp.symbols.cache import image_key
 from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.aranges import AddressIndex
+from rsp.symbols.dwarf.line_search import programs_with_file
 from rsp.symbols.dwarf.lines import LineProgram
 from rsp.symbols.dwarf.plans import Kind
 from rsp.symbols.dwarf.sections import DwarfSections
@@ -27,7 +28,7 @@ from rsp.symbols.dwarf.units import Units
 from rsp.symbols.functions import Functions, attribute
 from rsp.symbols.symtab import ABSOLUTE, Symtab
 from rsp.symbols.types import spellings, split_name
-from rsp.symbols.variables import PER_CPU_SECTION, Variables
+from rsp.symbols.variables import PER_CPU_SECTION, Variables, address_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -333,6 +334,13 @@ class Binary:
         return found
 
     @_answers
+    def source_file(self, suffix: str) -> tuple[str, str] | None:
+        """Return the name and the directory of a source file, by the end of its path."""
+        for program, files in programs_with_file(self.units.sections, suffix):
+            return program.header.name(files[0]), program.header.directory
+        return None
+
+    @_answers
     def nearest_types(self, name: str) -> tuple[str, ...]:
         """Return names of types that are much like one that is not there."""
         return self.index.nearest(split_name(name)[1])
@@ -340,12 +348,12 @@ class Binary:
     @_answers
     def variable(self, symbol: ElfSymbol) -> Variable | None:
         """Return the variable that a symbol stands for."""
-        found = self.variables.at(symbol.address)
         base = symbol.name.partition(".")[0]  # a static within a function is NAME.NUMBER
-        for each in found:
-            if each.name in (symbol.name, base):
-                return each
-        return found[0] if found else None
+        found = self._indexed(base, symbol.address) or self.variables.at(symbol.address)
+        named = [each for each in found if each.name in (symbol.name, base)] or found
+        # A weak definition beside the one that was linked may have an array without bounds.
+        sized = [each for each in named if self.types.type_of(each.die).size is not None]
+        return next(iter(sized or named), None)
 
     @_answers
     def type_of_variable(self, symbol: ElfSymbol) -> Type | None:
@@ -368,6 +376,16 @@ class Binary:
             self._programs[offset] = program
         return program
 
+    def _indexed(self, name: str, address: int) -> tuple[Variable, ...]:
+        """Return the variables of a name at an address, where there is an index to ask."""
+        if "index" not in self.__dict__:
+            return ()
+        entries = [each for each in self.index.find(name) if each.kind is Kind.VARIABLE]
+        dies = [self.units.die(each.offset) for each in entries if not each.declaration]
+        return tuple(
+            self.variables.describe(die, address) for die in dies if address_of(die) == address
+        )
+
     def _file_name(self, unit: Unit, file: int) -> str | None:
         try:
             program = self.program(unit)
@@ -378,10 +396,12 @@ class Binary:
     def _describe_code(self, symbol: ElfSymbol) -> Declaration:
         unit = self._addresses.unit_at(symbol.address)
         die = self.functions.at(unit, symbol.address) if unit else None
-        if die is None:  # assembler: there are lines, and no entries
+        declared = self._declaration(die, self.types.type(die)) if die else None
+        if declared is None or declared.file is None:  # assembler has lines, and entries without
             place = self.line(symbol.address)
-            return Declaration(place and place.file, place and place.line, None)
-        return self._declaration(die, self.types.type(die))
+            prototype = declared.prototype if declared else None
+            return Declaration(place and place.file, place and place.line, prototype)
+        return declared
 
     def _describe_data(self, symbol: ElfSymbol) -> Declaration:
         variable = self.variable(symbol)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Location", "SourceLine", "Symbol", "SymbolKind", "SymbolTable"]
 
 _ADDRESS = re.compile(r"(0[xX])[0-9a-fA-F]{1,16}|[0-9]{1,20}")
+_FILE_AND_LINE = re.compile(r"(.+):(\d{1,9})")
 _MAX_SCRIPT = 1 << 24
 
 
@@ -533,6 +534,11 @@ class SymbolTable:
         )
 
     def _line_of(self, spec: str) -> SourceLine:
+        if found := _FILE_AND_LINE.fullmatch(spec.strip()):  # whether it has code or not
+            for binary, _ in self.binaries():
+                if (named := binary.source_file(found[1])) is not None:
+                    file, directory = named
+                    return SourceLine(file=file, line=int(found[2]), directory=directory)
         for place in self.locations(spec):
             line = self.line(place.address)
             if line is not None:

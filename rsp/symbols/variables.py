@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from rsp.symbols.functions import Functions
     from rsp.symbols.image import Image
 
+_FEW = 4
+"""So many addresses are searched for one by one."""
+
 PER_CPU_SECTION = ".data..percpu"
 """Linux's template of what every CPU has a copy of; its addresses are offsets into a copy."""
 
@@ -70,6 +73,7 @@ class Variables:
         self._image = image
         self._units = units
         self._functions = functions
+        self._asked = 0
 
     def at(self, address: int) -> tuple[Variable, ...]:
         """Return the variables at a link address: several where one is defined under two names.
@@ -110,7 +114,11 @@ class Variables:
         if not 0 <= address < 1 << 8 * size:
             return
         operand = address.to_bytes(size, "little")
-        yield from occurrences(sections.info, _expression(dw.DW_OP_addr, operand))
+        self._asked += 1
+        if self._asked > _FEW:
+            yield from self._by_operand.get(operand, ())
+        else:
+            yield from occurrences(sections.info, _expression(dw.DW_OP_addr, operand))
         for offset in occurrences(sections.addr, operand):
             base, units = self._users(offset)
             if units and (offset - base) % size == 0:
@@ -119,6 +127,16 @@ class Variables:
                     needle = _expression(operation, index)
                     for unit in units:
                         yield from occurrences(sections.info, needle, unit.offset, unit.end)
+
+    @cached_property
+    def _by_operand(self) -> dict[bytes, list[int]]:
+        """Where each address is mentioned: one pass with the work of some four for an address."""
+        info, size = self._units.sections.info, self._image.word_size
+        found: dict[bytes, list[int]] = {}
+        begin = _expression(dw.DW_OP_addr, bytes(size))[:2]
+        for offset in occurrences(info, begin):
+            found.setdefault(info[offset + 2 : offset + 2 + size], []).append(offset)
+        return found
 
     def _users(self, offset: int) -> tuple[int, list[Unit]]:
         """Return where the part of .debug_addr begins that an offset is in, and whose it is."""

@@ -13,6 +13,16 @@ from pathlib import Path
 import gdb
 
 
+# The second is what gdb has of a declaration: the address is that of the linker's symbol.
+AT_AN_ADDRESS = (gdb.SYMBOL_LOC_STATIC, gdb.SYMBOL_LOC_UNRESOLVED)
+
+KEYWORDS = {
+    gdb.TYPE_CODE_STRUCT: "struct",
+    gdb.TYPE_CODE_UNION: "union",
+    gdb.TYPE_CODE_ENUM: "enum",
+}
+
+
 def at(address):
     """Return the line of an address, and the functions that it is in, the innermost first."""
     place = gdb.find_pc_line(address)
@@ -34,13 +44,29 @@ def described(symbol):
 
 def variables(name):
     """Return what gdb knows of the variables of a name, each with its address."""
-    symbols = [gdb.lookup_global_symbol(name), *gdb.lookup_static_symbols(name)]
     found = []
-    for symbol in symbols:
-        place = symbol.value().address if symbol is not None and symbol.is_variable else None
-        if place is not None:  # and not optimized out
-            found.append([*described(symbol), int(place)])
+    for symbol in (gdb.lookup_global_symbol(name), *gdb.lookup_static_symbols(name)):
+        if symbol is None or symbol.addr_class not in AT_AN_ADDRESS:
+            continue
+        place = symbol.value().address
+        if place is not None:
+            declared = symbol.addr_class == gdb.SYMBOL_LOC_UNRESOLVED
+            found.append([*described(symbol), int(place), declared])
     return found
+
+
+def types(address):
+    """Return the names of the structures, unions and enumerations of an address's unit."""
+    block = gdb.block_for_pc(address)
+    if block is None:
+        return []
+    return sorted(
+        f"{KEYWORDS[symbol.type.code]} {symbol.name}"
+        for symbol in block.static_block
+        if symbol.addr_class == gdb.SYMBOL_LOC_TYPEDEF
+        and symbol.type.code in KEYWORDS
+        and symbol.type.tag == symbol.name
+    )
 
 
 def said(command):
@@ -66,7 +92,7 @@ def places(spec):
     return found
 
 
-QUESTIONS = {"at": at, "variables": variables, "said": said, "places": places}
+QUESTIONS = {"at": at, "types": types, "variables": variables, "said": said, "places": places}
 
 for setting in ("pagination off", "width 0", "language c", "breakpoint pending off"):
     gdb.execute(f"set {setting}")

@@ -1,78 +1,120 @@
-"""Linux guests: the kernels of the lab running under QEMU, with a small load and a shell.
+"""Linux guests: the kernels of the lab under QEMU, with a small load and a way to run commands.
 
-    def test_x(boot_kernel):                      # a guest of the test's own, ended with it
-        guest = boot_kernel("debian")             # "debian" | "x86_64" | "i386"; returns when it is up
+    def test_x(boot_kernel):                      # guests of the test's own, ended with it
+        guest = boot_kernel("debian")             # "debian" | "x86_64" | "i386"; up when it returns
         with rsp.connect(guest.address, symbols=guest.symbols) as target: ...
-        Gdb(address=guest.address, symbols=guest.symbols).run("bt")     # after the with block
-        guest.run("cat /proc/kallsyms")           # output of a command in the running guest
-        guest.start("insmod /dummy.ko")           # the same, not waited for: its breakpoints are met
-        guest.console, guest.wait_for("text"), guest.monitor("info tlb"), guest.modules["dummy"]
-    boot_kernel("debian", kaslr=True, stopped=True, append="pti=on", cpus=1, cpu="qemu64,+la57",
-                ports=("console", "shell", "unix"))   # ttyS0, ttyS1, ttyS2: guest.ports[2] is its address
-    shared_kernel("debian")                       # one for the session: leave it as it was found
+        Gdb(address=guest.address, symbols=guest.symbols).run("bt")    # not at the same time
+        guest.run("cat /proc/modules")            # the output of a command; the guest must run
+        guest.start("insmod /dummy.ko")           # not waited for: it may meet a breakpoint
+        guest.console; guest.wait_for("text"); guest.monitor("info tlb"); guest.modules["dummy"]
+    boot_kernel("debian", kaslr=True, stopped=True, append="pti=on", cpus=1, cpu="qemu64,+la57")
+    boot_kernel("i386", ports=("unix", "shell"))  # ttyS0, ttyS1; guest.ports[0] is for rsp.connect
+    shared_kernel("debian")                       # one for all tests: leave it running, as it was
 
-Here lives: the initial ramdisk and the machine around it; its two scripts are in guest/. Here must
-not live: how a kernel is obtained (`kernels`), and anything of the remote protocol.
+Always going on: TCP connections (tcp_init_sock), reads and writes of files (vfs_read), short sleeps
+(do_nanosleep), processes that come and go. Modules lie in the guest as /NAME.ko.
+
+Here live: the initial ramdisk and the machine around it; the scripts of the guest are in guest/.
+Here must not live: how a kernel is obtained (`kernels`), and anything of the remote protocol.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
+import hashlib
 import re
+import shutil
 import socket
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, Self
 
 from lab import kernels
 from lab.programs import cache_directory
 from rsp.testing.qemu import QemuMachine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-SOURCES = Path(__file__).parent / "guest"
+SCRIPTS = Path(__file__).parent / "guest"
 UP = "lab: the guest is up"
-BOOT_TIMEOUT = 180.0
-"""Seconds that a boot may take; about 10 on an idle machine."""
+MODULES = {
+    "debian": ("dummy", "dm-mod", "libcrc32c", "xfs"),
+    "x86_64": ("dummy",),
+    "i386": ("dummy",),
+}
+
+BOOT_TIMEOUT = 240.0
+"""Seconds that a boot may take: 5 to 15 on an idle machine, and tests share theirs."""
 RUN_TIMEOUT = 60.0
-MODULES = ("dummy", "dm-mod", "libcrc32c", "xfs")
 
 KernelName = Literal["debian", "x86_64", "i386"]
 Port = Literal["console", "shell", "unix", "telnet", "pty"]
 
+# The chardev of each kind of port, and how `rsp.connect` spells what QEMU says of it.
+_CHARDEVS = {
+    "console": "null",
+    "shell": "socket,path={path},server=on,wait=off",
+    "unix": "socket,path={path},server=on,wait=off",
+    "telnet": "socket,host=127.0.0.1,port=0,server=on,wait=off,telnet=on",
+    "pty": "pty",
+}
+_ADDRESSES = {
+    r"unix:([^,\s]+)": "unix:{}",
+    r"telnet:([^,\s]+)": "telnet://{}",
+    r"pty:(\S+)": "{}",
+}
+
 
 class GuestError(AssertionError):
-    """The guest did not do what it was asked to; the message has the end of its console."""
+    """The guest did not do what it was to; the message ends with the end of its console."""
+
+
+class BootKernel(Protocol):
+    """The fixtures ``boot_kernel`` and ``shared_kernel``; the options are those of Guest."""
+
+    def __call__(self, kernel: KernelName = "debian", **options: Any) -> Guest: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What is booted, and what lies in the guest."""
+
+    image: Path
+    symbols: Path
+    modules: dict[str, Path]
+    debug_modules: dict[str, Path]
 
 
 class Guest:
-    """A kernel of the lab, booted; a context manager.
+    """A kernel of the lab on a virtual machine; a context manager.
 
     Args:
         kernel: which one.
         append: more of the kernel's command line.
-        kaslr: without, the kernel lies at its link addresses.
+        kaslr: whether the kernel slides; else it lies at its link addresses.
         cpus: their number.
-        cpu: QEMU's CPU model.
+        cpu: QEMU's model of them.
         memory: in MB.
-        stopped: stay at the reset vector; otherwise it runs, and is up on return.
+        stopped: stay at the reset vector; otherwise the guest is up when this returns.
         gdb: what QEMU's stub listens on, see QemuMachine.
-        ports: what is at ttyS0, ttyS1, …: "console" is captured only, "shell" is what `run` uses,
-            the others are for clients: a unix socket, telnet on a TCP port (which carries a BREAK),
-            a pseudo-terminal. The console is at the first, and captured in every case. A first
-            one that is for clients has a shell on it.
-        args: more of QEMU's arguments.
+        ports: what is at ttyS0, ttyS1, …: "console" is only listened to, "shell" is what `run`
+            uses, the others are for a client: a unix socket, telnet over TCP (which can carry a
+            BREAK), a pseudo-terminal. The console is at the first, with a shell on it if it is for
+            a client. Without SERIAL_8250_SHARE_IRQ (the built kernels) the first and the third
+            port, and the second and the fourth, cannot both be read by the guest.
+        args: more arguments for QEMU.
 
     Attributes:
-        machine: QEMU.
+        machine: the QemuMachine.
+        address: where QEMU's stub listens.
+        pid: QEMU's process id.
         symbols: vmlinux.
-        modules: the files with the debugging information of those that lie in the guest as
-            /NAME.ko.
-        ports: of each port, the address that `rsp.connect` takes, or "".
+        modules: by name, the files with debugging information of the modules in the guest.
+        ports: the address of each port as `rsp.connect` takes it, empty for a "console".
     """
 
     def __init__(
@@ -89,70 +131,246 @@ class Guest:
         ports: Sequence[Port] = ("console", "shell"),
         args: Sequence[str] = (),
     ) -> None:
-        self.kernel = kernel
-        image, self.symbols, installed, self.modules = _files(kernel)
-        line = ["console=ttyS0", "panic=-1", *([] if kaslr else ["nokaslr"]), append]
+        files = _files(kernel)
+        self.symbols, self.modules = files.symbols, files.debug_modules
+        line = ["console=ttyS0", "panic=-1", "" if kaslr else "nokaslr", append]
         if "shell" in ports:
-            line.append(f"lab_shell=ttyS{list(ports).index('shell')}")
+            line.append(f"lab_shell=ttyS{ports.index('shell')}")
         if ports[0] != "console":
             line.append("lab_console=ttyS0")
         with contextlib.ExitStack() as stack:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rsp-guest-")))
             self._log = directory / "port0.log"
-            self._shell_path = directory / f"port{len(ports)}"
-            serial, names = [], []
+            serial: list[str] = []
             for number, port in enumerate(ports):
-                where, name = _port(port, directory / f"port{number}")
-                if port == "shell":
-                    self._shell_path = directory / f"port{number}"
-                log = directory / f"port{number}.log"
-                serial += ["-chardev", f"{where},id=port{number},logfile={log}"]
-                serial += ["-serial", f"chardev:port{number}"]
-                names.append(name)
+                name = f"port{number}"
+                device = _CHARDEVS[port].format(path=directory / name)
+                log = f"logfile={directory / name}.log"
+                serial += ["-chardev", f"{device},id={name},{log}", "-serial", f"chardev:{name}"]
             self.machine = stack.enter_context(
                 QemuMachine(
-                    binary="qemu-system-x86_64",
                     gdb=gdb,
-                    stopped=True,
                     memory=f"{memory}M",
                     args=[
-                        *("-kernel", str(image), "-initrd", str(_initrd(kernel, installed))),
-                        *("-append", " ".join(line), "-cpu", cpu),
+                        *("-kernel", str(files.image)),
+                        *("-initrd", str(_initrd(kernel, files.modules))),
+                        *("-append", " ".join(filter(None, line))),
                         # Without ACPI a kernel finds one CPU for each socket.
-                        *("-smp", f"{cpus},sockets={cpus},cores=1,threads=1"),
+                        *("-cpu", cpu, "-smp", f"{cpus},sockets={cpus},cores=1,threads=1"),
                         *serial,
                         *args,
                     ],
                 )
             )
-            self.ports = [self._found(port, name, n) for n, (port, name) in enumerate(zip(ports, names, strict=True))]
+            self.address, self.pid = self.machine.address, self.machine.pid
+            self.ports = self._addresses(len(ports))
             self._shell: socket.socket | None = None
+            self._requests = 0
             if "shell" in ports:
                 self._shell = stack.enter_context(socket.socket(socket.AF_UNIX))
-                self._shell.connect(os.fspath(self._shell_path))
+                self._shell.connect(self.ports[ports.index("shell")].removeprefix("unix:"))
             if not stopped:
-                self.machine.monitor("cont")
+                self.monitor("cont")
                 self.wait_for(UP, BOOT_TIMEOUT)
             self._cleanup = stack.pop_all()
 
     @property
-    def address(self) -> str:
-        """Where QEMU's stub listens."""
-        return self.machine.address
-
-    @property
     def console(self) -> str:
-        """What the guest has written to ttyS0 so far."""
+        """What the guest has written to its first port so far."""
         return self._log.read_text(errors="replace").replace("\r\n", "\n")
 
+    @property
+    def running(self) -> bool:
+        """Whether the machine runs, as QEMU says."""
+        return "running" in self.monitor("info status")
+
     def monitor(self, command: str) -> str:
-        """Run a command of QEMU's monitor."""
+        """Run a command of QEMU's monitor; see QemuMachine."""
         return self.machine.monitor(command)
 
-    def wait_for(self, text: str, timeout: float = 30.0) -> None:
+    def wait_for(self, text: str, timeout: float = RUN_TIMEOUT) -> None:
         """Wait until the console has a text."""
         deadline = time.monotonic() + timeout
         while text not in self.console:
+            # The machine may have ended, after a panic for example: then this raises.
+            status = self.monitor("info status").strip()
             if time.monotonic() > deadline:
-                raise GuestError(f"{text!r} did not come within {timeout:g} s:{self._end()}")
+                self._fail(f"{text!r} did not come within {timeout:g} s ({status})")
             time.sleep(0.05)
+
+    def start(self, command: str) -> None:
+        """Begin a command in the guest, whose output is lost; also while the guest stands still."""
+        self._send(f"{{ {command}; }} > /dev/null 2>&1 &")
+
+    def run(self, command: str, timeout: float = RUN_TIMEOUT) -> str:
+        """Run a command in the guest, and return what it prints.
+
+        Raises:
+            GuestError: it failed, or did not end.
+        """
+        number = self._send(command)
+        assert self._shell is not None
+        said, done = b"", None
+        deadline = time.monotonic() + timeout
+        while done is None:
+            self._shell.settimeout(max(0.01, deadline - time.monotonic()))
+            try:
+                said += (piece := self._shell.recv(1 << 16))
+            except TimeoutError:
+                self._fail(f"{command!r} did not end within {timeout:g} s, and printed {said!r}")
+            if not piece:
+                self._fail(f"the machine has ended, and not {command!r}")
+            done = re.search(rb"\x1e%d (\d+)\n$" % number, said[-32:])
+        # What was started before is answered first.
+        output = re.split(rb"\x1e\d+ \d+\n", said)[-2].decode(errors="replace")
+        if done[1] != b"0":
+            self._fail(f"{command!r} ended with {int(done[1])}: {output}")
+        return output
+
+    def close(self) -> None:
+        """End the machine."""
+        self._cleanup.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _send(self, command: str) -> int:
+        assert self._shell is not None, "this guest has no port for commands"
+        assert "\n" not in command
+        self._requests += 1
+        self._shell.sendall(f"{self._requests} {command}\n".encode())
+        return self._requests
+
+    def _addresses(self, count: int) -> list[str]:
+        """Return where the ports are; a free TCP port and a pty are only known by QEMU."""
+        shown = dict(re.findall(r"(port\d+): filename=(.*)", self.monitor("info chardev")))
+        found = []
+        for name in (f"port{number}" for number in range(count)):
+            spelled = ((re.search(said, shown[name]), form) for said, form in _ADDRESSES.items())
+            found.append(next((form.format(place[1]) for place, form in spelled if place), ""))
+        return found
+
+    def _fail(self, what: str) -> NoReturn:
+        raise GuestError(f"{what}; the end of the console:\n{self.console[-2000:]}")
+
+
+def _files(kernel: KernelName) -> _Files:
+    names = MODULES[kernel]
+    if kernel == "debian":
+        debian = kernels.debian_kernel()
+        return _Files(
+            debian.image,
+            debian.vmlinux,
+            {name: debian.stripped_module(name) for name in names},
+            {name: debian.module(name) for name in names},
+        )
+    built = kernels.built_kernel(kernel)
+    modules = {name: built.module(name) for name in names}
+    return _Files(built.bzimage, built.vmlinux, modules, modules)
+
+
+def _initrd(kernel: KernelName, modules: Mapping[str, Path]) -> Path:
+    """Return the initial ramdisk of a kernel, making it if no earlier run has."""
+    contents = {
+        "bin/busybox": _busybox32() if kernel == "i386" else Path(shutil.which("busybox") or ""),
+        "init": SCRIPTS / "init",
+        "load": SCRIPTS / "load",
+        **{f"{name}.ko": file for name, file in modules.items()},
+    }
+    key = hashlib.sha256(repr(list(contents)).encode())
+    for file in contents.values():
+        key.update(file.read_bytes())
+    return _cached(f"initrd-{kernel}-{key.hexdigest()[:16]}.cpio", lambda at: _pack(contents, at))
+
+
+def _pack(contents: Mapping[str, Path], output: Path) -> None:
+    """Write an archive as the kernel unpacks it, not compressed: emulation makes that slow."""
+    root = output.with_name("root")
+    for name in ("bin", "dev", "proc", "sys", "tmp"):
+        (root / name).mkdir(parents=True)
+    for name, file in contents.items():
+        shutil.copyfile(file, root / name)
+        (root / name).chmod(0o755)
+    names = "\n".join(sorted(str(each.relative_to(root)) for each in root.rglob("*")))
+    with output.open("wb") as archive:
+        subprocess.run(
+            ["cpio", "--quiet", "--create", "--format=newc", "--owner=+0:+0"],
+            check=True,
+            cwd=root,
+            input=names.encode(),
+            stdout=archive,
+        )
+
+
+def _busybox32() -> Path:
+    """Return Debian's busybox for i386, downloading it if no earlier run has.
+
+    apt is given that architecture and lists of its own: nothing of this machine changes.
+    """
+    return _cached("busybox-i386", _download_busybox32)
+
+
+def _download_busybox32(output: Path) -> None:
+    (output.parent / "lists").mkdir()
+    options = (
+        "-oAPT::Architecture=i386",
+        "-oAPT::Architectures=i386",
+        f"-oDir::State::Lists={output.parent / 'lists'}/",
+        "-oDir::Cache::pkgcache=",
+        "-oDir::Cache::srcpkgcache=",
+        "-oAPT::Sandbox::User=root",
+    )
+    # Not checked: the update reports an index that it could not have, and the one may be there.
+    for arguments in (("update",), ("download", "busybox-static")):
+        done = subprocess.run(
+            ["apt-get", *options, *arguments],
+            capture_output=True,
+            check=False,
+            cwd=output.parent,
+            text=True,
+        )
+    package = next(output.parent.glob("busybox-static_*.deb"), None)
+    if package is None:
+        reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
+        raise kernels.UnavailableError(f"apt-get download busybox-static (i386): {reason}")
+    subprocess.run(["dpkg-deb", "--extract", package, output.parent / "files"], check=True)
+    shutil.copy(output.parent / "files/bin/busybox", output)
+
+
+def _cached(name: str, make: Callable[[Path], None]) -> Path:
+    """Return a file of the cache, made if it is not there."""
+    cache = cache_directory()
+    file = cache / name
+    if not file.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        # Renamed when whole: a run that is cut off, or beside this one, leaves no half file.
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+            output = Path(scratch, name)
+            make(output)
+            output.replace(file)
+    return file
+
+
+class SharedGuests:
+    """Guests that all tests of a session share, each booted when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._machines = contextlib.ExitStack()
+        self._guests: dict[str, Guest] = {}
+
+    def __call__(self, kernel: KernelName = "debian", **options: Any) -> Guest:
+        """Return a running guest of these options."""
+        key = repr((kernel, sorted(options.items())))
+        if key not in self._guests:
+            self._guests[key] = self._machines.enter_context(Guest(kernel, **options))
+        guest = self._guests[key]
+        if not guest.running:  # a test has failed before it could let it run
+            guest.monitor("cont")
+        return guest
+
+    def close(self) -> None:
+        """End them all."""
+        self._machines.close()

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from rsp.arch.flags import EFlags
     from rsp.arch.layout import RegisterLayout
     from rsp.arch.modes import CpuMode
-    from rsp.symbols.table import SymbolTable
+    from rsp.symbols.table import Location, SourceLine, Symbol, SymbolTable
+    from rsp.symbols.types import Type
     from rsp.target.breakpoints import Breakpoint, BreakpointKind, Watch, Watchpoint
     from rsp.target.execution import Stop, StopReason
     from rsp.target.registers import Registers
@@ -65,7 +66,8 @@ _HOMES = {
     "rsp.arch.flags": ("EFlags",),
     "rsp.arch.layout": ("RegisterLayout",),
     "rsp.arch.modes": ("CpuMode",),
-    "rsp.symbols.table": ("SymbolTable",),
+    "rsp.symbols.table": ("Location", "SourceLine", "Symbol", "SymbolTable"),
+    "rsp.symbols.types": ("Type",),
     "rsp.target.breakpoints": ("Breakpoint", "BreakpointKind", "Watch", "Watchpoint"),
     "rsp.target.execution": ("Stop", "StopReason"),
     "rsp.target.registers": ("Registers",),
@@ -101,6 +103,7 @@ __all__ = [
     "EFlags",
     "Limits",
     "LocalProtocolError",
+    "Location",
     "MemoryFault",
     "ModeNotReached",
     "NoHardwareBreakpoint",
@@ -117,10 +120,12 @@ __all__ = [
     "Reply",
     "RspError",
     "RspTimeout",
+    "SourceLine",
     "Stop",
     "StopReason",
     "Stub",
     "StubError",
+    "Symbol",
     "SymbolError",
     "SymbolNotFound",
     "SymbolTable",
@@ -129,6 +134,7 @@ __all__ = [
     "Thread",
     "Transport",
     "TransportError",
+    "Type",
     "Unsolicited",
     "UnsupportedCommand",
     "Watch",
@@ -178,8 +184,8 @@ def connect(
             ``rfc2217://host:port``, ``| command args``, ``replay:boot.rsplog``; or an open
             Transport, which then belongs to the target.
         symbols: an ELF image with the symbols of what runs there, or a table made of one.
-        slide: how far from its link addresses that image was loaded; "auto" is as linked, until
-            something finds it out.
+        slide: how far from its link addresses that image was loaded; "auto" is as linked, or as the
+            table says, until something finds it out.
         timeout: seconds that the connection, and then each request, may take.
         record: a file to record the session in, in the form of gdb's remotelog.
         on_exit: what becomes of the target at the end of the ``with`` block: by default it is
@@ -202,8 +208,9 @@ def connect(
     if symbols is not None:
         from rsp.symbols.table import SymbolTable
 
-        known = 0 if slide == "auto" else slide
-        table = symbols if isinstance(symbols, SymbolTable) else SymbolTable(symbols, slide=known)
+        table = symbols if isinstance(symbols, SymbolTable) else SymbolTable(symbols)
+        if slide != "auto":
+            table.slide = slide
     transport = _open(address, timeout, record)
     try:
         # A long reply on a line that loses one byte in a thousand comes whole once in three times.

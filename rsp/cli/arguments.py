@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import argparse
 import re
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import rsp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rsp.symbols.table import SymbolTable
     from rsp.target.target import Target
 
@@ -135,6 +132,7 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     )
     add_json(parser)
     parser.add_argument("--symbols", metavar="FILE", help="an ELF file with the symbols")
+    _add_symbol_options(parser)
     add_timeout(parser)
     parser.add_argument(
         "--leave-stopped",
@@ -156,10 +154,19 @@ def add_address(parser: argparse.ArgumentParser) -> None:
 
 def add_symbol_file(parser: argparse.ArgumentParser) -> None:
     """Add the FILE with symbols that a command asks, and the options that go with it."""
-    parser.add_argument("file", metavar="FILE", help="vmlinux, a program or a debug file")
+    parser.add_argument("symbols", metavar="FILE", help="vmlinux, a program or a debug file")
     add_json(parser)
+    _add_symbol_options(parser)
+
+
+def _add_symbol_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--slide", metavar="N", type=parse_number, default=0, help="added to every address"
+        "--slide",
+        metavar="N",
+        type=parse_slide,
+        default="auto",
+        help="how far from its link addresses the file was loaded: auto, none or 0x… "
+        "(default: auto, which is none until something finds it out)",
     )
     parser.add_argument(
         "--symbol-script",
@@ -181,6 +188,11 @@ def add_symbol_file(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def parse_slide(text: str) -> int | str:
+    """Read ``auto``, ``none``, which is 0, or a number."""
+    return "auto" if text == "auto" else 0 if text == "none" else parse_number(text)
+
+
 def parse_source_map(text: str) -> tuple[str, str]:
     """Read ``/build/linux=/home/me/linux``."""
     before, equals, after = text.partition("=")
@@ -189,30 +201,29 @@ def parse_source_map(text: str) -> tuple[str, str]:
     return before, after
 
 
-@contextmanager
-def open_symbols(arguments: argparse.Namespace) -> Iterator[SymbolTable]:
-    """Open the file of `add_symbol_file`, with a bar while its index is made."""
+def open_symbols(arguments: argparse.Namespace) -> SymbolTable:
+    """Open the file with symbols that the options name; a bar shows while its index is made."""
     from rsp.cli.progress import Progress
 
-    with Progress(what="making an index of its names") as progress:
-        table = rsp.SymbolTable(
-            arguments.file,
-            slide=arguments.slide,
-            cache=not arguments.no_cache,
-            progress=progress.update,
-        )
-        for before, after in arguments.source_map:
-            table.source_map(before, after)
-        for script in arguments.symbol_script:
-            table.add_symbol_script(script)
-        yield table
+    table = rsp.SymbolTable(
+        arguments.symbols,
+        slide=0 if arguments.slide == "auto" else arguments.slide,
+        cache=not arguments.no_cache,
+        progress=Progress(what="making an index of its names").update,
+    )
+    for before, after in arguments.source_map:
+        table.source_map(before, after)
+    for script in arguments.symbol_script:
+        table.add_symbol_script(script)
+    return table
 
 
 def connect(arguments: argparse.Namespace) -> Target:
     """Connect as the options of `add_target` say; the errors of ``rsp.connect``."""
     return rsp.connect(
         arguments.target,
-        symbols=arguments.symbols,
+        symbols=None if arguments.symbols is None else open_symbols(arguments),
+        slide=arguments.slide,
         timeout=arguments.timeout,
         record=arguments.record,
         on_exit="leave stopped" if arguments.leave_stopped else "detach",

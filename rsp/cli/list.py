@@ -21,19 +21,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the lines, and which they would be where the file is not found."""
-    with open_symbols(arguments) as table:
-        lines = table.source(arguments.spec)
-        if arguments.json:
-            rows = [{"file": row.file, "line": row.line, "text": row.text} for row in lines]
-            print_json({"lines": rows})
-            return 0
-        for row in lines:
-            if row.text is None:
-                print(
-                    f"{printable(row.file)}:{row.line}: the file is not here; "
-                    "say where with --source-map FROM=TO"
-                )
-            else:
-                # printable() would join what a tab keeps apart.
-                print(f"{row.line}\t{printable(row.text.expandtabs())}")
+    table = open_symbols(arguments)
+    lines = table.source(arguments.spec)
+    if arguments.json:
+        rows = [{"file": row.file, "line": row.line, "text": row.text} for row in lines]
+        print_json({"lines": rows})
+        return 0
+    for row in lines:
+        if row.text is None:
+            print(
+                f"{printable(row.file)}:{row.line}: the file is not here; "
+                "say where with --source-map FROM=TO"
+            )
+        else:
+            # printable() would join what a tab keeps apart.
+            print(f"{row.line}\t{printable(row.text.expandtabs())}")
     return 0

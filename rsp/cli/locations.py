@@ -21,24 +21,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the places, by address."""
-    with open_symbols(arguments) as table:
-        places = table.locations(arguments.spec)
-        if arguments.json:
-            print_json(
-                {
-                    "locations": [
-                        {
-                            "address": f"{place.address:#x}",
-                            "function": place.function,
-                            "file": place.file,
-                            "line": place.line,
-                        }
-                        for place in places
-                    ]
-                }
-            )
-            return 0
-        for place in places:
-            where = f" at {place.file}:{place.line}" if place.file else ""
-            print(f"{place.address:#018x} in {printable(place.function or '??')}{printable(where)}")
+    table = open_symbols(arguments)
+    places = table.locations(arguments.spec)
+    if arguments.json:
+        print_json(
+            {
+                "locations": [
+                    {
+                        "address": f"{place.address:#x}",
+                        "function": place.function,
+                        "file": place.file,
+                        "line": place.line,
+                    }
+                    for place in places
+                ]
+            }
+        )
+        return 0
+    for place in places:
+        where = f" at {place.file}:{place.line}" if place.file else ""
+        print(f"{place.address:#018x} in {printable(place.function or '??')}{printable(where)}")
     return 0

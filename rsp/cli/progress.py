@@ -42,6 +42,8 @@ class Progress:
         """Say how many bytes are done, and of how many where that was not known before."""
         self._total = self._total if total is None else total
         now = monotonic()
+        if done >= self._total:
+            self._erase()
         if not self._shown or done >= self._total or now < self._drawn + _BETWEEN:
             return
         self._drawn = now
@@ -57,9 +59,13 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._erase()
+
+    def _erase(self) -> None:
         if self._length:
             self._draw("")
             print("\r", end="", file=sys.stderr, flush=True)
+            self._length = 0
 
     def _draw(self, line: str) -> None:
         print(f"\r{line:<{self._length}}", end="", file=sys.stderr, flush=True)

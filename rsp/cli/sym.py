@@ -29,19 +29,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the symbols that the queries match."""
-    with open_symbols(arguments) as table:
-        matches = [
-            match for query in arguments.query for match in _matches(table, query, arguments)
-        ]
-        if arguments.json:
-            print_json({"matches": matches})
-            return 0
-        for match in matches:
-            print(f"{match['address']:<18} {match['size']:>7} {match['kind']:<8} {match['name']}")
-            declared = f"{match['file']}:{match['line']}" if match["file"] else ""
-            about = "  ".join(str(text) for text in (declared, match["prototype"]) if text)
-            if about:
-                print(f"{'':18} {printable(about)}")
+    table = open_symbols(arguments)
+    matches = [match for query in arguments.query for match in _matches(table, query, arguments)]
+    if arguments.json:
+        print_json({"matches": matches})
+        return 0
+    for match in matches:
+        print(f"{match['address']:<18} {match['size']:>7} {match['kind']:<8} {match['name']}")
+        declared = f"{match['file']}:{match['line']}" if match["file"] else ""
+        about = "  ".join(str(text) for text in (declared, match["prototype"]) if text)
+        if about:
+            print(f"{'':18} {printable(about)}")
     return 0
 
 

@@ -21,29 +21,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the layout as gdb's ``ptype /o`` does."""
-    with open_symbols(arguments) as table:
-        found = table.type(arguments.name)
-        if not arguments.json:
-            from rsp.symbols.ctext import definition
+    table = open_symbols(arguments)
+    found = table.type(arguments.name)
+    if not arguments.json:
+        from rsp.symbols.ctext import definition
 
-            for line in definition(found, offsets=True).splitlines():
-                print(printable(line))
-            return 0
-        print_json(
-            {
-                "name": str(found),
-                "size": found.size,
-                "members": [
-                    {
-                        "name": member.name,
-                        "type": str(member.type),
-                        "offset": member.offset,
-                        "size": member.size,
-                        "bit_offset": member.bit_offset,
-                        "bit_size": member.bit_size,
-                    }
-                    for member in found.members
-                ],
-            }
-        )
+        for line in definition(found, offsets=True).splitlines():
+            print(printable(line))
+        return 0
+    print_json(
+        {
+            "name": str(found),
+            "size": found.size,
+            "members": [
+                {
+                    "name": member.name,
+                    "type": str(member.type),
+                    "offset": member.offset,
+                    "size": member.size,
+                    "bit_offset": member.bit_offset,
+                    "bit_size": member.bit_size,
+                }
+                for member in found.members
+            ],
+        }
+    )
     return 0

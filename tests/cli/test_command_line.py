@@ -44,7 +44,7 @@ def test_version() -> None:
         ("info", ":1234", "--timeout", "0"),
         ("info", ":1234", "--timeout", "nan"),
         ("info", ":1234", "--timeout", "soon"),
-        ("info", ":1234", "--slide", "auto"),
+        ("info", ":1234", "--slide", "sideways"),
         ("read", ":1234", "0x7c00"),
         ("read", ":1234", "7c00", "16"),
         ("read", ":1234", "-16", "16"),

@@ -61,6 +61,7 @@ lab: $(VENV)/.installed-dev
 $(VENV)/.installed: pyproject.toml $(VENV)/.created
 	@echo 'installing gdb-rsp into $(VENV)'
 	@$(BIN)/python -m pip install --disable-pip-version-check -e . $(quietly)
+	@$(BIN)/python -m compileall -q rsp
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.created

@@ -77,6 +77,12 @@ _LOOK_BACK = 64
 """How many symbols before an address may be labels within the one that it is in."""
 
 
+_FEW = 4
+"""So many addresses are looked up before all symbols are put in order."""
+_REACH = 1 << 16
+"""How far before an address its symbol is searched first, in bytes."""
+
+
 class _Columns:
     """The fields of all entries as lists: as fast as it gets without a library of its own.
 
@@ -86,20 +92,45 @@ class _Columns:
 
     def __init__(self, contents: Contents, word_size: int, entry_size: int) -> None:
         whole = contents.view[: len(contents) // entry_size * entry_size]
-        if word_size == 8:
-            words = whole.cast("Q")
-            heads = words[0::3].tolist()
-            self.names = [head & 0xFFFFFFFF for head in heads]
-            self.infos = [head >> 32 & 0xFF for head in heads]
-            self.sections = [head >> 48 for head in heads]
-            self.values, self.sizes = words[1::3].tolist(), words[2::3].tolist()
-        else:
-            words = whole.cast("I")
-            tails = words[3::4].tolist()
-            self.names = words[0::4].tolist()
-            self.infos = [tail & 0xFF for tail in tails]
-            self.sections = [tail >> 16 for tail in tails]
-            self.values, self.sizes = words[1::4].tolist(), words[2::4].tolist()
+        self._words = whole.cast("Q" if word_size == 8 else "I")
+        self._wide = word_size == 8
+
+    @cached_property
+    def values(self) -> list[int]:
+        """What st_value is."""
+        return (self._words[1::3] if self._wide else self._words[1::4]).tolist()
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """What st_size is."""
+        return (self._words[2::3] if self._wide else self._words[2::4]).tolist()
+
+    @cached_property
+    def names(self) -> list[int]:
+        """Where the names are in the strings."""
+        return [head & 0xFFFFFFFF for head in self._heads] if self._wide else self._heads
+
+    @cached_property
+    def infos(self) -> list[int]:
+        """Type and binding."""
+        if self._wide:
+            return [head >> 32 & 0xFF for head in self._heads]
+        return [tail & 0xFF for tail in self._tails]
+
+    @cached_property
+    def sections(self) -> list[int]:
+        """The numbers of sections."""
+        return (
+            [tail >> 48 for tail in self._heads] if self._wide else [t >> 16 for t in self._tails]
+        )
+
+    @cached_property
+    def _heads(self) -> list[int]:
+        return (self._words[0::3] if self._wide else self._words[0::4]).tolist()
+
+    @cached_property
+    def _tails(self) -> list[int]:
+        return self._words[3::4].tolist()
 
 
 class Symtab:
@@ -122,6 +153,7 @@ class Symtab:
 
     def __init__(self, image: Image) -> None:
         self._image = image
+        self._asked = 0
         self._entry_size = 24 if image.word_size == 8 else 16
         section = image.of_type(SHT_SYMTAB) or image.of_type(SHT_DYNSYM)
         if section is None or not len(image.contents(section)):
@@ -151,7 +183,7 @@ class Symtab:
         A symbol without a size reaches to the next one, or to the end of its section. Of several
         at one place, one with a size is preferred, then a global one, then a weak one.
         """
-        order, addresses = self._places
+        order, addresses = self._places_before(address)
         sizes, nearest_label = self._columns.sizes, None
         for position in range(bisect_right(addresses, address) - 1, -1, -1)[:_LOOK_BACK]:
             index, begin = order[position], addresses[position]
@@ -231,6 +263,8 @@ class Symtab:
             text = self._strings.text(name)
         except Damaged:
             return None
+        if not text:
+            return None
         if where == _SHN_ABS and info & 0xF == 0:
             kind = SymbolKind.ABSOLUTE
         return ElfSymbol(
@@ -252,6 +286,30 @@ class Symtab:
         if not self._image.relocatable:
             return 0, section.name
         return (section.address, section.name) if section.loaded else None
+
+    def _places_before(self, address: int) -> tuple[list[int], list[int]]:
+        """Return what ``_places`` has before an address, as far as a look-up goes back.
+
+        For a few addresses that is a tenth of the work of putting all in order.
+        """
+        self._asked += 1
+        if "_places" in self.__dict__ or self._asked > _FEW or self._image.relocatable:
+            return self._places
+        section = self._image.section_at(address)
+        if section is None:
+            return self._places
+        lowest = max(address - _REACH, section.address)
+        near = [
+            ((symbol.address, symbol.size > 0, _RANKS[symbol.binding]), index)
+            for index, value in enumerate(self._columns.values)
+            if lowest <= value <= address
+            and (symbol := self._symbol(index)) is not None
+            and symbol.section != ABSOLUTE
+        ]
+        if len(near) < _LOOK_BACK and lowest > section.address:
+            return self._places
+        near.sort()
+        return [index for _, index in near], [key[0] for key, _ in near]
 
     @cached_property
     def _columns(self) -> _Columns:

@@ -208,7 +208,7 @@ class Binary:
     def _unwind(self) -> UnwindTables:
         from rsp.symbols.unwind import UnwindTables
 
-        return UnwindTables(self.image)
+        return UnwindTables(self.image, None if self.debug is self.image else self.debug)
 
     @cached_property
     def _locator(self) -> Locator:

@@ -167,6 +167,7 @@ class UnwindTables:
 
     Args:
         image: the file, or a module that has been given its addresses.
+        debug: its debug file, if that is another one.
 
     >>> from rsp.symbols.image import Image
     >>> from rsp.testing.boot import ELF
@@ -178,11 +179,12 @@ class UnwindTables:
     None
     """
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: Image, debug: Image | None = None) -> None:
         from rsp.symbols.cfi import CallFrames
         from rsp.symbols.orc import OrcTable
 
-        self.call_frames = CallFrames(image)
+        # What a program needs to run (.eh_frame) stays in it when the rest goes to a debug file.
+        self.call_frames = tuple(CallFrames(each) for each in (image, debug) if each is not None)
         self.orc = OrcTable(image)
 
     def rules_at(self, address: int) -> UnwindRules | None:
@@ -196,10 +198,11 @@ class UnwindTables:
         """
         damage = None
         rules = None
-        try:
-            rules = self.call_frames.rules_at(address)
-        except Damaged as error:
-            damage = error
+        for frames in self.call_frames:
+            try:
+                rules = rules or frames.rules_at(address)
+            except Damaged as error:
+                damage = error
         try:
             if rules is None or self.orc.switches_stack(address):
                 rules = self.orc.rules_at(address) or rules

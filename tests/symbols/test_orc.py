@@ -323,7 +323,7 @@ def test_orc_and_cfi_agree_on_a_kernel(debian_kernel: DebianKernel) -> None:
     seen: Counter[str] = Counter()
     for _ in range(15_000):
         address = rng.randrange(text.address, text.address + text.size)
-        ours, orc = tables.call_frames.rules_at(address), tables.orc.rules_at(address)
+        ours, orc = tables.call_frames[0].rules_at(address), tables.orc.rules_at(address)
         if ours is not None:
             seen[explained(tables, address, ours, orc)] += 1
     assert not seen["different"], seen
@@ -357,7 +357,7 @@ def test_entry_code_of_a_kernel_has_rules(debian_kernel: DebianKernel) -> None:
     assert len(entries) > 15
     with_error_code = 0
     for each in entries:
-        assert tables.call_frames.rules_at(each.address) is None
+        assert tables.call_frames[0].rules_at(each.address) is None
         rules = tables.rules_at(each.address)
         assert rules is not None
         assert rules.kind is FrameKind.REGS_PARTIAL, each.name
@@ -379,7 +379,7 @@ def test_the_stack_of_interrupts_is_left_by_orc(debian_kernel: DebianKernel) -> 
     assert switched
     for address in inside:
         rules = tables.rules_at(address)
-        by = tables.orc if address in switched else tables.call_frames
+        by = tables.orc if address in switched else tables.call_frames[0]
         assert rules == by.rules_at(address)
 
 
@@ -395,7 +395,7 @@ def test_a_module_has_rules_at_its_addresses(name: str, debian_kernel: DebianKer
     addresses = [rng.randrange(base, base + text.size) for _ in range(2000)]
     seen: Counter[str] = Counter()
     for address in addresses:
-        ours, orc = tables.call_frames.rules_at(address), tables.orc.rules_at(address)
+        ours, orc = tables.call_frames[0].rules_at(address), tables.orc.rules_at(address)
         if ours is not None:
             assert ours.begin <= address < ours.end
             seen[explained(tables, address, ours, orc)] += 1

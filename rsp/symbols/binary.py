@@ -20,7 +20,6 @@ from rsp.symbols.cache import image_key
 from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.aranges import AddressIndex
-from rsp.symbols.dwarf.line_search import programs_with_file
 from rsp.symbols.dwarf.lines import LineProgram
 from rsp.symbols.dwarf.plans import Kind
 from rsp.symbols.dwarf.sections import DwarfSections
@@ -336,7 +335,7 @@ class Binary:
     @_answers
     def source_file(self, suffix: str) -> tuple[str, str] | None:
         """Return the name and the directory of a source file, by the end of its path."""
-        for program, files in programs_with_file(self.units.sections, suffix):
+        for program, files in self._locator.programs(suffix):
             return program.header.name(files[0]), program.header.directory
         return None
 

@@ -9,7 +9,8 @@ Addresses are those of the link.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.leb import sleb, uleb
@@ -36,13 +37,15 @@ _REG0, _REG31, _BREG0 = 0x50, 0x6F, 0x70
 _MAX_DEPTH = 128
 
 
-class InRegister(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class InRegister:
     """A parameter that is passed in a register, by its DWARF number."""
 
     register: int
 
 
-class OnStack(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class OnStack:
     """A parameter that is passed on the stack, at an offset from where the call finds its top."""
 
     offset: int

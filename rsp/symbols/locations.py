@@ -187,9 +187,7 @@ class Locator:
             file: its path, or the last components of that.
             line: from 1.
         """
-        programs = programs_with_file(
-            self._units.sections, file, lambda at: self._comp_dirs.get(at, "")
-        )
+        programs = self.programs(file)
         if not programs:
             raise SymbolNotFound(f"no source file {file!r} in {self._image.path}", name=file)
         rows = [
@@ -233,6 +231,16 @@ class Locator:
                 inlined=scope is not None and scope.tag == dw.DW_TAG_inlined_subroutine,
             )
         return tuple(places[address] for address in sorted(places))
+
+    def programs(self, file: str) -> list[tuple[LineProgram, list[int]]]:
+        """Return the line programs that know a source file, and the numbers that it has there.
+
+        Args:
+            file: its path, or the last components of that.
+        """
+        return programs_with_file(
+            self._units.sections, file, lambda at: self._comp_dirs.get(at, "")
+        )
 
     def _copies(self, instances: Instances) -> Iterator[Die]:
         """Yield the inlined copies of functions, in the units of these and in others."""

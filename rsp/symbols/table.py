@@ -289,9 +289,11 @@ class SymbolTable:
         A symbol without a size reaches to the next one, or to the end of its section.
         """
         for binary, slide in self.binaries():
-            found = binary.lookup(address - slide)
-            if found is not None:
-                return self._symbol(binary, slide, found)
+            for distance in dict.fromkeys((slide, 0)):
+                found = binary.lookup(address - distance)
+                # What does not move is only where the linker put it.
+                if found is not None and distance == (slide if binary.moves(found) else 0):
+                    return self._symbol(binary, slide, found)
         return None
 
     # Lines and source.
@@ -355,6 +357,12 @@ class SymbolTable:
         if not rows:
             return (ListedLine(place.file, place.line, None),)
         return tuple(ListedLine(place.file, row.number, row.text) for row in rows)
+
+    def text_of(self, line: SourceLine) -> str | None:
+        """Return the text of a line, None where its file is not found."""
+        path = self._sources.find(line.file, line.directory)
+        rows = source_lines(path, line.line, 0) if path else ()
+        return rows[0].text if rows else None
 
     def locations(self, spec: str) -> tuple[Location, ...]:
         """Return every place where a breakpoint must go, by address, inlined copies included.

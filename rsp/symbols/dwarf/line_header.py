@@ -308,4 +308,6 @@ def _form_pattern(form: int, offset_size: int) -> bytes:
 
 
 def _join(directory: str, name: str) -> str:
-    return name if not directory or name.startswith("/") else f"{directory}/{name}"
+    if not directory or name.startswith("/"):
+        return name
+    return f"{directory}{'' if directory.endswith('/') else '/'}{name}"

@@ -16,6 +16,7 @@ from hypothesis import settings
 
 from lab import kernels, processes, programs, servers
 from lab.gdb import Gdb
+from lab.guest import Guest, SharedGuests
 from lab.packages import FIXTURES, missing
 from rsp.testing.boot import IMAGE
 from rsp.testing.qemu import QemuMachine
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from lab.guest import BootKernel, KernelName
     from lab.kernels import BuiltKernel, DebianKernel
     from lab.servers import BootQemu, StartServer
 
@@ -138,3 +140,31 @@ def built_kernel() -> Callable[[str], BuiltKernel]:
         return kernels.built_kernels().__getitem__
     except kernels.UnavailableError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def boot_kernel() -> Iterator[BootKernel]:
+    """Boot a kernel of the lab, as often as a test likes: ``boot_kernel("i386", cpus=1)``."""
+    with contextlib.ExitStack() as guests:
+
+        def boot(kernel: KernelName = "debian", **options: Any) -> Guest:
+            try:
+                return guests.enter_context(Guest(kernel, **options))
+            except kernels.UnavailableError as error:
+                pytest.skip(str(error))
+
+        yield boot
+
+
+@pytest.fixture(scope="session")
+def shared_kernel() -> Iterator[BootKernel]:
+    """Return a running guest that other tests use too, which leave it running, as it was."""
+    with contextlib.closing(SharedGuests()) as guests:
+
+        def shared(kernel: KernelName = "debian", **options: Any) -> Guest:
+            try:
+                return guests(kernel, **options)
+            except kernels.UnavailableError as error:
+                pytest.skip(str(error))
+
+        yield shared

@@ -31,6 +31,8 @@ COMMANDS: Final = {
     "regs": "the registers of a thread",
     "read": "read memory: a hex dump, or into a file",
     "write": "write memory",
+    "bt": "who called whom: the frames of a thread, or of all of them",
+    "print": "what an expression of C comes to, as gdb shows it",
     "sym": "what has this name, or is at this address, in a file with symbols",
     "locations": "every place where a breakpoint must go, inlined copies too",
     "type": "the layout of a type",

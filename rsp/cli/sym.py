@@ -32,10 +32,11 @@ def run(arguments: argparse.Namespace) -> int:
     table = open_symbols(arguments)
     matches = [match for query in arguments.query for match in _matches(table, query, arguments)]
     if arguments.json:
-        print_json({"matches": matches})
+        print_json({"matches": [match for match, _ in matches]})
         return 0
-    for match in matches:
-        print(f"{match['address']:<18} {match['size']:>7} {match['kind']:<8} {match['name']}")
+    for match, offset in matches:
+        name = printable(str(match["name"])) + (f"+{offset:#x}" if offset else "")
+        print(f"{match['address']:<18} {match['size']:>7} {match['kind']:<8} {name}")
         declared = f"{match['file']}:{match['line']}" if match["file"] else ""
         about = "  ".join(str(text) for text in (declared, match["prototype"]) if text)
         if about:
@@ -45,18 +46,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _matches(
     table: SymbolTable, query: str, arguments: argparse.Namespace
-) -> list[dict[str, object]]:
+) -> list[tuple[dict[str, object], int]]:
+    """Return what matches a query, and how far behind its begin the address asked for is."""
     if arguments.regex:
-        return [_match(symbol) for symbol in table.search(query)]
+        return [(_match(symbol), 0) for symbol in table.search(query)]
     address = as_address(query)
     if address is None:
-        return [_match(symbol) for symbol in table.find(query)]
+        return [(_match(symbol), 0) for symbol in table.find(query)]
     # Of an address people want to know where it is, and not where its function is declared.
     (symbol,) = table.find(address)
     match = _match(symbol)
     if (line := table.line(address)) is not None:
         match |= {"file": line.file, "line": line.line}
-    return [{**match, "offset": address - symbol.address}]
+    return [(match, address - symbol.address)]
 
 
 def _match(symbol: Symbol) -> dict[str, object]:

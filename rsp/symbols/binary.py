@@ -276,6 +276,11 @@ class Binary:
         """Return how to find the caller's registers from those at an address."""
         return self._unwind.rules_at(address)
 
+    @property
+    def has_types(self) -> bool:
+        """Whether it has debug information of any kind."""
+        return self.btf is not None or bool(self.units.offsets)
+
     def moves(self, symbol: ElfSymbol) -> bool:
         """Return whether a symbol's address moves with the file when that is loaded elsewhere.
 

@@ -217,8 +217,10 @@ class Image:
 
         layout = _SECTION_HEADERS[self.word_size]
         size = len(self._map)
-        if table == 0 or entry_size != layout.size or table + layout.size > size:
+        if table == 0 or entry_size != layout.size:
             raise self._bad("its section headers are missing or damaged")
+        if table + layout.size > size:
+            raise self._bad("it ends before its section headers: was it copied to its end?")
         # The first header holds what does not fit into the file header.
         first = layout.unpack_from(self._map, table)
         count = count or first[5]

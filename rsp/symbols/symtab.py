@@ -168,7 +168,10 @@ class Symtab:
         """Return the symbols of a name, the global ones first, then as in the file."""
         if not name or "\0" in name:
             return ()
-        encoded = name.encode(errors="surrogateescape") + b"\0"
+        try:
+            encoded = name.encode(errors="surrogateescape") + b"\0"
+        except UnicodeEncodeError:  # nothing in a file has such a name
+            return ()
         found: Iterable[int]
         if "_by_name" in self.__dict__ or self._occurrences(encoded) is None:
             found = self._by_name.get(encoded[:-1], ())
@@ -184,21 +187,19 @@ class Symtab:
         at one place, one with a size is preferred, then a global one, then a weak one.
         """
         order, addresses = self._places_before(address)
-        sizes, nearest_label = self._columns.sizes, None
+        section = self._image.section_at(address)
+        sizes, label = self._columns.sizes, None
         for position in range(bisect_right(addresses, address) - 1, -1, -1)[:_LOOK_BACK]:
             index, begin = order[position], addresses[position]
             if address < begin + sizes[index]:
                 return self._symbol(index)
             if sizes[index]:
                 break
-            if nearest_label is None:
-                nearest_label = index
-        if nearest_label is None:
-            return None
-        symbol = self._symbol(nearest_label)
-        section = self._image.section_at(address)
-        in_same = symbol is not None and section is not None and section.holds(symbol.address)
-        return symbol if in_same else None
+            if label is None and section is not None:
+                found = self._symbol(index)
+                # One that marks the end of another section may have the same address.
+                label = found if found and found.section == section.name else None
+        return label
 
     def at(self, address: int) -> tuple[ElfSymbol, ...]:
         """Return the symbols that begin at a link address, aliases all, the best first."""

@@ -409,6 +409,8 @@ class SymbolTable:
                 return found
         near = self._main.nearest_types(bare)
         hint = f" (nearest: {', '.join(near)})" if near else ""
+        if not any(binary.has_types for binary, _ in self.binaries()):
+            hint = " (it has no debug information)"
         raise SymbolNotFound(f"no type {name!r} in {self.path}{hint}", name=name)
 
     def variable(self, name: str) -> GlobalVariable:

@@ -30,17 +30,20 @@ from rsp.wire import commands, replies
 from rsp.wire.threads import ThreadId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Self
 
     from rsp.arch.modes import CpuMode, CpuState
+    from rsp.arch.paging import Translation
     from rsp.symbols.table import SymbolTable
+    from rsp.target.backtrace import Backtrace
     from rsp.target.console import ConsoleText
     from rsp.target.handshake import Greeting
     from rsp.target.registers import Registers
     from rsp.target.session import Session
     from rsp.target.stub import Stub
+    from rsp.target.values import Value
 
 logger = logging.getLogger("rsp.target")
 
@@ -144,6 +147,11 @@ class Target:
         if self._symbols is None:
             raise SymbolError('no symbols: give connect(…, symbols="vmlinux")')
         return self._symbols
+
+    @property
+    def has_symbols(self) -> bool:
+        """Whether symbols were given to ``connect``."""
+        return self._symbols is not None
 
     @property
     def console(self) -> ConsoleText:
@@ -292,10 +300,57 @@ class Target:
                 break
         return text.partition(b"\0")[0]
 
+    def virtual_to_physical(self, address: int, root: int | None = None) -> Translation:
+        """Follow the page tables of the current thread's CPU to a physical address.
+
+        Many addresses, and memory of another address space, are for `rsp.target.page_walk`.
+
+        Args:
+            address: linear.
+            root: the physical address of the first table, or a value of CR3; None for the CPU's
+                own. Linux with page-table isolation sets bit 12 of CR3 in user mode: without it,
+                that is the kernel's own table.
+
+        Returns:
+            ``physical``, ``page_size`` and the rights of the page.
+
+        Raises:
+            MemoryFault: it is not mapped; the message says in which table.
+            UnsupportedCommand: the stub gives no control registers, or no physical memory.
+        """
+        from rsp.target.page_walk import PageTables
+
+        return PageTables(self, root).translate(address)
+
     @property
     def memory(self) -> MemoryStream:
         """The address space as a binary file, for ``construct.parse_stream`` and its like."""
         return MemoryStream(self)
+
+    def value(
+        self, expression: str, *, cpu: int | None = None, names: Mapping[str, Value] | None = None
+    ) -> Value:
+        """Return what an expression of C comes to; memory is read when it is needed.
+
+        Args:
+            expression: ``init_task.comm``, ``((struct task_struct *)0xffff…)->pid``, ``*ptr``,
+                ``runqueues[0]``, which of a per-CPU variable is CPU 0's.
+            cpu: whose per-CPU data is meant; without, the current thread's CPU if it can be told.
+            names: what is to be found before the symbols: a frame's variables.
+
+        Raises:
+            SymbolNotFound: a name stands for nothing.
+            SymbolError: it is no expression, or C has no such operation.
+            MemoryFault: a pointer in it cannot be read.
+        """
+        from rsp.target.c_expression import evaluate
+        from rsp.target.scope import Scope
+        from rsp.target.values import Space
+
+        self._check_stopped()
+        space = Space.of(self, self._symbols)
+        scope = Scope(space=space, names=names or {}, registers=lambda: self.registers, cpu=cpu)
+        return evaluate(expression, scope)
 
     def monitor(self, command: str) -> str:
         """Run a command of the stub's own monitor (``qRcmd``) and return what it prints.
@@ -308,6 +363,27 @@ class Target:
         text = self.processor.monitor(command)
         self.invalidate()  # a monitor may change anything
         return text
+
+    # --- the stack ---
+
+    def backtrace(self) -> Backtrace:
+        """Return who called whom in the current thread, the innermost frame first.
+
+        It ends where it can go no further, and says why; what cannot be read is no error.
+
+        Raises:
+            StubError: the stub gives no registers.
+            LocalProtocolError: the target runs.
+        """
+        self._check_stopped()
+        return self.backtrace_of(self._current)
+
+    def backtrace_of(self, thread: ThreadId | None) -> Backtrace:
+        """Return the backtrace of a thread; see ``backtrace``."""
+        from rsp.target.backtrace import backtrace
+
+        self._check_stopped()
+        return backtrace(self, thread)
 
     # --- breakpoints ---
 

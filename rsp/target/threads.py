@@ -14,6 +14,7 @@ from rsp.wire import commands, replies
 from rsp.wire.threads import ThreadId
 
 if TYPE_CHECKING:
+    from rsp.target.backtrace import Backtrace
     from rsp.target.execution import Stop
     from rsp.target.registers import Registers
     from rsp.target.session import Session
@@ -57,6 +58,10 @@ class Thread:
     def registers(self) -> Registers:
         """A snapshot of its registers; the same errors as ``Target.registers``."""
         return self._target.registers_of(self.thread_id)
+
+    def backtrace(self) -> Backtrace:
+        """Return who called whom in it; the same errors as ``Target.backtrace``."""
+        return self._target.backtrace_of(self.thread_id)
 
     def write_register(self, name: str, value: int) -> None:
         """Write a register; the same errors as ``Target.write_register``."""

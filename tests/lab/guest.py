@@ -3,16 +3,19 @@
     def test_x(boot_kernel):                      # guests of the test's own, ended with it
         guest = boot_kernel("debian")             # "debian" | "x86_64" | "i386"; up when it returns
         with rsp.connect(guest.address, symbols=guest.symbols) as target: ...
-        Gdb(address=guest.address, symbols=guest.symbols).run("bt")    # not at the same time
+        Gdb(address=guest.address, symbols=guest.symbols).run("bt", "detach")
         guest.run("cat /proc/modules")            # the output of a command; the guest must run
         guest.start("insmod /dummy.ko")           # not waited for: it may meet a breakpoint
         guest.console; guest.wait_for("text"); guest.monitor("info tlb"); guest.modules["dummy"]
     boot_kernel("debian", kaslr=True, stopped=True, append="pti=on", cpus=1, cpu="qemu64,+la57")
-    boot_kernel("i386", ports=("unix", "shell"))  # ttyS0, ttyS1; guest.ports[0] is for rsp.connect
     shared_kernel("debian")                       # one for all tests: leave it running, as it was
+    # kgdb on a line of its own, ttyS1, or on that of the console; guest.ports[n] is its address:
+    boot_kernel("i386", append="kgdboc=ttyS1", ports=("console", "unix", "console", "shell"))
+    boot_kernel("x86_64", append="kgdboc=ttyS0", ports=("telnet", "shell"))
 
 Always going on: TCP connections (tcp_init_sock), reads and writes of files (vfs_read), short sleeps
-(do_nanosleep), processes that come and go. Modules lie in the guest as /NAME.ko.
+(do_nanosleep), processes that come and go. Modules lie in the guest as /NAME.ko. A gdb that does
+not detach leaves the machine standing: ``guest.monitor("cont")``.
 
 Here live: the initial ramdisk and the machine around it; the scripts of the guest are in guest/.
 Here must not live: how a kernel is obtained (`kernels`), and anything of the remote protocol.
@@ -48,7 +51,7 @@ MODULES = {
 }
 
 BOOT_TIMEOUT = 240.0
-"""Seconds that a boot may take: 5 to 15 on an idle machine, and tests share theirs."""
+"""Seconds that a boot may take: 1 to 3 on an idle machine, and tests share theirs."""
 RUN_TIMEOUT = 60.0
 
 KernelName = Literal["debian", "x86_64", "i386"]
@@ -97,15 +100,15 @@ class Guest:
         append: more of the kernel's command line.
         kaslr: whether the kernel slides; else it lies at its link addresses.
         cpus: their number.
-        cpu: QEMU's model of them.
+        cpu: QEMU's model of them, None for its own choice.
         memory: in MB.
         stopped: stay at the reset vector; otherwise the guest is up when this returns.
         gdb: what QEMU's stub listens on, see QemuMachine.
         ports: what is at ttyS0, ttyS1, …: "console" is only listened to, "shell" is what `run`
             uses, the others are for a client: a unix socket, telnet over TCP (which can carry a
             BREAK), a pseudo-terminal. The console is at the first, with a shell on it if it is for
-            a client. Without SERIAL_8250_SHARE_IRQ (the built kernels) the first and the third
-            port, and the second and the fourth, cannot both be read by the guest.
+            a client. The first and the third share an interrupt, as do the second and the fourth,
+            and the built kernels let only one of such two be opened (kgdb does not open its own).
         args: more arguments for QEMU.
 
     Attributes:
@@ -124,7 +127,7 @@ class Guest:
         append: str = "",
         kaslr: bool = False,
         cpus: int = 2,
-        cpu: str = "qemu64",
+        cpu: str | None = None,
         memory: int = 512,
         stopped: bool = False,
         gdb: Literal["unix", "tcp", "pty"] = "unix",
@@ -149,6 +152,8 @@ class Guest:
                 serial += ["-chardev", f"{device},id={name},{log}", "-serial", f"chardev:{name}"]
             self.machine = stack.enter_context(
                 QemuMachine(
+                    # gdb takes no 32-bit vmlinux for a machine that is described as 64-bit.
+                    binary="qemu-system-i386" if kernel == "i386" else "qemu-system-x86_64",
                     gdb=gdb,
                     memory=f"{memory}M",
                     args=[
@@ -156,7 +161,8 @@ class Guest:
                         *("-initrd", str(_initrd(kernel, files.modules))),
                         *("-append", " ".join(filter(None, line))),
                         # Without ACPI a kernel finds one CPU for each socket.
-                        *("-cpu", cpu, "-smp", f"{cpus},sockets={cpus},cores=1,threads=1"),
+                        *("-smp", f"{cpus},sockets={cpus},cores=1,threads=1"),
+                        *(("-cpu", cpu) if cpu else ()),
                         *serial,
                         *args,
                     ],

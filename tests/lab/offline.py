@@ -6,13 +6,16 @@ breakpoints. Here must not live: any code of the library under test.
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
-from typing import TYPE_CHECKING, NamedTuple
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping, Sequence
 
 MARK = "--- rsp lab: next answer ---"
 SETTINGS = (
@@ -76,3 +79,37 @@ def breakpoints(program: Path | str, specs: Iterable[str]) -> dict[str, list[Pla
         ]
         found[spec] = sorted(set(places))
     return found
+
+
+def ask_python(
+    files: Sequence[str], questions: Mapping[str, Sequence[str | int]], timeout: float = 600
+) -> dict[str, list[Any]]:
+    """Return the answers of `gdb_symbols` by kind.
+
+    Args:
+        files: gdb's commands that open the files.
+        questions: by kind, the name of a function there.
+        timeout: in seconds.
+    """
+    script = Path(__file__).with_name("gdb_symbols.py")
+    # Symbols are to be as they are: clones have names like those of other languages.
+    command = ["gdb", "-nx", "-nh", "-batch", "-ex", "set demangle-style none"]
+    for each in (*SETTINGS, *files, f"source {script}"):
+        command += ["-ex", each]
+    with tempfile.TemporaryDirectory() as directory:
+        asked, answered = Path(directory, "questions"), Path(directory, "answers")
+        asked.write_text(json.dumps(questions))
+        finished = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+            env={**os.environ, "RSP_LAB_QUESTIONS": str(asked), "RSP_LAB_ANSWERS": str(answered)},
+        )
+        assert answered.exists(), finished.stdout[-2000:]
+        found: dict[str, list[Any]] = json.loads(answered.read_text())
+        return found

@@ -51,6 +51,8 @@ FIXTURES = {
         *("objcopy", "/usr/include/gelf.h"),
     ),
 }
+_GUEST = ("qemu-system-x86_64", "qemu-system-i386", "busybox", "cpio")
+FIXTURES |= dict.fromkeys(("boot_kernel", "shared_kernel"), (*_GUEST, *FIXTURES["built_kernel"]))
 
 
 def present(need: str) -> bool:

@@ -1,0 +1,97 @@
+"""The page tables of a target's CPU: where linear addresses are, also of another address space.
+
+Here live: which registers the walk takes, whose memory it reads, and memory read through page
+tables that the CPU does not use now. The walk itself is `rsp.arch.paging`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+from rsp.arch.flags import Efer
+from rsp.arch.modes import CpuMode
+from rsp.arch.paging import NotMapped, paging_of, walk
+from rsp.errors import MemoryFault, UnsupportedCommand
+
+if TYPE_CHECKING:
+    from rsp.arch.paging import Translation
+    from rsp.target.target import Target
+
+# Entries are read in blocks of this size: those of neighbouring pages come with one request.
+_BLOCK: Final = 512
+
+
+class PageTables:
+    """The page tables of the current thread's CPU, as long as the target stands still.
+
+    Args:
+        target: whose.
+        root: the physical address of the first table, or a value of CR3; None for the CPU's own.
+
+    Raises:
+        UnsupportedCommand: the stub gives no control registers.
+    """
+
+    def __init__(self, target: Target, root: int | None = None) -> None:
+        self._target = target
+        cr0, cr3, cr4, efer = _control_registers(target)
+        self.paging = paging_of(cr0=cr0, cr4=cr4, efer=efer)
+        self.root = cr3 if root is None else root
+        self._block = cache(self._read_block)
+
+    def translate(self, address: int) -> Translation:
+        """Return where a linear address is.
+
+        Raises:
+            MemoryFault: it is not mapped.
+            UnsupportedCommand: the stub cannot read physical memory.
+        """
+        found = walk(address, self.root, self.paging, self._entry)
+        if isinstance(found, NotMapped):
+            raise MemoryFault(str(found), address=address)
+        return found
+
+    def read(self, address: int, length: int) -> bytes:
+        """Read memory through these tables.
+
+        Raises:
+            MemoryFault: a part is not mapped; ``partial`` has what is before it.
+            UnsupportedCommand: the stub cannot read physical memory.
+        """
+        data = bytearray()
+        while len(data) < length:
+            at = address + len(data)
+            try:
+                found = self.translate(at)
+            except MemoryFault as fault:
+                fault.partial = bytes(data)
+                raise
+            size = min(length - len(data), found.page_size - at % found.page_size)
+            data += self._target.read_memory(found.physical, size, physical=True)
+        return bytes(data)
+
+    def _entry(self, physical: int, size: int) -> bytes:
+        offset = physical % _BLOCK
+        return self._block(physical - offset)[offset : offset + size]
+
+    def _read_block(self, physical: int) -> bytes:
+        return self._target.read_memory(physical, _BLOCK, physical=True)
+
+
+def _control_registers(target: Target) -> tuple[int, int, int, int]:
+    """Return CR0, CR3, CR4 and EFER."""
+    registers = target.registers
+    given = [registers.get(name) for name in ("cr0", "cr3", "cr4", "efer")]
+    known = [value for value in given if value is not None]
+    if len(known) == 4:
+        cr0, cr3, cr4, efer = known
+        return cr0, cr3, cr4, efer
+    state = target.cpu_state
+    if state is None:
+        raise UnsupportedCommand(
+            "this stub gives no control registers, and so no page tables; QEMU's does",
+            command="g",
+        )
+    efer_of_mode = Efer.LMA if state.mode in (CpuMode.LONG64, CpuMode.COMPAT32) else 0
+    return state.cr0, state.cr3, state.cr4, efer_of_mode if state.efer is None else state.efer

@@ -1,0 +1,240 @@
+"""Functions that have left no frame: they ended in a jump to the next one.
+
+Here live: the ways of tail calls between two functions, which the debug information lists, and the
+frames that they stand for where there is only one way. Here must not live: registers, and what an
+entry of a call says (`rsp.symbols.call_sites`).
+
+The rules are those of gdb 13 (gdb/dwarf2/loc.c, call_site_find_chain and
+func_verify_no_selftailcall): as soon as one call on the way goes nobody knows where, nothing is
+concluded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rsp.errors import BadImage, SymbolNotFound
+from rsp.symbols import call_sites
+from rsp.symbols.contents import Damaged
+from rsp.symbols.dwarf.ranges import entry_pc
+from rsp.symbols.expressions import number
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from rsp.symbols.call_sites import CallSite
+    from rsp.symbols.expressions import Context
+    from rsp.target.unwinder import Machine
+
+_MOST_FUNCTIONS = 32
+"""How many functions are looked into for one answer; each costs some milliseconds."""
+_MOST_CALLS = 32
+"""How many tail calls a function may have; one that has hundreds is a switch over all functions of
+a kind, of which some are always unknown."""
+_DEEPEST = 32
+
+
+class _Unknown(Exception):
+    """A call goes nobody knows where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function that may be called.
+
+    Attributes:
+        start: where it begins, with the slide.
+        name: as other files call it, None where they cannot.
+    """
+
+    start: int
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _TailCall:
+    """A tail call: the address behind it, and where it may go, names not looked up."""
+
+    pc: int
+    targets: frozenset[int | str]
+
+
+class TailCalls:
+    """What is known of the tail calls of functions, at the addresses where these run.
+
+    Args:
+        machine: whose symbols are asked.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._addresses: dict[str, int | None] = {}
+        self._lists: dict[int, tuple[_TailCall, ...] | None] = {}
+        self._leads_back: dict[int, bool] = {}
+
+    def goes_to(self, targets: Collection[int | str], function: Function) -> bool:
+        """Return whether a function is among the targets of a call."""
+        # A name is looked up last, which takes longest.
+        if function.start in targets or function.name in targets:
+            return True
+        names = (target for target in targets if isinstance(target, str))
+        return any(self._address(name) == function.start for name in names)
+
+    def may_lead_back(self, function: Function) -> bool:
+        """Return whether tail calls may lead from a function back to it."""
+        start = function.start
+        if start not in self._leads_back:
+            try:
+                self._leads_back[start] = self._search_back(function)
+            except (_Unknown, BadImage, Damaged):
+                self._leads_back[start] = True
+        return self._leads_back[start]
+
+    def between(self, site: CallSite, slide: int, callee: Function) -> tuple[int, ...]:
+        """Return the addresses behind the tail calls on the way to a function, innermost first.
+
+        Those that are on every way are returned, none where the call itself is to the function.
+
+        Args:
+            site: the call that has left a frame.
+            slide: of its file.
+            callee: the function that was come to.
+        """
+        ways = _Ways(callee)
+        try:
+            targets = targets_of(site, slide)
+            if not self.goes_to(targets, callee):
+                self._search(targets, [], ways)
+        except (_Unknown, BadImage, Damaged):
+            return ()
+        return ways.common()
+
+    def _search_back(self, function: Function) -> bool:
+        seen, pending = {function.start}, [function.start]
+        while pending:
+            for call in self._calls_of(pending.pop()):
+                if self.goes_to(call.targets, function):
+                    return True
+                new = {self._known(target) for target in call.targets} - seen
+                pending += new
+                seen |= new
+                if len(seen) > _MOST_FUNCTIONS:
+                    raise _Unknown
+        return False
+
+    def _search(self, targets: Collection[int | str], way: list[_TailCall], ways: _Ways) -> None:
+        if not targets or len(way) >= _DEEPEST:
+            raise _Unknown
+        for target in targets:
+            ways.functions += 1
+            if ways.functions > _MOST_FUNCTIONS:
+                raise _Unknown
+            for call in self._calls_of(self._known(target)):
+                if call in way:
+                    continue
+                way.append(call)
+                if self.goes_to(call.targets, ways.callee):
+                    ways.add(way)
+                else:
+                    self._search(call.targets, way, ways)
+                way.pop()
+
+    def _known(self, target: int | str) -> int:
+        address = self._address(target) if isinstance(target, str) else target
+        if address is None:
+            raise _Unknown
+        return address
+
+    def _address(self, name: str) -> int | None:
+        symbols = self._machine.symbols
+        if name not in self._addresses and symbols is not None:
+            try:
+                self._addresses[name] = symbols[name].address
+            except SymbolNotFound:
+                self._addresses[name] = None
+        return self._addresses.get(name)
+
+    def _calls_of(self, start: int) -> tuple[_TailCall, ...]:
+        if start not in self._lists:
+            self._lists[start] = self._read(start)
+        calls = self._lists[start]
+        if calls is None:
+            raise _Unknown
+        return calls
+
+    def _read(self, start: int) -> tuple[_TailCall, ...] | None:
+        found = self._machine.binary_at(start)
+        if found is None:
+            return None
+        binary, slide = found
+        unit = binary.unit_at(start - slide)
+        function = binary.functions.at(unit, start - slide) if unit is not None else None
+        if function is None or entry_pc(function) != start - slide:
+            return None
+        calls: list[_TailCall] = []
+        for site in call_sites.tail_calls(binary.functions, function):
+            targets = targets_of(site, slide)
+            if not targets or site.return_pc is None or len(calls) >= _MOST_CALLS:
+                return None
+            calls.append(_TailCall(site.return_pc + slide, frozenset(targets)))
+        return tuple(calls)
+
+
+class _Ways:
+    """What all ways found so far have in common, at their beginning and at their end."""
+
+    def __init__(self, callee: Function) -> None:
+        self.callee = callee
+        self.functions = 0
+        self._first: list[int] = []
+        self._callers = self._callees = -1
+
+    def add(self, way: list[_TailCall]) -> None:
+        pcs = [call.pc for call in way]
+        if self._callers < 0:
+            self._first, self._callers, self._callees = pcs, len(pcs), len(pcs)
+            return
+        self._callers = min(self._callers, _same(self._first, pcs))
+        self._callees = min(self._callees, _same(self._first[::-1], pcs[::-1]))
+        if not self._callers and not self._callees:
+            raise _Unknown
+
+    def common(self) -> tuple[int, ...]:
+        pcs = self._first
+        if self._callees == len(pcs):
+            return tuple(pcs[::-1])
+        ends = pcs[len(pcs) - self._callees :]
+        return tuple((pcs[: self._callers] + ends)[::-1])
+
+
+def _same(one: list[int], other: list[int]) -> int:
+    count = 0
+    for left, right in zip(one, other, strict=False):
+        if left != right:
+            break
+        count += 1
+    return count
+
+
+def targets_of(site: CallSite, slide: int, frame: Context | None = None) -> Collection[int | str]:
+    """Return where a call may go to: addresses and names, none where that cannot be told.
+
+    Args:
+        site: the call.
+        slide: of its file.
+        frame: that the call is made in; None where it is not made now.
+
+    Raises:
+        Damaged: entries make no sense.
+    """
+    target = site.target()
+    match target:
+        case bytes():
+            found = number(target, frame) if frame is not None else None
+            return (found,) if isinstance(found, int) else ()
+        case str():
+            return (target,)
+        case tuple():
+            return tuple(address + slide for address in target)
+    return ()

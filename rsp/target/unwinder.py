@@ -1,0 +1,365 @@
+"""From the registers of a frame to those of its caller.
+
+Here live: one activation of a function with its registers, and the step to the one that called or
+interrupted it, by the rules of `rsp.symbols.unwind`: call frame information, then ORC, decided
+anew at every step, then `frame_pointers`. Here must not live: functions, lines and arguments
+(`frame`), and how often to step (`backtrace`).
+
+Registers go by name here, ``rip`` or ``eip``, as the tables of two machines number them
+differently.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+from rsp.errors import BadImage
+from rsp.symbols.unwind import (
+    AtCfa,
+    AtExpression,
+    CfaExpression,
+    FrameKind,
+    InRegister,
+    RegisterOffset,
+    SameValue,
+    Undefined,
+    ValCfa,
+    ValExpression,
+)
+from rsp.target.registers import Registers
+from rsp.target.tail_calls import TailCalls
+from rsp.target.values import Space
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rsp.arch.layout import RegisterLayout
+    from rsp.symbols.binary import Binary
+    from rsp.symbols.dwarf.units import Unit
+    from rsp.symbols.table import SymbolTable
+    from rsp.symbols.unwind import RegisterRule, UnwindRules
+
+
+# What is saved takes a whole word each; a vector register has more than one.
+_MASKS = dict.fromkeys(("cs", "ss", "ds", "es", "fs", "gs"), 0xFFFF) | {"eflags": 0xFFFFFFFF}
+
+
+class EndOfStack(Exception):
+    """There is no caller, or none that can be told; the message is the reason.
+
+    Attributes:
+        complete: the stack ends here, as it should.
+    """
+
+    def __init__(self, reason: str, *, complete: bool = False) -> None:
+        super().__init__(reason)
+        self.complete = complete
+
+
+class Reader(Protocol):
+    """The memory as the thread sees it."""
+
+    def read(self, address: int, size: int) -> bytes | None:
+        """Return memory, None where it cannot be read."""
+
+    def fetch(self, address: int, size: int) -> bytes:
+        """Return memory; MemoryFault where it cannot be read."""
+
+    def look_at(self, stack_pointer: int) -> None:
+        """Take what is around a stack pointer for a stack."""
+
+
+class Machine:
+    """What all frames of a backtrace have in common.
+
+    Args:
+        arch: of the code that runs, which also numbers the registers: "i386" or "x86-64".
+        memory: what the stack is read through.
+        symbols: None where there are none.
+        layout: how the stub sends registers.
+        word_size: the size of a return address.
+        code_base, stack_base: of 16-bit segments, which pc and stack pointer are offsets in.
+
+    Attributes:
+        pc, sp, fp: the names of these registers.
+        tail_calls: what is known of the tail calls of functions.
+    """
+
+    def __init__(
+        self,
+        arch: str,
+        memory: Reader,
+        symbols: SymbolTable | None,
+        layout: RegisterLayout,
+        *,
+        word_size: int,
+        code_base: int = 0,
+        stack_base: int = 0,
+    ) -> None:
+        self.arch = arch
+        self.memory = memory
+        self.symbols = symbols
+        self.layout = layout
+        self.word_size = word_size
+        self.code_base = code_base
+        self.stack_base = stack_base
+        self.mask = (1 << 8 * self.word_size) - 1
+        self.tail_calls = TailCalls(self)
+        self.pc, self.sp, self.fp = (
+            ("rip", "rsp", "rbp") if arch == "x86-64" else ("eip", "esp", "ebp")
+        )
+        self.names = register_names(arch)
+        self.space = Space(read=memory.fetch, symbols=symbols, word_size=word_size)
+
+    def binary_at(self, address: int) -> tuple[Binary, int] | None:
+        """Return the file that has an address, and its slide."""
+        return self.symbols.binary_at(address) if self.symbols is not None else None
+
+    def read_word(self, address: int) -> int:
+        """Read a word of the stack.
+
+        Raises:
+            EndOfStack: it cannot be read.
+        """
+        address = self.stack_base + (address & self.mask)
+        data = self.memory.read(address, self.word_size)
+        if data is None:
+            raise EndOfStack(f"memory at {address:#x} cannot be read")
+        return int.from_bytes(data, "little")
+
+
+@cache
+def register_names(arch: str) -> Mapping[int, str]:
+    """Return the names of the registers by their DWARF numbers."""
+    from rsp.arch import i386, x86_64
+
+    module = x86_64 if arch == x86_64.ARCH else i386
+    known = (*module.CORE, *module.X87, *module.SSE)
+    return {each.dwarf: each.name for each in known if each.dwarf is not None}
+
+
+class Activation:
+    """One activation of a function: its registers, as far as they are known.
+
+    It is the context (`rsp.symbols.expressions.Context`) that the rules of its tables are
+    evaluated in.
+
+    Args:
+        machine: of the backtrace.
+        registers: by name; what is not there is lost.
+        pc: the linear address of its next instruction.
+        interrupted: the pc is where it was interrupted, or stopped, and not behind a call.
+        unsaved: registers that nothing says to be saved, as they are in the frame that it called.
+            A function may still rely on one that it knows its callee to leave alone (gcc's
+            -fipa-ra, or assembly, of which ORC has the stack only); then the debug information has
+            a variable in it.
+        cfa: the canonical frame address, where it does not follow from the rules.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        registers: Mapping[str, int],
+        pc: int,
+        *,
+        interrupted: bool,
+        unsaved: Mapping[str, int] | None = None,
+        cfa: int | None = None,
+    ) -> None:
+        self.machine = machine
+        self.registers = registers
+        self.pc = pc
+        self.interrupted = interrupted
+        self.unsaved = unsaved or {}
+        self.lookup_pc = pc if interrupted or not pc else pc - 1
+        found = machine.binary_at(self.lookup_pc)
+        self.binary: Binary | None = found[0] if found is not None else None
+        self.slide = found[1] if found is not None else 0
+        self.damage = ""
+        self.rules = self._rules()
+        self._cfa = cfa
+        self._cfa_known = cfa is not None
+
+    @property
+    def link_pc(self) -> int:
+        """The address to look up, as it is in the file."""
+        return self.lookup_pc - self.slide
+
+    @property
+    def sp(self) -> int:
+        """The stack pointer; EndOfStack where it is not known."""
+        return self.known(self.machine.sp)
+
+    def snapshot(self) -> Registers:
+        """Return the registers in the layout that the stub sends them in."""
+        layout = self.machine.layout
+        wide = layout.arch != self.machine.arch  # 32-bit code on a 64-bit CPU
+        values = {
+            f"r{name[1:]}" if wide and name[:1] == "e" and name != "es" else name: value
+            for name, value in self.registers.items()
+        }
+        return Registers(
+            layout, [values.get(each.name) for each in layout.registers], lambda _: self.pc
+        )
+
+    def known(self, name: str) -> int:
+        """Return a register; EndOfStack where it is not known."""
+        value = self.registers.get(name)
+        if value is None:
+            raise EndOfStack(f"{name} is not known")
+        return value
+
+    def _rules(self) -> UnwindRules | None:
+        if self.binary is None or self.binary.image.word_size != self.machine.word_size:
+            return None
+        try:
+            return self.binary.unwind_rules(self.link_pc)
+        except BadImage as error:
+            self.damage = str(error)
+            return None
+
+    # The context of expressions.
+
+    @property
+    def word_size(self) -> int:
+        """The size of an address."""
+        return self.machine.word_size
+
+    @property
+    def unit(self) -> Unit | None:
+        """None: the tables have no unit."""
+        return None
+
+    def register(self, number: int) -> int | None:
+        """Return a register by its DWARF number, None where it is not known."""
+        name = self.machine.names.get(number, "")
+        if name == self.machine.pc:
+            return self.pc
+        value = self.registers.get(name)
+        return self.unsaved.get(name) if value is None else value
+
+    def read_memory(self, address: int, size: int) -> bytes | None:
+        """Return memory, None where it cannot be read."""
+        return self.machine.memory.read(address, size)
+
+    def frame_base(self) -> int | None:
+        """None: the tables know none."""
+        return None
+
+    def entry_value(self, what: bytes | int) -> int | None:  # noqa: ARG002 - as the protocol is
+        """None: the tables need none."""
+        return None
+
+    def cfa(self) -> int | None:
+        """Return the canonical frame address, None where it cannot be told."""
+        if not self._cfa_known:
+            self._cfa_known = True
+            self._cfa = self._compute_cfa()
+        return self._cfa
+
+    def _compute_cfa(self) -> int | None:
+        from rsp.symbols.expressions import number
+
+        if self.rules is None:
+            return None
+        match self.rules.cfa:
+            case RegisterOffset(register, offset):
+                base = self.register(register)
+                return None if base is None else base + offset & self.machine.mask
+            case CfaExpression(expression):
+                found = number(expression, self)
+                return found & self.machine.mask if isinstance(found, int) else None
+
+
+def caller_of(frame: Activation) -> Activation:
+    """Return the activation that called this one, or was interrupted by it.
+
+    Raises:
+        EndOfStack: there is none.
+    """
+    from rsp.target.frame_pointers import caller_by_frame_pointer
+
+    rules = frame.rules
+    machine = frame.machine
+    machine.memory.look_at(machine.stack_base + frame.known(machine.sp))
+    if rules is None:
+        return caller_by_frame_pointer(frame)
+    if rules.kind is FrameKind.END:
+        raise EndOfStack("the outermost frame", complete=True)
+    cfa = frame.cfa()
+    if cfa is None:
+        raise EndOfStack("where the frame is on the stack cannot be told")
+    machine.memory.look_at(cfa)  # which may be on another stack
+    registers, unsaved = _follow(frame, rules, cfa)
+    name = machine.names.get(rules.return_address, machine.pc)
+    if isinstance(rules.registers.get(rules.return_address, Undefined()), Undefined):
+        raise EndOfStack(
+            "the outermost frame", complete=True
+        )  # so it is marked (DWARF 5, section 6.4.4)
+    pc = registers.get(name)
+    if pc is None:
+        _cannot_read(frame, rules, cfa)
+    registers[machine.pc] = pc
+    return Activation(machine, registers, pc, interrupted=rules.signal_frame, unsaved=unsaved)
+
+
+def _follow(
+    frame: Activation, rules: UnwindRules, cfa: int
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the caller's registers, and those that no rule speaks of."""
+    machine = frame.machine
+    registers = {}
+    for register, rule in rules.registers.items():
+        name = machine.names.get(register)
+        value = _value(frame, register, rule, cfa) if name is not None else None
+        if name is not None and value is not None:
+            registers[name] = value & _MASKS.get(name, machine.mask)
+    unsaved = {}
+    if rules.kind is FrameKind.CALL and not rules.signal_frame:
+        changed = {
+            machine.names.get(register)
+            for register, rule in rules.registers.items()
+            if not isinstance(rule, SameValue)
+        }
+        unsaved = {
+            name: value
+            for name, value in {**frame.unsaved, **frame.registers}.items()
+            if name not in changed and name not in registers
+        }
+    return registers, unsaved
+
+
+def _value(frame: Activation, register: int, rule: RegisterRule, cfa: int) -> int | None:
+    from rsp.symbols.expressions import number
+
+    machine = frame.machine
+    match rule:
+        case SameValue():
+            return frame.registers.get(machine.names[register])
+        case AtCfa(offset):
+            return _read(frame, cfa + offset)
+        case ValCfa(offset):
+            return cfa + offset & machine.mask
+        case InRegister(other):
+            return frame.register(other)
+        case AtExpression(expression):
+            found = number(expression, frame, stack=(cfa,))
+            return _read(frame, found) if isinstance(found, int) else None
+        case ValExpression(expression):
+            found = number(expression, frame, stack=(cfa,))
+            return found if isinstance(found, int) else None
+    return None
+
+
+def _read(frame: Activation, address: int) -> int | None:
+    data = frame.machine.memory.read(address & frame.machine.mask, frame.machine.word_size)
+    return None if data is None else int.from_bytes(data, "little")
+
+
+def _cannot_read(frame: Activation, rules: UnwindRules, cfa: int) -> NoReturn:
+    match rules.registers.get(rules.return_address):
+        case AtCfa(offset):
+            address = cfa + offset & frame.machine.mask
+            raise EndOfStack(f"memory at {address:#x} cannot be read")
+    raise EndOfStack("the return address is not known")

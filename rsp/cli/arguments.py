@@ -7,6 +7,7 @@ of addresses, lengths and bytes.
 from __future__ import annotations
 
 import argparse
+import atexit
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -205,11 +206,13 @@ def open_symbols(arguments: argparse.Namespace) -> SymbolTable:
     """Open the file with symbols that the options name; a bar shows while its index is made."""
     from rsp.cli.progress import Progress
 
+    progress = Progress(what="making an index of its names")
+    atexit.register(progress.erase)  # which is left to do after Ctrl-C
     table = rsp.SymbolTable(
         arguments.symbols,
         slide=0 if arguments.slide == "auto" else arguments.slide,
         cache=not arguments.no_cache,
-        progress=Progress(what="making an index of its names").update,
+        progress=progress.update,
     )
     for before, after in arguments.source_map:
         table.source_map(before, after)

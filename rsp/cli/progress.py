@@ -43,7 +43,7 @@ class Progress:
         self._total = self._total if total is None else total
         now = monotonic()
         if done >= self._total:
-            self._erase()
+            self.erase()
         if not self._shown or done >= self._total or now < self._drawn + _BETWEEN:
             return
         self._drawn = now
@@ -59,14 +59,15 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._erase()
+        self.erase()
 
-    def _erase(self) -> None:
+    def erase(self) -> None:
+        """Wipe the bar off the terminal, if there is one."""
         if self._length:
             self._draw("")
             print("\r", end="", file=sys.stderr, flush=True)
             self._length = 0
 
     def _draw(self, line: str) -> None:
+        self._length = max(self._length, len(line))  # first, as Ctrl-C may come at any moment
         print(f"\r{line:<{self._length}}", end="", file=sys.stderr, flush=True)
-        self._length = max(self._length, len(line))

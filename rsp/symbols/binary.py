@@ -221,6 +221,7 @@ class Binary:
             functions=self.functions,
             program=self.program,
             instances=self._instances,
+            nearest=lambda name: self.index.nearest(name),
         )
 
     def _instances(self, name: str) -> Instances:

@@ -10,13 +10,16 @@ A function that was inlined has a place for each copy: in a Debian kernel 6.1 `l
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from rsp.errors import SymbolNotFound, nearest
+from rsp.errors import SymbolNotFound
 from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
+from rsp.symbols.dwarf.line_header import LineHeader, program_offsets
 from rsp.symbols.dwarf.line_search import programs_with_file
 from rsp.symbols.dwarf.ranges import pc_ranges
 from rsp.symbols.dwarf.walk import occurrences
@@ -94,6 +97,7 @@ class Locator:
         functions: the functions of the units.
         program: the line program of a unit.
         instances: the entries of the functions of a name.
+        nearest: names that are much like one that is not there.
 
     Raises:
         Damaged: from every method, where the file makes no sense.
@@ -110,6 +114,7 @@ class Locator:
         functions: Functions,
         program: Callable[[Unit], LineProgram | None],
         instances: Callable[[str], Instances],
+        nearest: Callable[[str], Sequence[str]],
     ) -> None:
         self._image = image
         self._symtab = symtab
@@ -118,6 +123,7 @@ class Locator:
         self._functions = functions
         self._program = program
         self._instances = instances
+        self._nearest = nearest
 
     def find(self, text: str) -> tuple[Location, ...]:
         """Return the places of a text, by address.
@@ -189,7 +195,10 @@ class Locator:
         """
         programs = self.programs(file)
         if not programs:
-            raise SymbolNotFound(f"no source file {file!r} in {self._image.path}", name=file)
+            raise SymbolNotFound(
+                f"no source file {file!r} in {self._image.path}{self._nearest_file(file)}",
+                name=file,
+            )
         rows = [
             (address, program.header.name(files[0]))
             for program, files in programs
@@ -345,12 +354,22 @@ class Locator:
         return section is not None and bool(section.flags & SHF_EXECINSTR)
 
     def _hint(self, name: str) -> str:
-        # A kernel has 100,000 names, and to compare one of them takes a while.
-        sizes = range(len(name) - 2, len(name) + 3)
-        known = self._symtab.names()
-        return nearest(
-            name, (other for other in known if len(other) in sizes and other[:1] == name[:1])
-        )
+        if not len(self._symtab) and not len(self._units):
+            return " (it has no symbols: stripped?)"
+        # Inlined functions are no symbols, and symbols need no entries.
+        near = self._nearest(name) or get_close_matches(name, list(self._symtab.names()), 3, 0.7)
+        return f" (nearest: {', '.join(near)})" if near else ""
+
+    def _nearest_file(self, file: str) -> str:
+        base = file.rpartition("/")[2]
+        known = set()
+        for offset in program_offsets(self._units.sections):
+            with suppress(Damaged):
+                header = LineHeader(self._units.sections, offset)
+                numbers = range(header.first_file, header.first_file + len(header.files.entries))
+                known |= {header.name(number).rpartition("/")[2] for number in numbers}
+        near = get_close_matches(base, known, 3, 0.7)
+        return f" (nearest: {', '.join(near)})" if near else ""
 
     @cached_property
     def _comp_dirs(self) -> dict[int, str]:

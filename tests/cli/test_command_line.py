@@ -39,7 +39,7 @@ def test_version() -> None:
     "arguments",
     [
         (),
-        ("bt", ":1234"),  # comes with a later version
+        ("break", ":1234"),  # comes with a later version
         ("info",),
         ("info", ":1234", "--timeout", "0"),
         ("info", ":1234", "--timeout", "nan"),

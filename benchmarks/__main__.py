@@ -5,7 +5,18 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-SUBJECTS = ("framing", "startup", "registers", "memory", "symbols")
+SUBJECTS = (
+    "framing",
+    "startup",
+    "registers",
+    "memory",
+    "symbols",
+    "values",
+    "backtraces",
+    "stepping",
+    "kernel",
+    "serial",
+)
 
 
 def main() -> int:

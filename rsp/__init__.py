@@ -7,6 +7,7 @@ pays for what it needs and nothing third-party is loaded before.
 
 from __future__ import annotations
 
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
@@ -35,17 +36,23 @@ from rsp.errors import (
 if TYPE_CHECKING:
     from os import PathLike
 
+    from rsp import linux as linux
     from rsp.arch.flags import EFlags
     from rsp.arch.layout import RegisterLayout
     from rsp.arch.modes import CpuMode
     from rsp.symbols.table import Location, SourceLine, Symbol, SymbolTable
     from rsp.symbols.types import Type
+    from rsp.target.backtrace import Backtrace
     from rsp.target.breakpoints import Breakpoint, BreakpointKind, Watch, Watchpoint
+    from rsp.target.disassembly import Instruction
     from rsp.target.execution import Stop, StopReason
+    from rsp.target.frame import Frame, FrameKind
     from rsp.target.registers import Registers
+    from rsp.target.resumption import Resumption
     from rsp.target.stub import Stub
     from rsp.target.target import OnExit, Target
     from rsp.target.threads import Thread
+    from rsp.target.values import Value
     from rsp.transports.base import Transport
     from rsp.wire import commands, replies
     from rsp.wire.connection import Connection
@@ -68,12 +75,16 @@ _HOMES = {
     "rsp.arch.modes": ("CpuMode",),
     "rsp.symbols.table": ("Location", "SourceLine", "Symbol", "SymbolTable"),
     "rsp.symbols.types": ("Type",),
+    "rsp.target.backtrace": ("Backtrace",),
     "rsp.target.breakpoints": ("Breakpoint", "BreakpointKind", "Watch", "Watchpoint"),
+    "rsp.target.disassembly": ("Instruction",),
     "rsp.target.execution": ("Stop", "StopReason"),
+    "rsp.target.frame": ("Frame", "FrameKind"),
     "rsp.target.registers": ("Registers",),
     "rsp.target.stub": ("Stub",),
     "rsp.target.target": ("OnExit", "Target"),
     "rsp.target.threads": ("Thread",),
+    "rsp.target.values": ("Value",),
     "rsp.transports.base": ("Transport",),
     "rsp.wire": ("commands", "replies"),
     "rsp.wire.connection": ("Connection",),
@@ -92,6 +103,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "NEED_DATA",
+    "Backtrace",
     "BadImage",
     "Breakpoint",
     "BreakpointKind",
@@ -101,6 +113,9 @@ __all__ = [
     "Console",
     "CpuMode",
     "EFlags",
+    "Frame",
+    "FrameKind",
+    "Instruction",
     "Limits",
     "LocalProtocolError",
     "Location",
@@ -137,6 +152,7 @@ __all__ = [
     "Type",
     "Unsolicited",
     "UnsupportedCommand",
+    "Value",
     "Watch",
     "Watchpoint",
     "commands",
@@ -146,6 +162,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name == "linux":
+        return import_module("rsp.linux")
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'rsp' has no attribute {name!r}")
@@ -166,9 +184,11 @@ def connect(
     address: str | Transport,
     *,
     symbols: str | PathLike[str] | SymbolTable | None = None,
+    modules: str | PathLike[str] | None = None,
     slide: int | Literal["auto"] = "auto",
     timeout: float = 5.0,
     record: str | PathLike[str] | None = None,
+    interrupt: bool | str = True,
     on_exit: OnExit | Literal["detach", "leave stopped"] | None = None,
 ) -> Target:
     """Connect to a stub.
@@ -184,10 +204,16 @@ def connect(
             ``rfc2217://host:port``, ``| command args``, ``replay:boot.rsplog``; or an open
             Transport, which then belongs to the target.
         symbols: an ELF image with the symbols of what runs there, or a table made of one.
+        modules: of a Linux kernel, a directory with the files of its modules: their symbols are
+            loaded, and followed while it runs.
         slide: how far from its link addresses that image was loaded; "auto" is as linked, or as the
-            table says, until something finds it out.
+            table says, and of a Linux kernel found out as soon as its symbols are used.
         timeout: seconds that the connection, and then each request, may take.
         record: a file to record the session in, in the form of gdb's remotelog.
+        interrupt: whether a kernel that runs behind a serial line is stopped: by BREAK and g (sysrq),
+            or by a root shell on its console. Else a stop is waited for, at most for the timeout.
+            The address of QEMU's monitor (``unix:/path``, ``host:port``) is another way to send the
+            BREAK, where the line carries none. Other stubs stop their target when one connects.
         on_exit: what becomes of the target at the end of the ``with`` block: by default it is
             detached from, and runs on.
 
@@ -197,9 +223,11 @@ def connect(
             ``record`` exists already.
         RspTimeout, RemoteProtocolError, ConnectionLost: what listens there does not answer as a
             stub does.
+        UnsupportedCommand: a kernel runs there that cannot be stopped; the message says why.
         BadImage: the symbols cannot be read.
     """
     from rsp.target.handshake import shake_hands
+    from rsp.target.line import Line
     from rsp.target.session import Session
     from rsp.target.target import OnExit, Target
     from rsp.wire.limits import Limits
@@ -213,20 +241,57 @@ def connect(
             table.slide = slide
     transport = _open(address, timeout, record)
     try:
+        # What carries a BREAK has a serial port behind it, and perhaps a console.
+        reliable = transport.reliable and not transport.can_break
         # A long reply on a line that loses one byte in a thousand comes whole once in three times.
         limits = Limits(
-            timeout=timeout, reliable=transport.reliable, retries=3 if transport.reliable else 10
+            timeout=timeout,
+            reliable=reliable,
+            shared_line=not reliable,
+            retries=3 if reliable else 10,
         )
         session = Session(transport, limits)
-        return Target(
+        send_break = None
+        if isinstance(interrupt, str):
+            send_break = partial(_break_by_monitor, interrupt, transport.address)
+        line = Line(session, send_break)
+        target = Target(
             session,
-            shake_hands(session),
+            shake_hands(session, line, interrupt=bool(interrupt)),
             symbols=table,
             on_exit=OnExit.DETACH if on_exit is None else OnExit(on_exit),
         )
+        if table is not None and "linux_banner" in table:
+            target.follow = partial(_follow_linux, target, modules, slide)
+            target.thread_unwinders.append(_resumption_on_linux)
+        return target
     except BaseException:
         transport.close()
         raise
+
+
+def _break_by_monitor(monitor: str, line: str) -> None:
+    from rsp.transports.monitor import send_break
+
+    send_break(monitor, line)
+
+
+def _follow_linux(
+    target: Target,
+    modules: str | PathLike[str] | None,
+    slide: int | Literal["auto"],
+) -> None:
+    """Plug the room of the Linux kernel in, now that symbols of one are used."""
+    from rsp.linux.kernel import Kernel
+
+    Kernel(target, modules=modules, slide=None if slide == "auto" else slide).follow()
+
+
+def _resumption_on_linux(thread: Thread) -> Resumption | None:
+    """Return where a task of the kernel goes on that sleeps."""
+    from rsp.linux.sleeping import resumption_of
+
+    return resumption_of(thread)
 
 
 def _open(

@@ -37,6 +37,7 @@ ROOMS = (
 
 # The one place of each third-party library. pyserial has two doors, and a file for each.
 THIRD_PARTY = {
+    "capstone": {"rsp.target.disassembly"},
     "construct": {"rsp.arch.constructs"},
     "defusedxml": {"rsp.arch.description"},
     "hypothesis": {"rsp.testing.strategies"},

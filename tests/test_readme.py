@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import rsp
 from rsp.testing.boot import ELF, IMAGE
 
 if TYPE_CHECKING:
+    from lab.guest import BootKernel
     from lab.servers import BootQemu
 
+VMLINUX = '"vmlinux"'
 README = Path(__file__).parent.parent / "README.md"
 
 
@@ -34,7 +37,7 @@ def test_every_block_is_tried_here() -> None:
 @pytest.mark.live("qemu-system-x86_64")
 def test_the_python_blocks(boot_qemu: BootQemu) -> None:
     address = boot_qemu(IMAGE).address
-    text = "\n".join(blocks("python"))
+    text = "\n".join(block for block in blocks("python") if VMLINUX not in block)
     assert '":1234"' in text
     text = text.replace('":1234"', repr(address)).replace('"boot.elf"', repr(str(ELF)))
     test = doctest.DocTestParser().get_doctest(text, {}, "README", str(README), 0)
@@ -45,13 +48,30 @@ def test_the_python_blocks(boot_qemu: BootQemu) -> None:
 
 
 @pytest.mark.live("qemu-system-x86_64")
-def test_the_console_blocks(boot_qemu: BootQemu) -> None:
+def test_the_python_block_about_a_kernel(boot_kernel: BootKernel) -> None:
+    (text,) = (block for block in blocks("python") if VMLINUX in block)
+    guest = boot_kernel("debian", cpus=1)
+    text = text.replace('":1234"', repr(guest.address)).replace(VMLINUX, repr(str(guest.symbols)))
+    text = re.sub(r"\.c:\d+$", ".c:...", text, flags=re.MULTILINE)  # another kernel's are others
+    test = doctest.DocTestParser().get_doctest(text, {"rsp": rsp}, "README", str(README), 0)
+    said: list[str] = []
+    result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=said.append)
+    assert result.attempted > 5
+    assert not result.failed, "".join(said)
+
+
+@pytest.mark.live("qemu-system-x86_64")
+def test_the_console_blocks(boot_qemu: BootQemu, boot_kernel: BootKernel) -> None:
     # The machine has no disk: it stays in its firmware however long it runs in between.
     for block in blocks("console"):
         for session in re.split(r"^\$ rsp ", block, flags=re.MULTILINE)[1:]:
             command, _, expected = session.partition("\n")
-            address = boot_qemu(None).address
-            names = {":1234": address, "boot.elf": str(ELF)}
+            names = {"boot.elf": str(ELF)}
+            if "vmlinux" in command:
+                guest = boot_kernel("debian", cpus=1)
+                names |= {":1234": guest.address, "vmlinux": str(guest.symbols)}
+            else:
+                names[":1234"] = boot_qemu(None).address
             words = [names.get(word, word) for word in command.split()]
             done = subprocess.run(
                 [sys.executable, "-m", "rsp", *words],

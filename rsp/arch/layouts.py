@@ -77,7 +77,7 @@ def _x86_64(name: str, *groups: Iterable[Register]) -> RegisterLayout:
 
 # kgdb. On i386 the upper halves of the selectors are junk (0x20000060 for a cs of 0x60), and fs
 # and gs are the constant 0xffff. On x86-64 ds and es are in g but never filled, and fs and gs
-# answer to p only, with junk.
+# answer to p only, with junk; a g that has them, as gdb's own layout does, would be no better.
 
 
 def _kgdb_i386() -> RegisterLayout:
@@ -148,6 +148,7 @@ LAYOUTS: tuple[RegisterLayout, ...] = (
     _kgdb_x86_64("kgdb-2.6-x86-64", last_in_g="ss"),
     _kgdb_x86_64("kgdb-x86-64", last_in_g="es"),
     _x86_64("bochs-x86-64", x86_64.CORE),
+    _kgdb_x86_64("kgdb-x86-64-all", last_in_g="gs"),
     _x86_64("virtualbox-x86-64", x86_64.CORE, _named(x86_64.ARCH, _VIRTUALBOX_X87)),
     _x86_64("qemu-2-x86-64", *_X86_64_SSE),  # also gdbstub, the Rust crate
     _x86_64("qemu-4-x86-64-in-32-bit", x86_64.CORE, x86_64.SYSTEM_32_BIT, x86_64.X87, x86_64.SSE),

@@ -10,6 +10,7 @@ import argparse
 import atexit
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import rsp
@@ -133,7 +134,7 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     )
     add_json(parser)
     parser.add_argument("--symbols", metavar="FILE", help="an ELF file with the symbols")
-    _add_symbol_options(parser)
+    add_symbol_options(parser)
     add_timeout(parser)
     parser.add_argument(
         "--leave-stopped",
@@ -157,24 +158,32 @@ def add_symbol_file(parser: argparse.ArgumentParser) -> None:
     """Add the FILE with symbols that a command asks, and the options that go with it."""
     parser.add_argument("symbols", metavar="FILE", help="vmlinux, a program or a debug file")
     add_json(parser)
-    _add_symbol_options(parser)
+    add_symbol_options(parser)
 
 
-def _add_symbol_options(parser: argparse.ArgumentParser) -> None:
+def add_symbol_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says where an image lies, and what else belongs to it."""
     parser.add_argument(
         "--slide",
         metavar="N",
         type=parse_slide,
         default="auto",
         help="how far from its link addresses the file was loaded: auto, none or 0x… "
-        "(default: auto, which is none until something finds it out)",
+        "(default: auto, which finds out that of a running Linux kernel, and is none elsewhere)",
     )
     parser.add_argument(
         "--symbol-script",
         metavar="FILE",
         action="append",
         default=[],
-        help="modules, as gdb's add-symbol-file lines",
+        help="where modules are: gdb's add-symbol-file lines, or a directory with a copy of "
+        "/sys/module/*/sections (their files are then found in that of --modules)",
+    )
+    parser.add_argument(
+        "--modules",
+        metavar="DIR",
+        help="of a Linux kernel, where the files of its modules are: /lib/modules/RELEASE, or "
+        "/usr/lib/debug/lib/modules/RELEASE",
     )
     parser.add_argument(
         "--source-map",
@@ -217,7 +226,12 @@ def open_symbols(arguments: argparse.Namespace) -> SymbolTable:
     for before, after in arguments.source_map:
         table.source_map(before, after)
     for script in arguments.symbol_script:
-        table.add_symbol_script(script)
+        if Path(script).is_dir():
+            from rsp.linux.sections import add_sections
+
+            add_sections(table, script, arguments.modules)
+        else:
+            table.add_symbol_script(script)
     return table
 
 
@@ -226,6 +240,7 @@ def connect(arguments: argparse.Namespace) -> Target:
     return rsp.connect(
         arguments.target,
         symbols=None if arguments.symbols is None else open_symbols(arguments),
+        modules=arguments.modules,
         slide=arguments.slide,
         timeout=arguments.timeout,
         record=arguments.record,

@@ -21,11 +21,12 @@ from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.aranges import AddressIndex
 from rsp.symbols.dwarf.lines import LineProgram
+from rsp.symbols.dwarf.origins import attribute
 from rsp.symbols.dwarf.plans import Kind
 from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.units import Units
-from rsp.symbols.functions import Functions, attribute
-from rsp.symbols.symtab import ABSOLUTE, Symtab
+from rsp.symbols.functions import Functions
+from rsp.symbols.symtab import ABSOLUTE, Binding, Symtab
 from rsp.symbols.types import spellings, split_name
 from rsp.symbols.variables import PER_CPU_SECTION, Variables, address_of
 
@@ -353,9 +354,9 @@ class Binary:
     @_answers
     def variable(self, symbol: ElfSymbol) -> Variable | None:
         """Return the variable that a symbol stands for."""
-        base = symbol.name.partition(".")[0]  # a static within a function is NAME.NUMBER
-        found = self._indexed(base, symbol.address) or self.variables.at(symbol.address)
-        named = [each for each in found if each.name in (symbol.name, base)] or found
+        names = _names(symbol)
+        found = self._indexed(names[1], symbol.address) or self.variables.at(symbol.address)
+        named = [each for each in found if each.name in names] or found
         # A weak definition beside the one that was linked may have an array without bounds.
         sized = [each for each in named if self.types.type_of(each.die).size is not None]
         return next(iter(sized or named), None)
@@ -363,10 +364,32 @@ class Binary:
     @_answers
     def type_of_variable(self, symbol: ElfSymbol) -> Type | None:
         """Return the type of the variable that a symbol stands for, None where nothing says so."""
-        variable = self.variable(symbol)
-        if variable is not None:
-            return self.types.type_of(variable.die)
+        entry = self._entry_of_variable(symbol)
+        if entry is not None:
+            return self.types.type_of(entry)
         return self.btf.variable(symbol.name) if self.btf is not None else None
+
+    def _entry_of_variable(self, symbol: ElfSymbol) -> Die | None:
+        """Return the entry that says what a symbol of data is: its definition or a declaration.
+
+        A name that the linker's script or assembler has made is declared somewhere in C; a variable
+        of another name that lies there (``jiffies_64``, for ``jiffies``) may be of another type.
+        """
+        if not symbol.size and (declared := self._declared(symbol)) is not None:
+            return declared
+        variable = self.variable(symbol)
+        if variable is None:
+            return self._declared(symbol) if symbol.size else None
+        is_label = not symbol.size and variable.name not in _names(symbol)
+        return None if is_label else variable.die
+
+    def _declared(self, symbol: ElfSymbol) -> Die | None:
+        """Return what C files declare for a name that they do not define."""
+        if symbol.binding is Binding.LOCAL:
+            return None
+        entries = self.variables.declarations(symbol.name)
+        sized = (die for die in entries if self.types.type_of(die).size is not None)
+        return next(sized, next(iter(entries), None))
 
     def program(self, unit: Unit) -> LineProgram | None:
         """Return the line program of a unit; the last ones are kept."""
@@ -409,10 +432,10 @@ class Binary:
         return declared
 
     def _describe_data(self, symbol: ElfSymbol) -> Declaration:
-        variable = self.variable(symbol)
-        if variable is None:
+        entry = self._entry_of_variable(symbol)
+        if entry is None:
             return Declaration(None, None, None)
-        return self._declaration(variable.die, self.types.type_of(variable.die))
+        return self._declaration(entry, self.types.type_of(entry))
 
     def _declaration(self, die: Die, declared: Type) -> Declaration:
         """Put together what the entry of a function or of a variable says."""
@@ -441,6 +464,11 @@ class Binary:
 
     def _definition(self, keyword: str, tag: str) -> Type | None:
         return self.type(f"{keyword} {tag}")
+
+
+def _names(symbol: ElfSymbol) -> tuple[str, str]:
+    """Return what the source may call a variable: a static within a function is NAME.NUMBER."""
+    return symbol.name, symbol.name.partition(".")[0]
 
 
 def _encoded(places: tuple[Location, ...]) -> bytes:

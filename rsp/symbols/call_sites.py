@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.leb import sleb, uleb
+from rsp.symbols.dwarf.origins import attribute, origins
 from rsp.symbols.dwarf.ranges import pc_ranges
-from rsp.symbols.functions import attribute, origins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,11 +27,15 @@ _SITES = frozenset((dw.DW_TAG_call_site, dw.DW_TAG_GNU_call_site))
 _PARAMETERS = frozenset((dw.DW_TAG_call_site_parameter, dw.DW_TAG_GNU_call_site_parameter))
 _BLOCKS = frozenset((dw.DW_TAG_lexical_block, dw.DW_TAG_inlined_subroutine))
 _RETURN_PCS = (dw.DW_AT_call_return_pc, dw.DW_AT_low_pc)
+_PARAMETER_OF = (dw.DW_AT_call_parameter, dw.DW_AT_abstract_origin)
 _VALUES = (dw.DW_AT_call_value, dw.DW_AT_GNU_call_site_value)
 _TARGETS = (dw.DW_AT_call_target, dw.DW_AT_GNU_call_site_target)
 _ORIGINS = (dw.DW_AT_call_origin, dw.DW_AT_abstract_origin)
 _TAIL_CALLS = (dw.DW_AT_call_tail_call, dw.DW_AT_GNU_tail_call)
-_ALL_CALLS = (dw.DW_AT_call_all_calls, dw.DW_AT_GNU_all_call_sites)
+_ALL_TAIL_CALLS = (
+    *(dw.DW_AT_call_all_calls, dw.DW_AT_call_all_tail_calls),
+    *(dw.DW_AT_GNU_all_call_sites, dw.DW_AT_GNU_all_tail_call_sites),
+)
 
 _REG0, _REG31, _BREG0 = 0x50, 0x6F, 0x70
 _MAX_DEPTH = 128
@@ -119,7 +123,7 @@ class CallSite:
         """
         for parameter in self._functions.walk(self.die.unit).children(self.die, _PARAMETERS):
             if isinstance(how, int):
-                matches = parameter.number(dw.DW_AT_call_parameter) == how
+                matches = _number(parameter, _PARAMETER_OF) == how
             else:
                 location = parameter.get(dw.DW_AT_location)
                 matches = isinstance(location, bytes) and passed(location, stack_pointer) == how
@@ -174,7 +178,7 @@ def tail_calls(functions: Functions, function: Die) -> Iterator[CallSite]:
     Raises:
         Damaged: entries make no sense.
     """
-    if not any(origin.get(which) for origin in origins(function) for which in _ALL_CALLS):
+    if not any(origin.get(which) for origin in origins(function) for which in _ALL_TAIL_CALLS):
         return
     walk = functions.walk(function.unit)
     pending = [(function, 0)]

@@ -1,8 +1,8 @@
 """DWARF expressions: where a variable is, or what a rule computes (DWARF 5, sections 2.5 and 2.6).
 
-Here live: the stack machine, its operations, and the kinds of locations it comes to. Here must not
-live: registers and memory (the `Context` has them), the choice of an expression for a pc
-(`dwarf.loclists`), and what a value means.
+Here live: the stack machine and its operations. Here must not live: registers and memory (the
+`Context` has them), the choice of an expression for a pc (`dwarf.loclists`), and what a value
+means.
 
 One table says which operands an operation has and what it does. pyelftools' parser would only list
 operations: measured, that takes 0.9 to 1.9 µs for what is decoded and evaluated here in 1.4 to
@@ -13,14 +13,25 @@ evaluates thousands.
 from __future__ import annotations
 
 import operator
-import struct
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.leb import sleb, uleb
+from rsp.symbols.dwarf.numbers import BaseType, Typed, Unknown, decoded, encoded, quotient
+from rsp.symbols.value_locations import (
+    ImplicitPointer,
+    InMemory,
+    InRegister,
+    Location,
+    OptimizedOut,
+    Piece,
+    Pieces,
+    Simple,
+    Unavailable,
+    Value,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,77 +48,6 @@ _LARGEST = 64
 
 _LIT0, _REG0, _BREG0 = 0x30, 0x50, 0x70  # 32 of each
 _GNU_REINTERPRET = 0xF9
-
-
-@dataclass(frozen=True, slots=True)
-class InMemory:
-    """It is at an address."""
-
-    address: int
-
-
-@dataclass(frozen=True, slots=True)
-class InRegister:
-    """It is in a register, by its DWARF number; less than all of it in the low bytes."""
-
-    register: int
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """It is nowhere, but its value is known.
-
-    Attributes:
-        data: little-endian, in the size of the type that it was computed in; where that has more
-            bytes than the variable, the low ones count.
-    """
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ImplicitPointer:
-    """A pointer to something that is nowhere, but may be known: the variable that an entry is of.
-
-    Attributes:
-        die: where that entry is in .debug_info.
-        offset: how many bytes into the variable it points.
-    """
-
-    die: int
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class OptimizedOut:
-    """It has no location here, or none that could be told without the caller's caller."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unavailable:
-    """It cannot be told where it is, for a reason that is no fault of the program."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Some bits of a variable, from bit ``offset`` of a location on."""
-
-    location: Simple
-    bits: int
-    offset: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Pieces:
-    """Its parts are at different places, the least significant first."""
-
-    pieces: tuple[Piece, ...]
-
-
-Simple = InMemory | InRegister | Value | ImplicitPointer | OptimizedOut
-Location = Simple | Pieces | Unavailable
 
 
 class Context(Protocol):
@@ -177,7 +117,7 @@ def evaluate(expression: bytes, context: Context, *, stack: Iterable[int] = ()) 
     try:
         machine.run(expression)
         return machine.location()
-    except _Unknown as unknown:
+    except Unknown as unknown:
         return Unavailable(unknown.reason) if unknown.reason else OptimizedOut()
     except (Damaged, IndexError, ValueError) as error:
         what = "it ends too early" if isinstance(error, IndexError) else str(error)
@@ -208,76 +148,6 @@ def number(
     return Unavailable("it is no number")
 
 
-class _Unknown(Exception):
-    """It cannot be told; without a reason, it is optimized out."""
-
-    def __init__(self, reason: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class _Type(NamedTuple):
-    """A base type; the generic one, of the size of an address, is None instead."""
-
-    encoding: int
-    size: int
-
-    @property
-    def is_float(self) -> bool:
-        return self.encoding == dw.DW_ATE_float
-
-    @property
-    def is_signed(self) -> bool:
-        return self.encoding in (dw.DW_ATE_signed, dw.DW_ATE_signed_char)
-
-
-class _Typed(NamedTuple):
-    """A value on the stack that is not of the generic type; its bits, as an unsigned number."""
-
-    bits: int
-    type: _Type
-
-
-_FLOATS = {4: struct.Struct("<f"), 8: struct.Struct("<d")}
-
-
-def _decoded(bits: int, kind: _Type) -> int | float:
-    """Return the number that some bits are in a type."""
-    if kind.is_float:
-        return _float(kind).unpack(bits.to_bytes(kind.size, "little"))[0]  # type: ignore[no-any-return]  # struct's
-    if kind.is_signed and bits >> (8 * kind.size - 1):
-        return bits - (1 << 8 * kind.size)
-    return bits
-
-
-def _encoded(value: float, kind: _Type) -> int:
-    """Return the bits of a number in a type; what does not fit is cut off, as C does it."""
-    if kind.is_float:
-        try:
-            return int.from_bytes(_float(kind).pack(value), "little")
-        except OverflowError:
-            raise _Unknown("a floating-point number that is too large") from None
-    try:
-        return int(value) & (1 << 8 * kind.size) - 1
-    except (OverflowError, ValueError):
-        raise _Unknown("a floating-point number that is no integer") from None
-
-
-def _float(kind: _Type) -> struct.Struct:
-    if kind.size not in _FLOATS:
-        raise _Unknown(f"floating-point numbers of {kind.size} bytes are not computed with")
-    return _FLOATS[kind.size]
-
-
-def _quotient(left: Any, right: Any) -> Any:
-    if right == 0:
-        raise _Unknown("a division by zero")
-    if isinstance(left, float):
-        return left / right
-    size = abs(left) // abs(right)
-    return -size if (left < 0) != (right < 0) else size  # towards zero, as C does it
-
-
 class _Machine:
     """The stack, and what has been found; each method is what an operation does."""
 
@@ -286,8 +156,8 @@ class _Machine:
         self._unit = context.unit
         self._word_size = context.word_size
         self._mask = (1 << 8 * context.word_size) - 1
-        self._signed = _Type(dw.DW_ATE_signed, context.word_size)
-        self._stack: list[int | _Typed] = [value & self._mask for value in stack]
+        self._signed = BaseType(dw.DW_ATE_signed, context.word_size)
+        self._stack: list[int | Typed] = [value & self._mask for value in stack]
         self._found: Simple | None = None
         self._pieces: list[Piece] = []
         self._steps = 0
@@ -366,7 +236,7 @@ class _Machine:
     def _push(self, value: int) -> None:
         self._stack.append(value & self._mask)
 
-    def _pop(self) -> int | _Typed:
+    def _pop(self) -> int | Typed:
         if not self._stack:
             raise ValueError("an operation on an empty stack")
         return self._stack.pop()
@@ -376,17 +246,17 @@ class _Machine:
         value = self._pop()
         return value if isinstance(value, int) else value.bits & self._mask
 
-    def _split(self, value: int | _Typed) -> tuple[int, _Type]:
+    def _split(self, value: int | Typed) -> tuple[int, BaseType]:
         # The generic type is of no sign; what compares or divides takes it as signed.
         return (value, self._signed) if isinstance(value, int) else value
 
-    def _push_typed(self, bits: int, kind: _Type, like: int | _Typed) -> None:
-        self._stack.append(bits if isinstance(like, int) else _Typed(bits, kind))
+    def _push_typed(self, bits: int, kind: BaseType, like: int | Typed) -> None:
+        self._stack.append(bits if isinstance(like, int) else Typed(bits, kind))
 
     def _register(self, register: int) -> int:
         value = self._context.register(register)
         if value is None:
-            raise _Unknown(f"register {register} is not known")
+            raise Unknown(f"register {register} is not known")
         return value
 
     def _read(self, address: int, size: int) -> int:
@@ -394,19 +264,19 @@ class _Machine:
             raise ValueError(f"a value of {size} bytes")
         data = self._context.read_memory(address, size)
         if data is None or len(data) < size:
-            raise _Unknown(f"memory at {address:#x} cannot be read")
+            raise Unknown(f"memory at {address:#x} cannot be read")
         return int.from_bytes(data[:size], "little")
 
     def _the_unit(self) -> Unit:
         if self._unit is None:
-            raise _Unknown("its unit is not known")
+            raise Unknown("its unit is not known")
         return self._unit
 
     def _die(self, offset: int) -> Die:
         unit = self._the_unit()
         return unit.units.die(offset)
 
-    def _type(self, offset: int) -> _Type | None:
+    def _type(self, offset: int) -> BaseType | None:
         if offset == 0:
             return None
         unit = self._the_unit()
@@ -414,7 +284,7 @@ class _Machine:
         encoding, size = die.number(dw.DW_AT_encoding), die.number(dw.DW_AT_byte_size)
         if encoding is None or size is None or not 0 < size <= _LARGEST:
             raise ValueError(f"no base type at {die.offset:#x}")
-        return _Type(encoding, size)
+        return BaseType(encoding, size)
 
     # Literals and registers.
 
@@ -433,16 +303,16 @@ class _Machine:
     def typed_constant(self, kind: int, data: bytes) -> None:
         self._push_as(int.from_bytes(data, "little"), self._type(kind))
 
-    def _push_as(self, bits: int, kind: _Type | None) -> None:
+    def _push_as(self, bits: int, kind: BaseType | None) -> None:
         if kind is None:
             self._push(bits)
         else:
-            self._stack.append(_Typed(bits & (1 << 8 * kind.size) - 1, kind))
+            self._stack.append(Typed(bits & (1 << 8 * kind.size) - 1, kind))
 
     def frame_base(self, offset: int) -> None:
         base = self._context.frame_base()
         if base is None:
-            raise _Unknown("the frame base is not known")
+            raise Unknown("the frame base is not known")
         self._push(base + offset)
 
     def register_offset(self, register: int, offset: int) -> None:
@@ -486,7 +356,7 @@ class _Machine:
     def cfa(self) -> None:
         value = self._context.cfa()
         if value is None:
-            raise _Unknown("the CFA is not known")
+            raise Unknown("the CFA is not known")
         self._push(value)
 
     def entry_value(self, expression: bytes) -> None:
@@ -498,7 +368,7 @@ class _Machine:
     def _push_entry_value(self, what: bytes | int) -> None:
         value = self._context.entry_value(what)
         if value is None:
-            raise _Unknown
+            raise Unknown
         self._push(value)
 
     # Arithmetic and logic. Values of a type go with others of the same one only.
@@ -506,7 +376,7 @@ class _Machine:
     def unary(self, compute: Callable[[Any], Any]) -> None:
         value = self._pop()
         bits, kind = self._split(value)
-        self._push_typed(_encoded(compute(_decoded(bits, kind)), kind), kind, value)
+        self._push_typed(encoded(compute(decoded(bits, kind)), kind), kind, value)
 
     def invert(self) -> None:
         value = self._pop()
@@ -516,7 +386,7 @@ class _Machine:
     def add_constant(self, addend: int) -> None:
         self.unary(lambda value: value + addend)
 
-    def _two(self) -> tuple[int, int, _Type, int | _Typed]:
+    def _two(self) -> tuple[int, int, BaseType, int | Typed]:
         right, left = self._pop(), self._pop()
         right_bits, right_kind = self._split(right)
         left_bits, left_kind = self._split(left)
@@ -526,8 +396,8 @@ class _Machine:
 
     def binary(self, compute: Callable[[Any, Any], Any]) -> None:
         left, right, kind, like = self._two()
-        result = compute(_decoded(left, kind), _decoded(right, kind))
-        self._push_typed(_encoded(result, kind), kind, like)
+        result = compute(decoded(left, kind), decoded(right, kind))
+        self._push_typed(encoded(result, kind), kind, like)
 
     def bitwise(self, compute: Callable[[int, int], int]) -> None:
         left, right, kind, like = self._two()
@@ -535,30 +405,30 @@ class _Machine:
 
     def compare(self, compute: Callable[[Any, Any], bool]) -> None:
         left, right, kind, _ = self._two()
-        self._push(int(compute(_decoded(left, kind), _decoded(right, kind))))
+        self._push(int(compute(decoded(left, kind), decoded(right, kind))))
 
     def modulo(self) -> None:
         left, right, kind, like = self._two()
         if kind.is_float:
             raise ValueError("a remainder of floating-point numbers")
         if not isinstance(like, int):  # the generic type, signed for a division, is unsigned here
-            left, right = int(_decoded(left, kind)), int(_decoded(right, kind))
-        remainder = left - right * _quotient(left, right)
-        self._push_typed(_encoded(remainder, kind), kind, like)
+            left, right = int(decoded(left, kind)), int(decoded(right, kind))
+        remainder = left - right * quotient(left, right)
+        self._push_typed(encoded(remainder, kind), kind, like)
 
     def shift(self, compute: Callable[[int, int], int], *, signed: bool = False) -> None:
         count, value = self._number(), self._pop()  # the count may be of another type
         bits, kind = self._split(value)
         if signed:
-            bits = int(_decoded(bits, kind._replace(encoding=dw.DW_ATE_signed)))
+            bits = int(decoded(bits, kind._replace(encoding=dw.DW_ATE_signed)))
         result = compute(bits, min(count, 8 * kind.size))
         self._push_typed(result & (1 << 8 * kind.size) - 1, kind, value)
 
     def convert(self, kind: int) -> None:
         bits, before = self._split(self._pop())
         to = self._type(kind)
-        value = _decoded(bits, before)
-        self._push_as(_encoded(value, to or self._signed), to)
+        value = decoded(bits, before)
+        self._push_as(encoded(value, to or self._signed), to)
 
     def reinterpret(self, kind: int) -> None:
         bits, before = self._split(self._pop())
@@ -614,7 +484,7 @@ class _Machine:
         self._pieces.append(Piece(self._simple(), bits, offset))
 
     def unknown(self, *_: int, reason: str) -> None:
-        raise _Unknown(reason)
+        raise Unknown(reason)
 
 
 _OTHER_SPACE = partial(_Machine.unknown, reason="other address spaces are not looked into")
@@ -691,7 +561,7 @@ _COMPUTATIONS: tuple[tuple[Callable[..., None], dict[int, Callable[..., Any]]], 
             dw.DW_OP_plus: operator.add,
             dw.DW_OP_minus: operator.sub,
             dw.DW_OP_mul: operator.mul,
-            dw.DW_OP_div: _quotient,
+            dw.DW_OP_div: quotient,
         },
     ),
     (

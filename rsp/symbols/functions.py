@@ -14,21 +14,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
+from rsp.symbols.dwarf.origins import attribute, origins
 from rsp.symbols.dwarf.ranges import entry_pc, pc_ranges
 from rsp.symbols.dwarf.units import Unit
 from rsp.symbols.dwarf.walk import Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rsp.symbols.dwarf.die import Die, Value
+    from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.ranges import Ranges
 
 FileName = Callable[[Unit, int], str | None]
 """How a unit's line program calls a file, by its index."""
-
-MAX_ORIGINS = 8
-"""How many references lead from an entry to the one with its name; three are known to occur."""
 
 MAX_DEPTH = 128
 """How deep blocks are believed to nest."""
@@ -50,6 +46,7 @@ _NAMED = _LOCALS | frozenset(
         dw.DW_TAG_enumeration_type,
     )
 )
+_NAMED_OR_BLOCK = _NAMED | {dw.DW_TAG_lexical_block}
 
 
 class CallSite(NamedTuple):
@@ -206,9 +203,24 @@ class Functions:
 
     def is_block(self, die: Die) -> bool:
         """Return whether gdb makes a block of it: a lexical block must have names of its own."""
-        if die.tag != dw.DW_TAG_lexical_block:
-            return True
-        return any(self.walk(die.unit).children(die, _NAMED))
+        return die.tag != dw.DW_TAG_lexical_block or self._has_names(die, MAX_DEPTH, set())
+
+    def _has_names(self, die: Die, depth: int, seen: set[int]) -> bool:
+        """Return whether a block has names, be it that only its origin has them.
+
+        A block within it that has no addresses is no block of its own: its names are the outer's.
+        """
+        for origin in origins(die):
+            for child in self.walk(origin.unit).children(origin, _NAMED_OR_BLOCK):
+                if child.offset in seen:
+                    continue
+                # An origin's child that a copy stands for is where that copy is.
+                seen.update(each.offset for each in origins(child))
+                if child.tag in _NAMED:
+                    return True
+                if depth and not _has_addresses(child) and self._has_names(child, depth - 1, seen):
+                    return True
+        return False
 
     def _table(self, unit: Unit, *, nested: bool) -> _Table:
         """Return the functions of a unit; those nested in others cost a walk over everything."""
@@ -235,37 +247,6 @@ class Functions:
                 if inner is not None:
                     return inner
         return None
-
-
-def origins(die: Die) -> Iterator[Die]:
-    """Yield an entry, the one that it is an instance of, the one that this specifies, and so on.
-
-    Raises:
-        Damaged: a reference leads nowhere, or the references have no end.
-    """
-    current: Die | None = die
-    for _ in range(MAX_ORIGINS):
-        if current is None:
-            return
-        yield current
-        current = current.reference(dw.DW_AT_abstract_origin) or current.reference(
-            dw.DW_AT_specification
-        )
-    if current is not None:
-        die.unit.sections.info.fail(die.offset, "an entry whose origins have no end")
-
-
-def attribute(die: Die, which: int) -> Value | None:
-    """Return an attribute of an entry, or of the first of its origins that has it.
-
-    Raises:
-        Damaged: as `origins`.
-    """
-    for origin in origins(die):
-        value = origin.get(which)
-        if value is not None:
-            return value
-    return None
 
 
 def _ranges(die: Die) -> Ranges:

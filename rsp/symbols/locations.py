@@ -21,9 +21,9 @@ from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.line_header import LineHeader, program_offsets
 from rsp.symbols.dwarf.line_search import programs_with_file
+from rsp.symbols.dwarf.origins import attribute
 from rsp.symbols.dwarf.ranges import pc_ranges
 from rsp.symbols.dwarf.walk import occurrences
-from rsp.symbols.functions import attribute
 from rsp.symbols.image import SHF_EXECINSTR
 from rsp.symbols.prologue import LANGUAGE_ASSEMBLER, WINDOW, after_prologue, locations_valid
 

@@ -95,6 +95,11 @@ _NO_NUMBER = struct.Struct("")
 _LAST_TYPE = {"x86-64": 42, "i386": 43}
 
 
+# The kernel keeps a module's symbols in memory (CONFIG_KALLSYMS) and lists where, though the file
+# does not say that they are loaded.
+_KALLSYMS = frozenset({".symtab", ".strtab"})
+
+
 class RelocatedImage(Image):
     """An object or a module at the addresses where it was loaded.
 
@@ -118,7 +123,7 @@ class RelocatedImage(Image):
 
     def __init__(self, path: str | os.PathLike[str], addresses: Mapping[str, int]) -> None:
         super().__init__(path)
-        self.addresses = dict(addresses)
+        self.addresses = {name: at for name, at in addresses.items() if name not in _KALLSYMS}
         if not self.relocatable:
             raise self._bad("already linked, so its sections cannot be placed; it takes a slide")
         self._tables: dict[int, list[Section]] = {}

@@ -7,7 +7,7 @@ the order. Here must not live: DWARF, and slides.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -73,14 +73,21 @@ _SHN_UNDEF, _SHN_LORESERVE, _SHN_ABS = 0, 0xFF00, 0xFFF1
 _MANY = 64
 """At so many tails of strings a search of each costs more than reading the whole table."""
 
+_SINGLY = 6
+"""So many tails are searched for one by one, each in 1 ms; all names take some."""
+
 _LOOK_BACK = 64
 """How many symbols before an address may be labels within the one that it is in."""
 
 
-_FEW = 4
-"""So many addresses are looked up before all symbols are put in order."""
-_REACH = 1 << 16
-"""How far before an address its symbol is searched first, in bytes."""
+_FEW = 8
+"""So many addresses are looked up before all symbols are put in order, which takes ten times."""
+_FEW_BEGINS = 32
+"""So many are looked up that are where a symbol begins."""
+_LOWEST = 1 << 16
+"""The lowest address that is searched for: the bytes of smaller numbers are everywhere."""
+_REACH = 256
+"""How many entries before an address its symbol is searched for in first."""
 
 
 class _Columns:
@@ -153,7 +160,7 @@ class Symtab:
 
     def __init__(self, image: Image) -> None:
         self._image = image
-        self._asked = 0
+        self._asked = self._searched = 0
         self._entry_size = 24 if image.word_size == 8 else 16
         section = image.of_type(SHT_SYMTAB) or image.of_type(SHT_DYNSYM)
         if section is None or not len(image.contents(section)):
@@ -172,11 +179,17 @@ class Symtab:
             encoded = name.encode(errors="surrogateescape") + b"\0"
         except UnicodeEncodeError:  # nothing in a file has such a name
             return ()
+        places = None if "_by_name" in self.__dict__ else self._occurrences(encoded)
         found: Iterable[int]
-        if "_by_name" in self.__dict__ or self._occurrences(encoded) is None:
+        if places is None:
             found = self._by_name.get(encoded[:-1], ())
+        elif len(places) > _SINGLY:
+            names = self._columns.names
+            wanted = set(places)
+            found = [index for index, place in enumerate(names) if place in wanted]
         else:
-            found = self._search(encoded)
+            needles = (place.to_bytes(4, "little") for place in places)
+            found = [index for needle in needles for index in self._entries_with(needle, at=0)]
         symbols = [symbol for index in found if (symbol := self._symbol(index))]
         return tuple(sorted(symbols, key=lambda symbol: -_RANKS[symbol.binding]))
 
@@ -186,7 +199,11 @@ class Symtab:
         A symbol without a size reaches to the next one, or to the end of its section. Of several
         at one place, one with a size is preferred, then a global one, then a weak one.
         """
-        order, addresses = self._places_before(address)
+        self._asked += 1
+        few = not self._is_sorted and self._asked <= _FEW
+        if few and (begun := self.at(address)) and begun[0].size:
+            return begun[0]  # most questions are about where a function begins
+        order, addresses = self._places_before(address) if few else self._places
         section = self._image.section_at(address)
         sizes, label = self._columns.sizes, None
         for position in range(bisect_right(addresses, address) - 1, -1, -1)[:_LOOK_BACK]:
@@ -203,13 +220,23 @@ class Symtab:
 
     def at(self, address: int) -> tuple[ElfSymbol, ...]:
         """Return the symbols that begin at a link address, aliases all, the best first."""
-        order, addresses = self._places
-        position = bisect_right(addresses, address) - 1
-        found = []
-        while position >= 0 and addresses[position] == address:
-            found.append(self._symbol(order[position]))
-            position -= 1
-        return tuple(symbol for symbol in found if symbol)
+        self._searched += 1
+        size = self._image.word_size
+        few = not self._is_sorted and self._searched <= _FEW_BEGINS
+        if few and _LOWEST <= address < 1 << 8 * size:
+            indices: Iterable[int] = self._entries_with(address.to_bytes(size, "little"), at=size)
+        else:
+            order, addresses = self._places
+            begin, end = bisect_left(addresses, address), bisect_right(addresses, address)
+            indices = order[begin:end]
+        found = [
+            symbol
+            for index in indices
+            if (symbol := self._symbol(index))
+            and symbol.address == address
+            and symbol.section != ABSOLUTE
+        ]
+        return tuple(sorted(found, key=_merit)[::-1])
 
     def __iter__(self) -> Iterator[ElfSymbol]:
         """Iterate over all symbols in the order of the file."""
@@ -238,15 +265,15 @@ class Symtab:
             at = self._strings.find(encoded, at + 1)
         return places
 
-    def _search(self, encoded: bytes) -> Iterator[int]:
+    def _entries_with(self, needle: bytes, *, at: int) -> Iterator[int]:
+        """Yield the entries that have the bytes in the field that begins there."""
         size = self._entry_size
-        for place in self._occurrences(encoded) or ():
-            needle = place.to_bytes(4, "little")
-            at = self._entries.find(needle)
-            while at >= 0:
-                if at % size == 0 and at + size <= len(self._entries):
-                    yield at // size
-                at = self._entries.find(needle, at + 1)
+        begin = self._entries.find(needle)
+        while begin >= 0:
+            index, field = divmod(begin, size)
+            if field == at and (index + 1) * size <= len(self._entries):
+                yield index
+            begin = self._entries.find(needle, begin + 1)
 
     def _symbol(self, index: int) -> ElfSymbol | None:
         """Return an entry as a value, None if it is no symbol that anyone asks for."""
@@ -288,21 +315,25 @@ class Symtab:
             return 0, section.name
         return (section.address, section.name) if section.loaded else None
 
+    @property
+    def _is_sorted(self) -> bool:
+        # Of a relocatable file the addresses are not what its bytes are.
+        return "_places" in self.__dict__ or self._image.relocatable
+
     def _places_before(self, address: int) -> tuple[list[int], list[int]]:
         """Return what ``_places`` has before an address, as far as a look-up goes back.
 
         For a few addresses that is a tenth of the work of putting all in order.
         """
-        self._asked += 1
-        if "_places" in self.__dict__ or self._asked > _FEW or self._image.relocatable:
-            return self._places
         section = self._image.section_at(address)
         if section is None:
             return self._places
-        lowest = max(address - _REACH, section.address)
+        values = self._columns.values
+        before = sorted(value for value in values if section.address <= value <= address)
+        lowest = before[-_REACH] if len(before) > _REACH else section.address
         near = [
-            ((symbol.address, symbol.size > 0, _RANKS[symbol.binding]), index)
-            for index, value in enumerate(self._columns.values)
+            ((symbol.address, *_merit(symbol)), index)
+            for index, value in enumerate(values)
             if lowest <= value <= address
             and (symbol := self._symbol(index)) is not None
             and symbol.section != ABSOLUTE
@@ -360,3 +391,8 @@ class Symtab:
             if end >= 0:
                 by_name.setdefault(strings[begin:end], []).append(index)
         return by_name
+
+
+def _merit(symbol: ElfSymbol) -> tuple[bool, int]:
+    """Return what decides among the symbols of one address: the best has the most."""
+    return symbol.size > 0, _RANKS[symbol.binding]

@@ -1,8 +1,8 @@
-"""Variables at fixed addresses: their entries, found by address without any index.
+"""Variables at fixed addresses: their entries, found by address or name without any index.
 
 Here lives: the search of .debug_info for the expression that names an address (DWARF 5, sections
-2.6.1.1.1 and 4.1). Here must not live: variables in registers and frames, values, and types beyond
-the entry of one.
+2.6.1.1.1 and 4.1), or for declarations of a name. Here must not live: variables in registers and
+frames, values, and types beyond the entry of one.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from rsp.symbols.dwarf import constants as dw
-from rsp.symbols.dwarf.leb import uleb
+from rsp.symbols.dwarf.leb import uleb, uleb_bytes
+from rsp.symbols.dwarf.named import entries_named
+from rsp.symbols.dwarf.origins import attribute, origins
 from rsp.symbols.dwarf.walk import occurrences
-from rsp.symbols.functions import attribute, origins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 
 _FEW = 4
 """So many addresses are searched for one by one."""
+_DECLARATIONS = 16
+"""So many declarations are looked at for one with a size."""
+
+_VARIABLE = frozenset((dw.DW_TAG_variable,))
 
 PER_CPU_SECTION = ".data..percpu"
 """Linux's template of what every CPU has a copy of; its addresses are offsets into a copy."""
@@ -91,6 +97,15 @@ class Variables:
                     found.append(self.describe(die, address))
         return tuple(found)
 
+    def declarations(self, name: str) -> tuple[Die, ...]:
+        """Return declarations of a name that is defined in another file, not all.
+
+        Where no compiler has defined it they are what there is: the linker's script has given an
+        address to the name, or assembler has.
+        """
+        entries = entries_named(self._units, name, _VARIABLE, declared=True)
+        return tuple(die for die in islice(entries, _DECLARATIONS) if die.get(dw.DW_AT_external))
+
     def describe(self, die: Die, address: int) -> Variable:
         """Return what the definition of a variable, and its declaration, say of it."""
         name = attribute(die, dw.DW_AT_name)
@@ -122,7 +137,7 @@ class Variables:
         for offset in occurrences(sections.addr, operand):
             base, units = self._users(offset)
             if units and (offset - base) % size == 0:
-                index = _uleb((offset - base) // size)
+                index = uleb_bytes((offset - base) // size)
                 for operation in (dw.DW_OP_addrx, dw.DW_OP_GNU_addr_index):
                     needle = _expression(operation, index)
                     for unit in units:
@@ -192,11 +207,3 @@ def type_of(die: Die) -> Die | None:
 def _expression(operation: int, operand: bytes) -> bytes:
     """Return the bytes of an expression, its length before it."""
     return bytes((1 + len(operand), operation)) + operand
-
-
-def _uleb(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes((*encoded, value))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, overload
 
 from rsp.arch.layout import Role
 from rsp.arch.modes import CpuMode, possible_modes
-from rsp.errors import BadImage, MemoryFault, RspError
+from rsp.errors import BadImage, MemoryFault, RspError, SymbolError
 from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.table import SourceLine
@@ -24,13 +24,14 @@ from rsp.target.memory import Memory
 from rsp.target.unwinder import Activation, EndOfStack, Machine, caller_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rsp.symbols.binary import Binary
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.units import Unit
     from rsp.symbols.functions import CallSite, FunctionFrame
     from rsp.target.registers import Registers
+    from rsp.target.resumption import Resumption
     from rsp.target.target import Target
     from rsp.wire.threads import ThreadId
 
@@ -39,6 +40,8 @@ MAX_FRAMES: Final = 4096
 
 _BLOCK: Final = 1024
 """So many bytes of the stack are read at once: some ten frames of a kernel."""
+_SERIAL_BLOCK: Final = 64
+"""So many on a serial line, where each costs 0.2 ms, and a request of its own 5 ms."""
 _STACK: Final = 1 << 14
 """So far around a stack pointer memory is a stack, which may be read without being asked for."""
 _SPACE: Final = 1 << 64
@@ -103,20 +106,71 @@ def backtrace(target: Target, thread: ThreadId | None) -> Backtrace:
     """Return the backtrace of a thread.
 
     Raises:
-        StubError, RegisterUnavailable: the stub does not give its registers, or no pc.
+        StubError: the stub does not give its registers.
         LocalProtocolError: the target runs.
     """
     registers = target.registers_of(thread)
-    machine = _machine(target, thread, registers)
+    if registers[registers.layout.role(Role.PC).name] is None:
+        return _of_sleeping(target, thread)
+    machine = machine_of(target, thread, registers)
     known = {
         name: value
         for name in machine.names.values()
         if name in registers and (value := registers[name]) is not None
     }
-    return _walk(Activation(machine, known, registers.pc, interrupted=True))
+    activation = Activation(machine, known, registers.pc, interrupted=True)
+    return _walk(activation, lambda: _not_entered(target, thread))
 
 
-def _walk(activation: Activation) -> Backtrace:
+def _not_entered(target: Target, thread: ThreadId | None) -> int:
+    """Return how many inlined copies begin at the pc, and count as not entered yet.
+
+    As in gdb: those that a stop is just in front of, but for one that a breakpoint was set on.
+    """
+    try:
+        return target.position_of(thread).hidden
+    except SymbolError:
+        return 0
+
+
+def backtrace_from(target: Target, resumption: Resumption) -> Backtrace:
+    """Return the backtrace of code that no CPU executes now.
+
+    Args:
+        target: in whose memory its stack is.
+        resumption: what it will go on with.
+    """
+    known = resumption.registers
+    arch, word_size, pc = ("x86-64", 8, "rip") if "rip" in known else ("i386", 4, "eip")
+    current = target.thread
+    memory = _Memory(
+        target, current.thread_id if current is not None else None, begin=resumption.memory
+    )
+    symbols = target.symbols if target.has_symbols else None
+    layout = target.registers.layout
+    machine = Machine(arch, memory, symbols, layout, word_size=word_size)
+    return _walk(Activation(machine, known, known[pc], interrupted=resumption.begins))
+
+
+def _of_sleeping(target: Target, thread: ThreadId | None) -> Backtrace:
+    """Return the backtrace of a thread that the stub gives no pc of."""
+    reason = "the stub gives no pc of it, and nothing is known of where it goes on"
+    found = target.thread_of(thread)
+    for unwinder in target.thread_unwinders if found is not None else ():
+        assert found is not None
+        try:
+            resumption = unwinder(found)
+        except RspError as error:
+            if not target.session.usable:
+                raise
+            reason = str(error)
+            continue
+        if resumption is not None:
+            return backtrace_from(target, resumption)
+    return Backtrace((), reason, complete=False)
+
+
+def _walk(activation: Activation, not_entered: Callable[[], int] = int) -> Backtrace:
     frames: list[Frame] = []
     below: FrameContext | None = None
     above: FrameContext | None = None
@@ -131,13 +185,18 @@ def _walk(activation: Activation) -> Backtrace:
                 raise EndOfStack(f"there are more than {MAX_FRAMES} frames")
         except EndOfStack as end:
             reason, complete, caller = str(end), end.complete, None
+        except BadImage as damage:
+            reason, caller = str(damage), None
         if caller is not None and caller.interrupted and _is_user(caller):
             reason, complete = f"user space at {caller.pc:#x}", True
             user_registers, caller = caller.snapshot(), None
         context = above or context_of(activation)
         if below is not None:
             below.caller = context
-        frames += frames_of(context, _kind(activation, caller), len(frames))
+        kind, hidden = _kind(activation, caller), 0
+        if not frames and len(context.blocks) > 1:
+            hidden = not_entered()
+        frames += frames_of(context, kind, len(frames) - hidden)[hidden:]
         below, above = context, None
         if not reason and frames[-1].function == "main":
             # Where a program begins for who wrote it, as in gdb without `backtrace past-main`.
@@ -288,7 +347,7 @@ def _kind(activation: Activation, caller: Activation | None) -> FrameKind:
     return FrameKind.FUNCTION
 
 
-def _machine(target: Target, thread: ThreadId | None, registers: Registers) -> Machine:
+def machine_of(target: Target, thread: ThreadId | None, registers: Registers) -> Machine:
     """Return how the code that runs uses the stack: 64, 32 or 16 bits, and from which base."""
     symbols = target.symbols if target.has_symbols else None
     memory = _Memory(target, thread)
@@ -324,10 +383,12 @@ def _machine(target: Target, thread: ThreadId | None, registers: Registers) -> M
 class _Memory:
     """The memory as a thread sees it, the stack in blocks, at the stop that it was made at.
 
-    What was read stays; once the target has run, nothing more is.
+    What was read stays; once the target has run, nothing more is. What is below ``begin`` is
+    another task's, and is not read.
     """
 
-    def __init__(self, target: Target, thread: ThreadId | None) -> None:
+    def __init__(self, target: Target, thread: ThreadId | None, *, begin: int = 0) -> None:
+        self._begin = begin
         self._target = target
         self._thread = thread
         self._stop = target.stop
@@ -335,8 +396,9 @@ class _Memory:
         # The target's own cache is of the current thread: each CPU has its own page tables.
         is_current = current is None or current.thread_id == thread
         self._other = None if is_current else Memory(target.session, target.stub)
-        largest = target.session.connection.limits.largest_read
-        self._block = 1 << min(_BLOCK, largest).bit_length() - 1
+        limits = target.session.connection.limits
+        largest = min(_BLOCK if limits.reliable else _SERIAL_BLOCK, limits.largest_read)
+        self._block = 1 << largest.bit_length() - 1
         self._blocks: dict[int, bytes] = {}
         self._faults: dict[tuple[int, int], MemoryFault] = {}
         self._stack = range(0)
@@ -393,6 +455,8 @@ class _Memory:
             raise
 
     def _request(self, address: int, size: int) -> bytes:
+        if address < self._begin:
+            raise MemoryFault(f"{address:#x} is in another address space", address=address)
         target = self._target
         if target.running or target.stop is not self._stop:
             raise MemoryFault(

@@ -188,6 +188,10 @@ class _Parser:
                 case "." | "->":
                     self._take()
                     value = value[self._take_name("a member")]
+                case "(":
+                    raise self._error(
+                        "functions of the target are not called: an operator should be"
+                    )
                 case _:
                     return value
 

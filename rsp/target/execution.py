@@ -8,13 +8,24 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cache, partial
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from rsp.arch.flags import Cr0
 from rsp.arch.layout import Role
-from rsp.errors import LocalProtocolError, ModeNotReached, RspError, RspTimeout, StubError
+from rsp.arch.modes import possible_modes
+from rsp.errors import (
+    LocalProtocolError,
+    ModeNotReached,
+    RegisterUnavailable,
+    RspError,
+    RspTimeout,
+    StubError,
+    UnsupportedCommand,
+)
 from rsp.target.breakpoints import Breakpoint, Point, Watch, Watchpoint
 from rsp.target.ctrl_c import held
 from rsp.wire import commands, replies, stops
@@ -24,9 +35,11 @@ from rsp.wire.signals import Signal, signal_name
 from rsp.wire.threads import ALL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rsp.arch.modes import CpuMode
+    from rsp.symbols.table import SourceLine
+    from rsp.target.position import Position
     from rsp.target.registers import Registers
     from rsp.target.target import Target
     from rsp.target.threads import Thread
@@ -54,6 +67,10 @@ class StopReason(Enum):
     TERMINATED = "terminated"
 
 
+def _nowhere() -> None:
+    """Say nothing of where a stop is."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
     """A stop of the target.
@@ -67,6 +84,10 @@ class Stop:
         address: the address whose access the watchpoint caught.
         status: the exit status of a process that exited.
         event: the stub's word for an event: ``fork``, ``library``, …
+        int3: where the int3 is that the CPU has just executed, if it is none of ours: the program's
+            own, or another debugger's.
+        return_value: what the function returned that ``finish`` ran to the end of; None where it
+            returns nothing, or what is in no general register.
     """
 
     reason: StopReason
@@ -77,6 +98,33 @@ class Stop:
     address: int | None = None
     status: int | None = None
     event: str | None = None
+    int3: int | None = None
+    return_value: int | None = None
+    _find: Callable[[], Position | None] = field(default=_nowhere, repr=False, compare=False)
+
+    @property
+    def position(self) -> Position | None:
+        """Where it stopped in the program: pc, function, source line; None for a target that ended.
+
+        It is found out when it is first asked for.
+
+        Raises:
+            LocalProtocolError: that is after the target has run on.
+            BadImage: the symbols are damaged there.
+        """
+        return self._find()
+
+    @property
+    def line(self) -> SourceLine | None:
+        """The source line, None where nothing says so; the errors of ``position``."""
+        position = self.position
+        return position.line if position is not None else None
+
+    @property
+    def function(self) -> str | None:
+        """The function, None where nothing says so; the errors of ``position``."""
+        position = self.position
+        return position.function if position is not None else None
 
     @property
     def signal_name(self) -> str:
@@ -95,6 +143,8 @@ class Stop:
             parts.append(self.event)
         if self.signal:
             parts.append(self.signal_name)
+        if self.int3 is not None:
+            parts.append(f"by an int3 at {self.int3:#x} that is not ours")
         if self.thread is not None:
             parts.append(f"in thread {self.thread.id}")
         return " ".join(parts)
@@ -109,6 +159,24 @@ _WATCHES: Final = {
 _PLAIN: Final = (stops.StopReason.SIGNAL, stops.StopReason.SWBREAK, stops.StopReason.HWBREAK)
 _GONE: Final = (StopReason.EXITED, StopReason.TERMINATED)
 _NOT_DELIVERED: Final = (0, Signal.SIGINT, Signal.SIGTRAP)
+_INT3: Final = b"\xcc"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Goal:
+    """The resume that is to be sent once all threads are past their breakpoints.
+
+    Attributes:
+        kind: what the thread does.
+        thread: whom it is about; None for all.
+        others: whether the others run meanwhile.
+        within: the range to step in, for RANGE_STEP.
+    """
+
+    kind: ActionKind
+    thread: ThreadId | None = None
+    others: bool = True
+    within: tuple[int, int] | None = None
 
 
 class Execution:
@@ -126,12 +194,19 @@ class Execution:
         self._lifted: list[tuple[BreakpointType, int, int]] = []
         self._passing = False  # a step over one's own breakpoint is under way
         self._stepping = False
+        self._by_instruction = False  # and what was stepped was an instruction, not a line
         self._interrupting = False
         self._under_way = False  # a resume was sent, and its stop has not been taken
         self._continues: ThreadId = ALL  # what `c` and `s` are about
         self._echo_due = False  # QEMU will report the last watchpoint once more
         self._hit: Sequence[Point] = ()  # the points that the last stop is at
         self._before: Registers | None = None  # where a step that may be such an echo began
+        self._goal = _Goal(kind=ActionKind.CONTINUE)
+        self._to_pass: list[ThreadId | None] = []  # who has yet to step over a breakpoint for it
+        self._standing: dict[ThreadId, int] = {}  # who has reported a breakpoint, and where
+        self._judging = False  # a condition is asked
+        self._stops = 0
+        self._modes: dict[ThreadId | None, object] = {}
         self.stop = self._describe(stop, attached=True)
 
     @property
@@ -151,6 +226,16 @@ class Execution:
             self._run_on()
             self._pass()
 
+    def enter_kdb(self) -> None:
+        """Let kdb have the line, which takes all breakpoints out; the next stop puts ours back."""
+        self._begin()
+        with held():
+            self._lifted = self._target.points.lift_all()
+            self._session.console.forget_recent()
+            self._session.tell(commands.EnterKdb())
+            self._under_way = True
+            self._target.forget()
+
     def _pass(self) -> None:
         # The step over one's own breakpoint must not be left to `wait`, which may never be called;
         # but an instruction that waits (hlt) is.
@@ -160,14 +245,38 @@ class Execution:
             if reply is None or self._take(reply):
                 return
 
-    def step(self, thread: ThreadId | None) -> None:
-        """Let one thread execute one instruction."""
+    def step(
+        self,
+        thread: ThreadId | None,
+        *,
+        others: bool = False,
+        within: tuple[int, int] | None = None,
+    ) -> None:
+        """Let one thread execute one instruction.
+
+        Args:
+            thread: which one.
+            others: whether the other threads run meanwhile; they stand still where the step is over
+                a breakpoint, or they would miss it.
+            within: go on stepping in this range of addresses, if the stub can do it by itself.
+        """
         self._begin()
-        with held():
-            if self._target.points:
-                self._lifted = self._target.points.lift(self._target.processor.registers(thread).pc)
-            self._stepping = True
-            self._send(ActionKind.STEP, thread)
+        self._stepping = True
+        self._by_instruction = not others
+        here = self._pc(thread) if self._target.points.any or within else None
+        standing = bool(self._breakpoints_at(here))
+        if within is not None and (here is None or not within[0] <= here < within[1] or standing):
+            within = None
+        if within is not None and not self._can_step_ranges():
+            within = None
+        self._goal = _Goal(
+            kind=ActionKind.STEP if within is None else ActionKind.RANGE_STEP,
+            thread=thread,
+            others=others and not standing,
+            within=within,
+        )
+        self._to_pass = self._others_standing(thread) if self._goal.others else []
+        self._go_on()
 
     def settle(self) -> None:
         """Take the echo of a watchpoint, or it would stop the target when we are gone.
@@ -199,12 +308,17 @@ class Execution:
                 if reply is None:
                     assert timeout is not None
                     raise RspTimeout(
-                        f"the target still runs after {timeout:g} s; wait() goes on waiting, "
+                        f"the target still runs after {timeout:.3g} s; wait() goes on waiting, "
                         "interrupt() stops it",
                         timeout=timeout,
                     )
                 self._take(reply)
         return self.stop
+
+    def end_step(self, stop: Stop) -> Stop:
+        """Make what is known now of the last stop that stop."""
+        self.stop = stop
+        return stop
 
     def interrupt(self) -> Stop:
         """Stop the running target.
@@ -217,7 +331,11 @@ class Execution:
         left = limits.timeout
         if self.running:
             self._interrupting = True
-            self._session.interrupt()
+            try:
+                self._session.interrupt()
+            except UnsupportedCommand:
+                self._interrupting = False
+                raise
             # valgrind loses a 0x03 that comes in one piece with the resume: once more, then.
             if limits.interrupt is InterruptWay.CTRL_C and left > limits.retransmit_after:
                 with suppress(RspTimeout):
@@ -270,51 +388,117 @@ class Execution:
             raise LocalProtocolError("the target runs already: interrupt() or wait() first")
         if self.stop.reason in _GONE:
             raise LocalProtocolError(f"the target has {self.stop.reason.value}: connect anew")
-        self._stepping = self._passing = self._interrupting = False
+        if self._judging:
+            raise LocalProtocolError(
+                "a breakpoint's condition must not let the target run: it says whether to stop"
+            )
+        self._stepping = self._by_instruction = False
+        self._passing = self._interrupting = False
 
     def _run_on(self) -> None:
         thread = self._stopped_thread()
-        points = self._target.points
-        with held():
-            if points:
-                self._lifted = points.lift(self._target.processor.registers(thread).pc)
-            # The echo comes at once, and is taken with a step.
-            self._passing = bool(self._lifted) or self._echo_due
-            if self._passing:
-                self._send(ActionKind.STEP, thread)
-            else:
-                self._send(ActionKind.CONTINUE, None)
+        self._goal = _Goal(kind=ActionKind.CONTINUE)
+        # The echo comes at once, and is taken with a step.
+        standing = self._echo_due or (
+            self._target.points.any and self._breakpoints_at(self._pc(thread))
+        )
+        self._to_pass = [thread] if standing else []
+        self._to_pass += self._others_standing(thread)
+        self._go_on()
 
-    def _send(self, kind: ActionKind, thread: ThreadId | None) -> None:
+    def _others_standing(self, thread: ThreadId | None) -> list[ThreadId | None]:
+        """Return who else stands on a breakpoint that it has reported, and would report again."""
+        if self._signal_to_deliver() is not None:  # which goes out with the first resume
+            return []
+        target = self._target
+        return [
+            other
+            for other, pc in self._standing.items()
+            if other != thread and target.points.at(pc) and self._pc(other) == pc
+        ]
+
+    def _breakpoints_at(self, pc: int | None) -> Sequence[Point]:
+        return () if pc is None else self._target.points.at(pc)
+
+    def _pc(self, thread: ThreadId | None) -> int | None:
+        """Return where a thread is; None where the stub gives no pc of it, or it has ended."""
         try:
-            self._send_resume(kind, thread)
+            return self._target.processor.registers(thread).pc
+        except (StubError, RegisterUnavailable):
+            return None
+
+    def _go_on(self) -> None:
+        """Let the next thread step over its breakpoint, or do at last what all this is for."""
+        goal, points = self._goal, self._target.points
+        with held():
+            self._passing = bool(self._to_pass)
+            if self._to_pass:
+                thread = self._to_pass.pop(0)
+                self._lift(thread)
+                self._send(_Goal(kind=ActionKind.STEP, thread=thread, others=False))
+                return
+            if goal.kind is ActionKind.STEP and not goal.others and points.any:
+                self._lift(goal.thread)
+            self._send(goal)
+
+    def _lift(self, thread: ThreadId | None) -> None:
+        points = self._target.points
+        if points.any and (pc := self._pc(thread)) is not None:
+            self._lifted = points.lift(pc)
+
+    def _send(self, goal: _Goal) -> None:
+        try:
+            self._send_resume(goal)
         except (RspError, KeyboardInterrupt):
             if self._session.usable and not self._session.running:
                 self._put_back()
             raise
         self._under_way = True
+        if goal.others or goal.thread is None:
+            self._standing.clear()
+        else:
+            self._standing.pop(goal.thread, None)
         self._target.forget()
 
-    def _send_resume(self, kind: ActionKind, thread: ThreadId | None) -> None:
+    def _send_resume(self, goal: _Goal) -> None:
+        kind, thread = goal.kind, goal.thread
         signal = self._signal_to_deliver()
         stopped = self._stopped_thread()
-        self._before = self._target.processor.registers(stopped) if self._echo_due else None
+        self._before = None
+        if self._echo_due:
+            self._before = self._target.processor.registers(stopped)
+        elif self._lifted and self._target.stub.echoes_watchpoints:
+            self._before = self._target.processor.registers(thread)
         self._echo_due = False
-        if self._actions is None:
-            reply = self._session.ask(commands.QueryVCont())
-            known = reply.actions if isinstance(reply, replies.ResumeActions) else ()
-            self._actions = frozenset(known)
-        if kind.value in self._actions and (signal is None or kind.value.upper() in self._actions):
-            actions: tuple[Action, ...] = (Action(kind=kind, signal=signal, thread=thread),)
+        known = self._known_actions()
+        if kind.value in known and (signal is None or kind.value.upper() in known):
+            start, end = goal.within or (None, None)
+            actions: tuple[Action, ...] = (
+                Action(kind=kind, signal=signal, thread=thread, start=start, end=end),
+            )
+            if thread is not None and goal.others and ActionKind.CONTINUE.value in known:
+                actions += (Action(kind=ActionKind.CONTINUE),)
             if signal is not None and thread is None:
                 # The signal is for the thread that it stopped, and no other.
                 actions = (
-                    Action(kind=kind, signal=signal, thread=self._stopped_thread()),
+                    Action(kind=kind, signal=signal, thread=stopped),
                     Action(kind=kind),
                 )
             self._session.tell(commands.VCont(actions=actions))
         else:
             self._session.tell(self._without_vcont(kind, signal, thread))
+
+    def _known_actions(self) -> frozenset[str]:
+        if self._actions is None:
+            reply = self._session.ask(commands.QueryVCont())
+            known = reply.actions if isinstance(reply, replies.ResumeActions) else ()
+            self._actions = frozenset(known)
+        return self._actions
+
+    def _can_step_ranges(self) -> bool:
+        return self._signal_to_deliver() is None and (
+            ActionKind.RANGE_STEP.value in self._known_actions()
+        )
 
     def _without_vcont(
         self, kind: ActionKind, signal: int | None, thread: ThreadId | None
@@ -347,13 +531,21 @@ class Execution:
         """Make a reply the current stop; False when the target runs on instead."""
         with held():
             taken = self._arrive(reply)
-        if taken is not None:
-            return taken
+        if taken is None:
+            taken = self._decide()
+        if taken:
+            self._target.points.remove_internal()
+        return taken
+
+    def _decide(self) -> bool:
+        """Ask the conditions of what was hit whether to stop; False when the target runs on."""
         hit, self._hit = self._hit, ()
-        # As in gdb, a stop where the condition is false is no hit.
-        true = [point for point in hit if point.condition is None or point.condition(self._target)]
-        for point in true:
-            point.hits += 1
+        true = self._judge(hit)
+        if true and isinstance(true[0], Breakpoint) and true[0].lasting:
+            # It was to see that the program is in place, and others are here only since then.
+            pc = self._target.processor.registers(self._stopped_thread()).pc
+            true = self._judge([each for each in self._target.points.at(pc) if not each.internal])
+            self.stop = replace(self.stop, reason=StopReason.BREAKPOINT)
         if true:
             self.stop = _stop_at(true[0], self.stop)
             return True
@@ -364,6 +556,38 @@ class Execution:
         self._run_on()
         return False
 
+    def _judge(self, hit: Sequence[Point]) -> list[Point]:
+        """Return the points that the target is to stop at, and count them.
+
+        As in gdb, a stop where the condition is false is no hit, and one where it fails is.
+        """
+        true: list[Point] = []
+        failure: Exception | None = None
+        for point in hit:
+            self._judging = True
+            try:
+                holds = point.condition is None or point.condition(self._target)
+            except Exception as error:  # noqa: BLE001 - it is raised once all are asked
+                if failure is None:
+                    error.add_note(
+                        f"in the condition of breakpoint {point.number} ({point.what}), where the "
+                        "target stands still now"
+                    )
+                    failure = error
+                holds = True
+            finally:
+                self._judging = False
+            if holds:
+                point.hits += 1
+                true.append(point)
+        for point in true:
+            if isinstance(point, Breakpoint) and point.temporary:
+                self._target.points.remove(point)
+        if failure is not None:
+            self.stop = _stop_at(true[0], self.stop)
+            raise failure
+        return true
+
     def _arrive(self, reply: Reply) -> bool | None:
         """Do what a stop asks for at once; None where it is for conditions to say what follows."""
         target = self._target
@@ -372,12 +596,21 @@ class Execution:
         if isinstance(reply, replies.ErrorReply | replies.Unsupported):
             self._put_back()
             code = reply.code if isinstance(reply, replies.ErrorReply) else None
-            raise StubError("the stub refuses to let the target run", code=code)
+            why = "the stub refuses to let the target run"
+            if target.stub.only_stopped_thread and self._continues != ALL:
+                why = (
+                    f"this stub executes instructions of no thread but the one that stopped, and "
+                    f"not of {self._continues}: to step there, let the target run to a breakpoint "
+                    "in it"
+                )
+            raise StubError(why, code=code)
         if isinstance(reply, stops.Stopped):
             target.thread_list.stopped_in(reply.thread)
             if self._is_echo(reply):
-                self._send(ActionKind.STEP, reply.thread)
+                self._send(_Goal(kind=ActionKind.STEP, thread=reply.thread, others=False))
+                self._before = None  # once: an instruction may change nothing (a jump to itself)
                 return False
+        self._stops += 1
         stop = self._describe(reply)
         if not under_way:
             # A report that nobody asked for: no hit is counted twice, and nothing is resumed.
@@ -397,10 +630,23 @@ class Execution:
             target.points.forget_all()
             return True
         self._put_back()
+        if target.points.any and self.note_mode():
+            target.rearm()
         if passing and stop.reason is StopReason.STEP:
-            self._send(ActionKind.CONTINUE, None)
+            self._go_on()
             return False
         return None if self._hit else True
+
+    def note_mode(self) -> bool:
+        """Note in which mode the stopped thread's CPU is; return whether it was in another one.
+
+        Whether it pages counts, and 16 or 32 bits, which no stub tells, do not.
+        """
+        thread = self._stopped_thread()
+        registers = self._target.processor.registers(thread)
+        mode = possible_modes(registers), (registers.get("cr0") or 0) & Cr0.PG
+        before, self._modes[thread] = self._modes.get(thread, mode), mode
+        return before != mode
 
     def _put_back(self) -> None:
         lifted, self._lifted = self._lifted, []
@@ -415,7 +661,12 @@ class Execution:
             case stops.Stopped():
                 thread = self._target.thread_of(reply.thread)
                 if attached:
-                    return Stop(reason=StopReason.ATTACHED, signal=reply.signal, thread=thread)
+                    return Stop(
+                        reason=StopReason.ATTACHED,
+                        signal=reply.signal,
+                        thread=thread,
+                        _find=self._finder(reply.thread, ()),
+                    )
                 return self._describe_stopped(reply, thread)
         # A stub that answers `?` with anything else stands still all the same.
         return Stop(reason=StopReason.ATTACHED if attached else StopReason.EVENT)
@@ -434,6 +685,7 @@ class Execution:
                 signal=reply.signal,
                 thread=thread,
                 address=reply.address,
+                _find=self._finder(reply.thread, self._hit),
             )
             return _stop_at(self._hit[0], stop) if self._hit else stop
         if reply.reason not in _PLAIN:
@@ -442,24 +694,75 @@ class Execution:
                 signal=reply.signal,
                 thread=thread,
                 event=reply.reason.value,
+                _find=self._finder(reply.thread, ()),
             )
         reason = StopReason.SIGNAL
-        if reply.signal == Signal.SIGTRAP and points:
+        int3 = address = None
+        if reply.signal == Signal.SIGTRAP and points.any:
             self._hit = self._breakpoints_hit(reply)
         if self._hit:
             reason = StopReason.BREAKPOINT
+            if reply.thread is not None:
+                self._standing[reply.thread] = self._target.processor.registers(reply.thread).pc
         elif self._interrupting and reply.signal in _NOT_DELIVERED:
             reason = StopReason.INTERRUPT
         elif reply.signal == Signal.SIGTRAP and (self._stepping or self._passing):
             reason = StopReason.STEP
-        stop = Stop(reason=reason, signal=reply.signal, thread=thread)
+        elif reply.signal == Signal.SIGTRAP:
+            int3 = self._foreign_int3(reply)
+            watchpoints = [point for point in points if isinstance(point, Watchpoint)]
+            if int3 is None and watchpoints and self._target.stub.bare_watchpoints:
+                # Nothing else is left; which one of several it was is not told.
+                reason = StopReason.WATCHPOINT
+                if len(watchpoints) == 1:
+                    self._hit = watchpoints
+                    address = watchpoints[0].locations[0]
+        stop = Stop(
+            reason=reason,
+            signal=reply.signal,
+            thread=thread,
+            int3=int3,
+            address=address,
+            _find=self._finder(reply.thread, self._hit),
+        )
         return _stop_at(self._hit[0], stop) if self._hit else stop
 
+    def _finder(
+        self, thread: ThreadId | None, hit: Sequence[Point]
+    ) -> Callable[[], Position | None]:
+        """Return what finds out where the stop of a thread is, as long as it is the last one."""
+        copies = self._by_instruction or self._stops == 0
+        return cache(partial(self._position, self._stops, thread, hit, copies))
+
+    def _position(
+        self, stops: int, thread: ThreadId | None, hit: Sequence[Point], copies: bool
+    ) -> Position | None:
+        if stops != self._stops or self.running:
+            raise LocalProtocolError(
+                "where an earlier stop was in the program was not asked for then: take .position, "
+                ".line or .function before the target runs on"
+            )
+        return self._target.position_at(thread, hit, copies=copies)
+
+    def _foreign_int3(self, reply: stops.Stopped) -> int | None:
+        """Return where the int3 is that a SIGTRAP comes of which nothing of ours explains."""
+        target = self._target
+        # Who says "swbreak" has moved the pc back to the instruction (gdb manual, "Stop Reply
+        # Packets"); the CPU leaves it behind.
+        behind = 0 if reply.reason is stops.StopReason.SWBREAK else len(_INT3)
+        try:
+            address = target.processor.registers(reply.thread).pc - behind
+            target.thread_list.focus(reply.thread)
+            return address if target.peek(address, len(_INT3)) == _INT3 else None
+        except (StubError, LocalProtocolError):
+            return None
+
     def _is_echo(self, reply: stops.Stopped) -> bool:
-        """Whether a step ended where it began, with a watchpoint's second report.
+        """Whether a step ended before it began.
 
         QEMU's TCG leaves its debug interrupt pending when a step meets a watchpoint, and the next
-        resume stops before it has begun (7.2; gdb shows a SIGTRAP there).
+        resume stops before it has begun; and a step ends at once when another CPU or the APIC has
+        something for this one (7.2; gdb shows a SIGTRAP there, and counts a breakpoint twice).
         """
         before, self._before = self._before, None
         return (
@@ -485,6 +788,8 @@ class Execution:
 
 def _stop_at(point: Point, stop: Stop) -> Stop:
     match point:
+        case Breakpoint(internal=True):
+            return replace(stop, reason=StopReason.STEP, breakpoint=None)
         case Breakpoint():
             return replace(stop, breakpoint=point)
         case Watchpoint():

@@ -13,12 +13,12 @@ from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from rsp.errors import MemoryFault, SymbolError
+from rsp.errors import BadImage, MemoryFault, SymbolError
 from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
-from rsp.symbols.expressions import Value as Computed
-from rsp.symbols.functions import attribute, origins
+from rsp.symbols.dwarf.origins import attribute, origins
 from rsp.symbols.types import VOID, Array, Compound
+from rsp.symbols.value_locations import Value as Computed
 from rsp.target.frame_context import FrameContext, value_at
 from rsp.target.symbolic import place_of
 from rsp.target.value_text import print_text, summary_text
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from rsp.symbols.dwarf.die import Die
-    from rsp.symbols.expressions import Location
     from rsp.symbols.table import SourceLine
+    from rsp.symbols.value_locations import Location
     from rsp.target.registers import Registers
     from rsp.target.unwinder import Activation
 
@@ -204,6 +204,26 @@ class Frame:
             for die in _declared(context, self._blocks[begin:])
             if die.tag == dw.DW_TAG_variable
         )
+
+    def variable(self, name: str) -> Value | None:
+        """Return the argument or variable that a name stands for at the pc, None if none does.
+
+        Raises:
+            BadImage: what the file says of it is damaged.
+        """
+        context = self._context
+        if context is None:
+            return None
+        try:
+            for begin in reversed(range(len(self._blocks))):
+                for die in _declared(context, self._blocks[begin:]):
+                    if attribute(die, dw.DW_AT_name) == name and not die.get(dw.DW_AT_declaration):
+                        ctype = context.binary.types.type_of(die)
+                        space = self._activation.machine.space
+                        return value_at(context.locate(die), ctype, context, space)
+        except Damaged as damage:
+            raise BadImage(f"{context.binary.path}: {damage}", path=context.binary.path) from damage
+        return None
 
     def _arguments(self) -> Iterator[Variable]:
         context = self._context

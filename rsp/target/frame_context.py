@@ -15,19 +15,18 @@ from rsp.symbols import call_sites
 from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.loclists import expression_at
+from rsp.symbols.dwarf.origins import attribute, origins
 from rsp.symbols.dwarf.ranges import entry_pc
-from rsp.symbols.expressions import (
+from rsp.symbols.expressions import evaluate, number
+from rsp.symbols.value_locations import (
     ImplicitPointer,
     InMemory,
     InRegister,
     OptimizedOut,
     Pieces,
     Unavailable,
-    evaluate,
-    number,
 )
-from rsp.symbols.expressions import Value as Computed
-from rsp.symbols.functions import attribute, origins
+from rsp.symbols.value_locations import Value as Computed
 from rsp.target.tail_calls import Function, targets_of
 from rsp.target.values import OPTIMIZED_OUT, UNAVAILABLE, Hole, Value
 
@@ -38,8 +37,8 @@ if TYPE_CHECKING:
     from rsp.symbols.call_sites import CallSite, Passed
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.units import Unit
-    from rsp.symbols.expressions import Location, Piece
     from rsp.symbols.types import Type
+    from rsp.symbols.value_locations import Location, Piece
     from rsp.target.unwinder import Activation
     from rsp.target.values import Space
 
@@ -89,6 +88,12 @@ class FrameContext:
         if attribute(self.blocks[0], dw.DW_AT_external):
             name = attribute(self.blocks[0], dw.DW_AT_linkage_name)
             name = name or attribute(self.blocks[0], dw.DW_AT_name)
+        # A part that the compiler has split off (`work.part.0`) has the name too, from an abstract
+        # instance: calls of it are not to the part.
+        if name is not None and self.blocks[0].form(dw.DW_AT_abstract_origin) is not None:
+            symbols = self.binary.symtab.at(self.start)
+            if symbols and all(symbol.name != name for symbol in symbols):
+                name = None
         return Function(self.start + self.slide, name if isinstance(name, str) else None)
 
     # The context of expressions.

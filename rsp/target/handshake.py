@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rsp.errors import (
     ConnectionLost,
@@ -17,9 +17,10 @@ from rsp.errors import (
     RspTimeout,
     StubError,
 )
-from rsp.target.stub import Facts, Stub, identify, sane_packet_size
+from rsp.target.line import Line
+from rsp.target.stub import KGDB_THREADS, Facts, Stub, identify, sane_packet_size
 from rsp.wire import commands, replies
-from rsp.wire.features import OFFERED, Features
+from rsp.wire.features import Features
 from rsp.wire.threads import ANY
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from rsp.wire.replies import Reply
 
 logger = logging.getLogger("rsp.target")
+
+# How often a reply is asked for again on a line that may lose bytes: a long one comes whole once in
+# three times where one byte in a thousand is lost.
+_RETRIES: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,20 +50,31 @@ class Greeting:
     stop: Reply
 
 
-def shake_hands(session: Session) -> Greeting:
+def shake_hands(session: Session, line: Line | None = None, *, interrupt: bool = True) -> Greeting:
     """Introduce ourselves to a stub.
 
+    Args:
+        session: the requests.
+        line: what stops a kernel that runs there.
+        interrupt: whether it is to be stopped; else it is waited for.
+
     Raises:
+        UnsupportedCommand: a kernel runs there, and cannot be stopped.
         RspTimeout: nobody answers; the message says what the reason may be.
         RemoteProtocolError: what answers is no gdb stub.
         ConnectionLost: the other side hung up.
     """
+    line = line or Line(session)
     try:
-        reply = session.ask(commands.QuerySupported(features=OFFERED))
+        reply = line.greet(interrupt=interrupt)
+        if not isinstance(reply, replies.Supported):
+            # So plain a stub may be a kernel's, and a UART lose bytes whatever carries them here.
+            limits = session.connection.limits
+            session.connection.limits = replace(limits, reliable=False, retries=_RETRIES)
         # What sends back what it gets is found out here, at the latest.
         unknown = session.ask(commands.MustReplyEmpty())
     except (RspTimeout, ConnectionLost, ProtocolError) as error:
-        raise _diagnose(session, error) from error
+        raise error if line.runs else _diagnose(session, error) from error
     features = reply.features if isinstance(reply, replies.Supported) else Features({})
     connection = session.connection
     size = sane_packet_size(features)
@@ -74,7 +90,9 @@ def shake_hands(session: Session) -> Greeting:
     description = _description(session) if features.supports("qXfer:features:read") else None
     # Once only: QEMU and kgdb drop all breakpoints on it.
     stop = session.ask(commands.QueryStop())
-    stub = identify(_facts(session, features, description), connection.limits)
+    reliable = session.transport.reliable
+    common = connection.limits if reliable is False else replace(connection.limits, reliable=True)
+    stub = identify(_facts(session, features, description), common)
     connection.limits = stub.limits
     session.stops.clear()  # QEMU's own report that our coming stopped it
     logger.info("connected to %s at %s", stub.name, session.transport.address)
@@ -95,9 +113,11 @@ def _facts(session: Session, features: Features, description: TargetDescription 
         first = session.ask(commands.QueryFirstThreads())
         if isinstance(first, replies.ThreadList):
             threads = tuple(str(thread) for thread in first.threads)
-        block = session.ask(commands.ReadRegisters())
-        if isinstance(block, replies.RegisterBlock):
-            registers_size = len(block.data)
+        # kgdb is known by its threads; all registers take 30 ms of its line.
+        if not any(text.startswith(KGDB_THREADS) for text in threads):
+            block = session.ask(commands.ReadRegisters())
+            if isinstance(block, replies.RegisterBlock):
+                registers_size = len(block.data)
     return Facts(
         features=features,
         architecture=description.architecture if description is not None else None,

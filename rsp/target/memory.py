@@ -8,14 +8,21 @@ since the target stopped, and physical memory. Typed values in memory are the bu
 from __future__ import annotations
 
 import io
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from rsp.errors import LocalProtocolError, MemoryFault, RemoteProtocolError, UnsupportedCommand
+from rsp.errors import (
+    LocalProtocolError,
+    MemoryFault,
+    RemoteProtocolError,
+    StubError,
+    UnsupportedCommand,
+)
 from rsp.wire import commands, replies
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
@@ -23,6 +30,8 @@ if TYPE_CHECKING:
     from rsp.target.stub import Stub
     from rsp.target.target import Target
     from rsp.wire.replies import Reply
+
+logger = logging.getLogger("rsp.target")
 
 _PAGE: Final = 4096
 _SPACE: Final = 1 << 64
@@ -43,6 +52,8 @@ class Memory:
         self._session = session
         self._stub = stub
         self._cache = _Cache()
+        self._is_physical = False
+        self.fallback: Callable[[int, int], bytes] | None = None
 
     def invalidate(self) -> None:
         """Forget what was read: the target has run, or somebody wrote."""
@@ -59,15 +70,16 @@ class Memory:
         """
         _check(address, length)
         if physical:
-            with self._physical():
+            with self.physical():
                 return self._fetch(address, length)
+        self._check_mode()
         if length > _MOST_CACHED:
-            return self._fetch(address, length)
+            return self._fetch_all(address, length)
         cached = self._cache.get(address, length)
         if cached is not None:
             return cached
         try:
-            data = self._fetch(address, length)
+            data = self._fetch_all(address, length)
         except MemoryFault as fault:
             self._cache.put(address, fault.partial)
             raise
@@ -85,10 +97,27 @@ class Memory:
         _check(address, len(data))
         self.invalidate()
         if physical:
-            with self._physical():
+            with self.physical():
                 self._store(address, data)
         else:
+            self._check_mode()
             self._store(address, data)
+
+    def _fetch_all(self, address: int, length: int) -> bytes:
+        """Fetch, and have the fallback read what the CPU does not see."""
+        try:
+            return self._fetch(address, length)
+        except MemoryFault as fault:
+            if self.fallback is None:
+                raise
+            known = fault.partial
+            try:
+                return known + self.fallback(address + len(known), length - len(known))
+            except MemoryFault as second:
+                fault.partial, fault.address = known + second.partial, second.address
+            except StubError as error:
+                logger.debug("no other way to read %#x: %s", fault.address, error)
+            raise
 
     # --- in packets ---
 
@@ -104,9 +133,14 @@ class Memory:
             for answer in self._session.ask_all(requests):
                 size = _piece(position, end, largest)
                 if isinstance(answer, replies.MemoryData) and len(answer.data) == size:
+                    shorter = self._session.connection.limits.largest_read
+                    if size > shorter:
+                        break  # the line has become bad: in pieces that are asked for twice
                     out.append(answer.data)
                     position += size
-                    continue
+                    if largest == min(shorter, _PAGE):
+                        continue
+                    break
                 data = self._fetch_part(position, size, answer)
                 out.append(data)
                 position += len(data)
@@ -164,8 +198,17 @@ class Memory:
         )
 
     @contextmanager
-    def _physical(self) -> Iterator[None]:
-        """Let addresses be physical; the mode is the whole machine's, so it is always put back."""
+    def physical(self) -> Iterator[None]:
+        """Let addresses be physical; the mode is the whole machine's, so it is always put back.
+
+        Within it other reads and writes of physical memory cost no more than those of any memory.
+
+        Raises:
+            UnsupportedCommand: the stub cannot reach physical memory.
+        """
+        if self._is_physical:
+            yield
+            return
         if not self._stub.physical_memory:
             raise UnsupportedCommand(
                 "this stub cannot reach physical memory; QEMU's can, from 4.2",
@@ -173,17 +216,22 @@ class Memory:
             )
         before = self._session.ask(commands.QueryPhysicalMemoryMode())
         was_on = isinstance(before, replies.PhysicalMemoryMode) and before.enabled
-        self.invalidate()
         try:
             reply = self._session.ask(commands.SetPhysicalMemoryMode(enabled=True))
             if not isinstance(reply, replies.Ok):
                 raise UnsupportedCommand(
                     "the stub refuses to switch to physical memory", command="Qqemu.PhyMemMode:1"
                 )
+            self._is_physical = True
             yield
         finally:
+            self._is_physical = False
             if self._session.usable:
                 self._session.ask(commands.SetPhysicalMemoryMode(enabled=was_on))
+
+    def _check_mode(self) -> None:
+        if self._is_physical:
+            raise LocalProtocolError("addresses are physical here: give physical=True")
 
 
 class MemoryStream(io.RawIOBase):

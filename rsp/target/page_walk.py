@@ -47,7 +47,8 @@ class PageTables:
             MemoryFault: it is not mapped.
             UnsupportedCommand: the stub cannot read physical memory.
         """
-        found = walk(address, self.root, self.paging, self._entry)
+        with self._target.physical_memory():
+            found = walk(address, self.root, self.paging, self._entry)
         if isinstance(found, NotMapped):
             raise MemoryFault(str(found), address=address)
         return found
@@ -60,15 +61,16 @@ class PageTables:
             UnsupportedCommand: the stub cannot read physical memory.
         """
         data = bytearray()
-        while len(data) < length:
-            at = address + len(data)
-            try:
-                found = self.translate(at)
-            except MemoryFault as fault:
-                fault.partial = bytes(data)
-                raise
-            size = min(length - len(data), found.page_size - at % found.page_size)
-            data += self._target.read_memory(found.physical, size, physical=True)
+        with self._target.physical_memory():
+            while len(data) < length:
+                at = address + len(data)
+                try:
+                    found = self.translate(at)
+                except MemoryFault as fault:
+                    fault.partial = bytes(data)
+                    raise
+                size = min(length - len(data), found.page_size - at % found.page_size)
+                data += self._target.read_memory(found.physical, size, physical=True)
         return bytes(data)
 
     def _entry(self, physical: int, size: int) -> bytes:

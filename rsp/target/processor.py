@@ -7,10 +7,11 @@ mode. The snapshot is in ``registers``, the tables are in ``rsp.arch``.
 from __future__ import annotations
 
 import logging
+from errno import EINVAL
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rsp.arch.layout import Register, RegisterLayout, Role
+from rsp.arch.layout import Kind, Register, RegisterLayout, Role
 from rsp.arch.layouts import layout_for_length
 from rsp.arch.modes import (
     CpuMode,
@@ -41,6 +42,8 @@ logger = logging.getLogger("rsp.target")
 # QEMU up to 2.8: the 64-bit one, as the layouts call it, and the length of its 64-bit `g`.
 _OLD_QEMU = "qemu-2-x86-64"
 _LENGTH_OF_OLD_QEMU = 536
+
+_PRIVILEGE = 3  # of a selector (Intel SDM volume 3A, section 3.4.2)
 
 
 class Processor:
@@ -90,6 +93,8 @@ class Processor:
             block = self._read_block(thread)
             layout = self._layout(len(block.data))
             values = layout.decode_values(block.data, block.unavailable)
+            if self._stub.tasks:
+                values = _known_of_task(layout, values)
             snapshot = Registers(layout, values, partial(self._pc, thread, self._stop))
             self._snapshots[thread] = snapshot
         return snapshot
@@ -109,9 +114,15 @@ class Processor:
             reply = self._write_whole(thread, before, whole, new)
             code = reply.code if isinstance(reply, replies.ErrorReply) else None
             if not isinstance(reply, replies.Ok):
+                why = (
+                    "this stub writes registers of no thread but the one that stopped, and not "
+                    f"of {thread}: let it run to a breakpoint in that thread"
+                    if self._stub.only_stopped_thread and code == EINVAL
+                    else f"the stub does not let {whole} be written"
+                    + (f" (error {code})" if code is not None else "")
+                )
                 raise RegisterWriteError(
-                    f"the stub does not let {whole} be written"
-                    + (f" (error {code})" if code is not None else ""),
+                    why,
                     register=whole,
                     value=new,
                     code=code,
@@ -119,9 +130,14 @@ class Processor:
             actual = self.registers(thread)[whole]
             if actual != new:
                 now = "unavailable" if actual is None else f"{actual:#x}"
+                why = (
+                    "kgdb leaves the stack pointer as it is, and what it does not show"
+                    if self._stub.only_stopped_thread
+                    else "QEMU cuts values to 32 bits outside 64-bit mode, and no stub writes "
+                    "reserved bits"
+                )
                 raise RegisterWriteError(
-                    f"{whole} did not take {new:#x}: it is {now} now. QEMU cuts values to 32 bits "
-                    "outside 64-bit mode, and no stub writes reserved bits",
+                    f"{whole} did not take {new:#x}: it is {now} now. {why}",
                     register=whole,
                     value=new,
                     actual=actual,
@@ -270,7 +286,10 @@ class Processor:
     def _certain_mode(self, registers: Registers) -> CpuMode:
         if self._stub.layout_follows_mode and registers.layout.arch == "x86-64":
             return CpuMode.LONG64
-        return infer_mode(registers)
+        mode = infer_mode(registers)
+        if mode is CpuMode.UNKNOWN and not (registers.get("cs") or 0) & _PRIVILEGE:
+            return self._stub.modes.get(registers.layout.arch, mode)
+        return mode
 
     def _ask_state(self, thread: ThreadId | None) -> CpuState | None:
         number = thread.thread - 1 if thread is not None and thread.thread > 0 else 0
@@ -288,6 +307,17 @@ class Processor:
                 raise
             logger.debug("no info registers: %s", error)
             return None
+
+
+def _known_of_task(layout: RegisterLayout, values: list[int | None]) -> list[int | None]:
+    """Drop what is not true of a task that no CPU executes; kgdb sends zeros for most of it.
+
+    A kernel that has called a null pointer has a pc of 0, too, but not all others 0.
+    """
+    pairs = list(zip(layout.registers, values, strict=True))
+    if any(value for each, value in pairs if each.kind in (Kind.INTEGER, Kind.CODE_POINTER)):
+        return values
+    return [value if each.role in (Role.SP, Role.FP) else None for each, value in pairs]
 
 
 def _is_of(state: CpuState, registers: Registers) -> bool:

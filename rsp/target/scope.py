@@ -74,8 +74,9 @@ class Scope:
             SymbolError: there are no symbols.
             BadImage: the file is damaged.
         """
-        if name in self.names:
-            return self._given(name)
+        given = self._given(name)
+        if given is not None:
+            return given
         symbols = self.space.symbols
         if symbols is None:
             hint = nearest(name, self.names)
@@ -96,22 +97,17 @@ class Scope:
         symbols[name]  # raises SymbolNotFound, with the nearest
         raise SymbolNotFound(f"no symbol {name!r}", name=name)
 
-    def _given(self, name: str) -> Value:
-        value = self.names[name]
-        return Value(self.space, value.type_, address=0) if self.is_dry else value
+    def _given(self, name: str) -> Value | None:
+        value = self.names.get(name)
+        if value is not None and self.is_dry:
+            return Value(self.space, value.type_, address=0)
+        return value
 
     def _variable(self, binary: Binary, symbol: ElfSymbol, address: int) -> Value:
-        ctype = None
-        if not symbol.size:
-            # A label for data that has a name of its own, as the linker's script makes one: the
-            # variable at the address is not what the source declares for this name.
-            ctype = _declared_type(binary, symbol.name)
-        ctype = ctype or binary.type_of_variable(symbol)
-        if ctype is None and symbol.size:
-            ctype = _declared_type(binary, symbol.name)
+        ctype = binary.type_of_variable(symbol) or UNTYPED
         if symbol.section != PER_CPU_SECTION or self.is_dry:
-            return Value(self.space, ctype or UNTYPED, address=address)
-        variable = PerCpuValue(self.space, ctype or UNTYPED, address, self.registers)
+            return Value(self.space, ctype, address=address)
+        variable = PerCpuValue(self.space, ctype, address, self.registers)
         return variable if self.cpu is None else variable.on(self.cpu)
 
     def _enumerator(self, name: str) -> Value | None:
@@ -133,8 +129,9 @@ class Scope:
             RegisterUnavailable: there is no such register.
             SymbolError: it is no number of C.
         """
-        if f"${name}" in self.names:
-            return self._given(f"${name}")
+        given = self._given(f"${name}")
+        if given is not None:
+            return given
         if self.registers is None:
             raise RegisterUnavailable(f"no registers here: ${name}", register=name)
         registers = self.registers()
@@ -180,14 +177,6 @@ def _function_type(binary: Binary, symbol: ElfSymbol) -> Type | None:
     if frames and frames[-1].entry == symbol.address:
         return _entry_type(binary, binary.types.type, frames[-1].die.offset)
     return None if binary.btf is None else binary.btf.function(symbol.name)
-
-
-def _declared_type(binary: Binary, name: str) -> Type | None:
-    """Return the type that the source declares for a variable, by the index of names."""
-    for entry in binary.index.find(name):
-        if entry.kind is Kind.VARIABLE:
-            return _entry_type(binary, binary.types.type_of, entry.offset)
-    return None
 
 
 def _entry_type(binary: Binary, read: Callable[[Die], Type], offset: int) -> Type:

@@ -7,12 +7,22 @@ registers, memory or breakpoints.
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
+from dataclasses import replace
 from itertools import islice
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from rsp.errors import ConnectionLost, RspTimeout, TransportError, UnsupportedCommand
+from rsp.errors import (
+    ConnectionLost,
+    LocalProtocolError,
+    RemoteProtocolError,
+    RspError,
+    RspTimeout,
+    TransportError,
+    UnsupportedCommand,
+)
 from rsp.target.console import ConsoleText
 from rsp.target.ctrl_c import held
 from rsp.wire import commands, replies
@@ -22,7 +32,7 @@ from rsp.wire.limits import InterruptWay, Limits
 from rsp.wire.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from rsp.transports.base import Transport
     from rsp.wire.commands import AnsweredBy, Command
@@ -38,6 +48,12 @@ _READ_SIZE: Final = 1 << 16
 # largest description has some 20 kB, a list of threads 100 bytes for each.
 _MOST_XFER: Final = 1 << 20
 _MOST_PIECES: Final = 1 << 13
+# A look at what a console says, every so often.
+_GLANCE: Final = 0.02
+# How long a line is kept open behind the ack that lets a kernel go on.
+_LINGER: Final = 0.15
+# How long a line that is shared with a console may be left alone while its target runs.
+_DRAIN_EVERY: Final = 0.02
 # Of a stub that reports stops without end, the last are kept.
 _MOST_STOPS: Final = 256
 
@@ -52,17 +68,29 @@ class Session:
     Args:
         transport: the open stream, owned from now on.
         limits: what is known of the stub so far.
+
+    Attributes:
+        resumed: called when the target runs; ``line`` sets it.
+        break_in: stops a target that no packet stops, as far as its line can; ``line`` sets it.
+        prints: whether the target sends its console's text in packets (``kgdbcon``), and so waits
+            for somebody to acknowledge them.
     """
 
     def __init__(self, transport: Transport, limits: Limits) -> None:
         self.transport = transport
         self.connection = Connection(limits)
-        self.console = ConsoleText()
+        self.console = ConsoleText(self.type_in)
+        self.resumed: Callable[[], None] | None = None
+        self.break_in: Callable[[], None] | None = None
+        self.prints = False
         self.output = bytearray()
         """What the stub's monitor printed since it was last taken."""
         self.stops: deque[ReplyValue] = deque(maxlen=_MOST_STOPS)
         """What ended a resume, or came unasked, that nobody has taken yet, the oldest first."""
         self._lost: TransportError | RspTimeout | None = None  # what broke the stream
+        # Held by whoever reads or writes the line while the target runs.
+        self._lock = threading.RLock()
+        self._drainer: _Drainer | None = None
 
     @property
     def running(self) -> bool:
@@ -91,11 +119,34 @@ class Session:
             raise
 
     def _ask(self, command: AnsweredBy[R], timeout: float | None) -> R | ErrorReply | Unsupported:
+        return self._assured(command, self._ask_once(command, timeout))
+
+    def _assured(
+        self, command: AnsweredBy[R], answer: R | ErrorReply | Unsupported
+    ) -> R | ErrorReply | Unsupported:
+        """Return an answer that has come twice, where the line is so bad that one may be wrong."""
+        limits = self.connection.limits
+        if not (limits.noisy and command.idempotent):
+            return answer
+        if limits.refusal(command) is not None:
+            return answer  # too long since the line is bad: whoever asked sees that, too
+        for _ in range(limits.retries):
+            before, answer = answer, self._ask_once(command, None)
+            if answer == before:
+                return answer
+        raise RemoteProtocolError(
+            f"{type(command).__name__} was asked {limits.retries} times, and no two answers in a "
+            "row are the same: the line is bad"
+        )
+
+    def _ask_once(
+        self, command: AnsweredBy[R], timeout: float | None
+    ) -> R | ErrorReply | Unsupported:
         self._send(command, timeout)
         if self.connection.unanswered == 1:
             self._receive(None)  # what has come already is no answer
         while True:
-            event = self._next_event(None)
+            event = self.next_event(None)
             if isinstance(event, Reply) and event.command is command:
                 try:
                     self._flush()
@@ -103,6 +154,36 @@ class Session:
                     # A target that ends when it is let go does not wait for its answer's ack.
                     logger.debug("the stub has gone with its answer")
                 return cast("R | ErrorReply | Unsupported", event.value)
+
+    def ask_unless(
+        self, command: AnsweredBy[R], patience: float, given_up: Callable[[], bool]
+    ) -> R | ErrorReply | Unsupported | None:
+        """Ask what perhaps nobody hears; None where that has become clear.
+
+        Args:
+            command: the request.
+            patience: seconds that it has in any case.
+            given_up: tells from what came on the console.
+
+        Raises:
+            The same as ``ask``, where it is not given up.
+        """
+        limits = self.connection.limits
+        started = monotonic()
+        try:
+            self._send(command, None)
+            while True:
+                event = self.next_event(monotonic() + _GLANCE)
+                if isinstance(event, Reply) and event.command is command:
+                    self._flush()
+                    return cast("R | ErrorReply | Unsupported", event.value)
+                if event is None and monotonic() - started > patience and given_up():
+                    break
+        except (RspTimeout, RemoteProtocolError):
+            if not given_up():
+                raise
+        self.connection = Connection(replace(limits, shared_line=True))
+        return None
 
     def ask_all(self, requests: Iterable[AnsweredBy[R]]) -> Iterator[R | ErrorReply | Unsupported]:
         """Send requests, as many at once as the stub takes, and give their replies in order.
@@ -139,7 +220,10 @@ class Session:
                 self._receive(None)
             elif type(event) is Reply and event.command is waiting[0]:
                 waiting.popleft()
-                yield cast("R | ErrorReply | Unsupported", event.value)
+                value = cast("R | ErrorReply | Unsupported", event.value)
+                if connection.limits.noisy:
+                    value = self._assured(cast("AnsweredBy[R]", event.command), value)
+                yield value
             else:
                 self._keep(event)
 
@@ -168,11 +252,17 @@ class Session:
         Raises:
             The same as ``ask``.
         """
-        self._send(command, None)
-        self._flush()
-        # A resume is sent when nothing else is under way: of an ``ask_all`` that was closed early.
-        while command.resumes and not self.running and self.connection.unanswered:
-            self._next_event(self.connection.next_deadline())
+        with self._lock:
+            self._send(command, None)
+            self._flush()
+            # A resume is sent when nothing else is under way: of an ``ask_all`` closed early.
+            while command.resumes and not self.running and self.connection.unanswered:
+                self.next_event(self.connection.next_deadline())
+            if command.resumes and self.resumed is not None:
+                self.resumed()
+        if command.resumes and self.connection.limits.shared_line:
+            self._drainer = self._drainer or _Drainer(self)
+            self._drainer.begin()
 
     def wait_for_stop(self, timeout: float | None) -> ReplyValue | None:
         """Wait until the target stops.
@@ -188,11 +278,12 @@ class Session:
             RemoteProtocolError, ConnectionLost.
         """
         deadline = None if timeout is None else monotonic() + timeout
-        while not self.stops:
-            if self._next_event(deadline) is None:
-                return None
-        self._flush()
-        return self.stops.popleft()
+        with self._lock:
+            while not self.stops:
+                if self.next_event(deadline) is None:
+                    return None
+            self._flush()
+            return self.stops.popleft()
 
     def interrupt(self) -> None:
         """Ask the running target to stop; ``wait_for_stop`` tells when it has.
@@ -200,6 +291,7 @@ class Session:
         Raises:
             UnsupportedCommand: the line cannot carry the BREAK that this target needs, or nothing
                 stops it.
+            RspTimeout: nothing that could be tried has stopped it.
         """
         way = self.connection.limits.interrupt
         if way is InterruptWay.NONE:
@@ -208,23 +300,45 @@ class Session:
                 "signal from outside",
                 command="interrupt",
             )
-        if way is InterruptWay.BREAK_G:
-            self.transport.send_break()
-            self.transport.write(b"g", timeout=self.connection.limits.timeout)
-        else:
-            self.connection.interrupt(monotonic())
-            self._flush()
+        with self._lock:
+            if way is InterruptWay.CTRL_C:
+                self.connection.interrupt(monotonic())
+                self._flush()
+            elif self.break_in is not None:
+                self.break_in()
+
+    def type_in(self, data: bytes) -> None:
+        """Send bytes to the console of the running target; see ``ConsoleText.write``."""
+        with self._lock:
+            self._check_open()
+            if not self.running:
+                raise LocalProtocolError(
+                    "the target stands still, and nobody reads its console: resume(wait=False) "
+                    "first"
+                )
+            self.transport.write(data, timeout=self.connection.limits.timeout)
 
     def drain(self) -> None:
         """Take in what has come, without waiting."""
-        now = monotonic()
-        while self.running and self._next_event(now) is not None:
-            pass
-        self._flush()
+        with self._lock:
+            now = monotonic()
+            while self.running and self.next_event(now) is not None:
+                pass
+            self._flush()
+
+    def linger(self) -> None:
+        """Give the last ack time to arrive: QEMU drops what a client that has gone sent last."""
+        try:
+            self.next_event(monotonic() + _LINGER)
+        except (TransportError, RemoteProtocolError) as error:
+            logger.debug("the line has gone: %s", error)
 
     def close(self) -> None:
         """Close the stream; nothing is sent."""
-        self.transport.close()
+        if self._drainer is not None:
+            self._drainer.end()
+        with self._lock:
+            self.transport.close()
 
     def _abandon(self) -> None:
         """Take in what is still to come for the requests that Ctrl-C has cut off, and forget it."""
@@ -234,10 +348,10 @@ class Session:
             self.connection.abandon(monotonic())
             most = monotonic() + self.connection.limits.timeout
             while monotonic() < most and (quiet := self.connection.next_deadline()) is not None:
-                self._next_event(quiet)
+                self.next_event(quiet)
 
-    def _next_event(self, deadline: float | None) -> Event | None:
-        """Return the next event that is not kept aside; None once the deadline has passed."""
+    def next_event(self, deadline: float | None) -> Event | None:
+        """Return the next answer or stop; what else there is is kept. None after the deadline."""
         more = True
         while True:
             event = self.connection.next_event()
@@ -282,9 +396,12 @@ class Session:
                 if command.resumes:
                     self.stops.append(value)
             case Unsolicited(value=value):
-                self.stops.append(value)
+                # kgdb repeats its stop at every byte but +, a BREAK that came too late too.
+                if self.connection.limits.interrupt is not InterruptWay.BREAK_G:
+                    self.stops.append(value)
             case Output(data=data):
                 if self.running:
+                    self.prints = True
                     self.console.feed(data)
                 else:
                     self.output += data
@@ -318,3 +435,43 @@ class Session:
         except (TransportError, RspTimeout) as error:  # how much of it went out is not known
             self._lost = error
             raise
+
+
+class _Drainer:
+    """Takes in what a console prints while the target runs and nobody waits for it.
+
+    Without, whoever carries the bytes would fill up, and the console with it: a Linux terminal then
+    stands still (a unix socket takes some 250 bytes that come one by one).
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._due = threading.Event()
+        self._over = False
+        self._thread = threading.Thread(target=self._work, name="rsp-console", daemon=True)
+        self._thread.start()
+
+    def begin(self) -> None:
+        self._due.set()
+
+    def end(self) -> None:
+        self._over = True
+        self._due.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(1.0)
+
+    def _work(self) -> None:
+        session = self._session
+        while not self._over:
+            sleep(_DRAIN_EVERY)
+            try:
+                session.drain()
+            except RspError as error:
+                # Whoever uses the session next is told.
+                logger.debug("draining has ended: %s", error)
+                return
+            except Exception:
+                logger.exception("the console's callback failed")
+            self._due.clear()
+            if not session.running:
+                self._due.wait()

@@ -10,13 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from rsp.arch.modes import CpuMode
 from rsp.wire.limits import InterruptWay, Limits
 from rsp.wire.replies import Dialect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from rsp.wire.features import Features
+
+
+_KGDB_CPU_0: Final = 0xFFFFFFFE  # -2, and -3 the next one (kernel/debug/gdbstub.c, shadow_pid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +61,17 @@ class Stub:
         runs_on_close: whether a running target runs on when the stream is closed.
         echoes_watchpoints: whether a watchpoint that a step meets is reported again by the next
             resume, before anything has run.
+        step_flags: whether ``Qqemu.sstep`` keeps interrupts and timers out of single steps.
+        tells_accelerator: whether ``qRcmd`` of ``info kvm`` tells who runs the code: where that is
+            QEMU itself, software breakpoints are not in the target's memory.
         pc_after_breakpoint: how far behind a software breakpoint the reported pc is.
+        tasks: whether threads are tasks of a kernel. Of one that no CPU executes, ``g`` has a pc of
+            0 and nothing true but stack and frame pointer.
+        only_stopped_thread: whether registers are written, and instructions executed, of no thread
+            but the one that stopped.
+        bare_watchpoints: whether watchpoints are the CPU's debug registers and no more: a range is
+            aligned to its size, and what they catch is a SIGTRAP like any other.
+        modes: by the architecture of ``g``, the mode in which code at privilege level 0 runs.
     """
 
     name: str
@@ -69,7 +83,19 @@ class Stub:
     delivers_signals: bool = False
     runs_on_close: bool = False
     echoes_watchpoints: bool = False
+    step_flags: bool = False
+    tells_accelerator: bool = False
     pc_after_breakpoint: int = 0
+    tasks: bool = False
+    only_stopped_thread: bool = False
+    bare_watchpoints: bool = False
+    modes: Mapping[str, CpuMode] = field(default_factory=dict)
+
+    def cpu_of(self, thread: int) -> int | None:
+        """Return the number of the CPU that a thread stands for, None for a task or no CPU."""
+        if self.tasks:
+            return _KGDB_CPU_0 - thread if thread >> 31 else None
+        return thread - 1 if self.info_registers else None
 
     @property
     def packet_size(self) -> int:
@@ -145,18 +171,25 @@ def _qemu(facts: Facts, limits: Limits) -> Stub:
         physical_memory=facts.physical_memory,
         runs_on_close=True,
         echoes_watchpoints=True,
+        step_flags=True,
+        tells_accelerator=True,
     )
+
+
+KGDB_THREADS: Final = "fffff"
+"""What the ids of kgdb's CPUs begin with."""
 
 
 def _is_kgdb(facts: Facts) -> bool:
     # kernel/debug/gdbstub.c: the CPUs are threads -2, -3, … and qSupported is unknown to it.
-    return any(len(text) == 8 and text.startswith("fffff") for text in facts.threads)
+    return any(len(text) == 8 and text.startswith(KGDB_THREADS) for text in facts.threads)
 
 
 def _kgdb(_facts: Facts, limits: Limits) -> Stub:
     # Error numbers are printed in decimal, the input buffer has 1024 bytes, and what it answers
     # to `m` is written into it without a check of the length. One request at a time: what comes
-    # before the `+` of a reply is refused.
+    # before the `+` of a reply is refused. Whatever carries the bytes here, a UART is at the other
+    # end, and often the console's.
     return Stub(
         name="kgdb",
         limits=replace(
@@ -164,12 +197,21 @@ def _kgdb(_facts: Facts, limits: Limits) -> Stub:
             packet_size=1000,
             most_read=504,
             window=1,
+            reliable=False,
+            shared_line=True,
+            retries=max(limits.retries, 25),
+            retransmit_after=min(limits.retransmit_after, 0.25),
             write_all_registers=False,
             dialect=Dialect(error_radix=10),
             interrupt=InterruptWay.BREAK_G,
         ),
         runs_on_close=True,
         pc_after_breakpoint=1,
+        tasks=True,
+        only_stopped_thread=True,
+        bare_watchpoints=True,
+        # It has no real mode, and what it executes at level 0 is itself.
+        modes={"x86-64": CpuMode.LONG64, "i386": CpuMode.PROTECTED32},
     )
 
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from rsp.symbols.expressions import Context
     from rsp.target.unwinder import Machine
 
-_MOST_FUNCTIONS = 32
-"""How many functions are looked into for one answer; each costs some milliseconds."""
+_MOST_FUNCTIONS = 128
+"""How many functions are looked into for one answer; `vsnprintf` takes 75."""
 _MOST_CALLS = 32
 """How many tail calls a function may have; one that has hundreds is a switch over all functions of
 a kind, of which some are always unknown."""

@@ -15,22 +15,34 @@ from typing import TYPE_CHECKING, Any, Final
 from rsp.errors import (
     LocalProtocolError,
     MemoryFault,
+    NoHardwareBreakpoint,
     RemoteProtocolError,
     RspError,
     StubError,
     SymbolError,
+    UnsupportedCommand,
 )
-from rsp.target.breakpoints import Breakpoint, BreakpointKind, Breakpoints, Watch, Watchpoint
+from rsp.target.breakpoints import (
+    Breakpoint,
+    BreakpointKind,
+    Breakpoints,
+    Point,
+    Watch,
+    Watchpoint,
+)
 from rsp.target.ctrl_c import held
 from rsp.target.execution import Execution, Stop, StopReason
 from rsp.target.memory import Memory, MemoryStream
+from rsp.target.placement import doubts, held_by_stub, locate
 from rsp.target.processor import Processor
 from rsp.target.threads import Thread, ThreadList
 from rsp.wire import commands, replies
+from rsp.wire.limits import InterruptWay
 from rsp.wire.threads import ThreadId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from types import TracebackType
     from typing import Self
 
@@ -39,9 +51,13 @@ if TYPE_CHECKING:
     from rsp.symbols.table import SymbolTable
     from rsp.target.backtrace import Backtrace
     from rsp.target.console import ConsoleText
+    from rsp.target.disassembly import Instruction
     from rsp.target.handshake import Greeting
+    from rsp.target.position import Position
     from rsp.target.registers import Registers
+    from rsp.target.resumption import ThreadUnwinder
     from rsp.target.session import Session
+    from rsp.target.stepping import Stepping
     from rsp.target.stub import Stub
     from rsp.target.values import Value
 
@@ -79,6 +95,12 @@ class Target:
         stub: who answers, and what it can take.
         session: the requests, for packets that this class has no method for.
         points: the breakpoints and watchpoints.
+        thread_unwinders: asked in turn, for the backtrace of a thread that the stub gives no pc of,
+            where that goes on.
+        await_program: called when a breakpoint was set by name; where the program is not in place
+            yet, it arranges for the breakpoint to be moved as soon as that is. None where it is.
+        follow: called once at each stop, before symbols are used at it: finds out where the program
+            lies now, and what it has loaded. None where it lies where it was linked.
     """
 
     def __init__(
@@ -93,13 +115,19 @@ class Target:
         self.stub: Stub = greeting.stub
         self.points = Breakpoints(session)
         self.thread_list = ThreadList(session, self.stub)
+        self.thread_unwinders: list[ThreadUnwinder] = []
+        self.await_program: Callable[[], None] | None = None
+        self.follow: Callable[[], None] | None = None
+        self._followed: SymbolError | bool = False  # at this stop, and what came of it
         self._symbols = symbols
         self._on_exit = on_exit
         self._closed = False
+        self._warned = False
         described = greeting.description.layout() if greeting.description is not None else None
         self.processor = Processor(session, self.thread_list, self.stub, described)
         self._memory = Memory(session, self.stub)
         self._execution = Execution(self, greeting.stop)
+        self._stepping: Stepping | None = None
         self._selected: ThreadId | None = None
         if self._execution.stop.thread is None and not self._gone:
             self._selected = self._first_thread()
@@ -139,13 +167,34 @@ class Target:
 
     @property
     def symbols(self) -> SymbolTable:
-        """The symbols of the image given to ``connect``.
+        """The symbols of the image given to ``connect``, where the program lies at this stop.
+
+        Raises:
+            SymbolError: none was given, or they are those of another program than runs.
+        """
+        table = self.image_symbols
+        stands = not (self._closed or self._execution.running or self._gone)
+        if self.follow is not None and stands and not self._followed:
+            self._followed = True
+            try:
+                self.follow()
+            except SymbolError as error:
+                self._followed = error
+        if isinstance(self._followed, SymbolError):
+            raise self._followed
+        return table
+
+    @property
+    def image_symbols(self) -> SymbolTable:
+        """The symbols as they are, without finding out where the program lies.
 
         Raises:
             SymbolError: none was given.
         """
         if self._symbols is None:
-            raise SymbolError('no symbols: give connect(…, symbols="vmlinux")')
+            raise SymbolError(
+                'no symbols: give connect(…, symbols="vmlinux"), or --symbols vmlinux to a command'
+            )
         return self._symbols
 
     @property
@@ -255,6 +304,17 @@ class Target:
         self._focus()
         return self._memory.read(address, length, physical=physical)
 
+    def physical_memory(self) -> AbstractContextManager[None]:
+        """Let several reads and writes of physical memory share the switch to it and back.
+
+        Each alone costs a stub three requests more. Only ``physical=True`` is allowed meanwhile.
+
+        Raises:
+            UnsupportedCommand: the stub cannot reach physical memory.
+        """
+        self._check_stopped()
+        return self._memory.physical()
+
     def write_memory(self, address: int, data: bytes, *, physical: bool = False) -> None:
         """Write memory; the same arguments and errors as ``read_memory``."""
         self._focus()
@@ -336,7 +396,8 @@ class Target:
             expression: ``init_task.comm``, ``((struct task_struct *)0xffff…)->pid``, ``*ptr``,
                 ``runqueues[0]``, which of a per-CPU variable is CPU 0's.
             cpu: whose per-CPU data is meant; without, the current thread's CPU if it can be told.
-            names: what is to be found before the symbols: a frame's variables.
+            names: what is found before the symbols; without, the arguments and variables of the
+                current thread's innermost frame.
 
         Raises:
             SymbolNotFound: a name stands for nothing.
@@ -344,12 +405,14 @@ class Target:
             MemoryFault: a pointer in it cannot be read.
         """
         from rsp.target.c_expression import evaluate
+        from rsp.target.local_names import LocalNames
         from rsp.target.scope import Scope
         from rsp.target.values import Space
 
         self._check_stopped()
-        space = Space.of(self, self._symbols)
-        scope = Scope(space=space, names=names or {}, registers=lambda: self.registers, cpu=cpu)
+        space = Space.of(self, self.symbols if self.has_symbols else None)
+        names = LocalNames(self) if names is None else names
+        scope = Scope(space=space, names=names, registers=lambda: self.registers, cpu=cpu)
         return evaluate(expression, scope)
 
     def monitor(self, command: str) -> str:
@@ -385,6 +448,25 @@ class Target:
         self._check_stopped()
         return backtrace(self, thread)
 
+    def disassemble(self, where: int | str, count: int = 16) -> tuple[Instruction, ...]:
+        """Return machine code as text, in the mode of the current thread's CPU.
+
+        Args:
+            where: an address, or what ``breakpoint`` takes; a function from its very begin.
+            count: how many instructions; fewer where memory ends.
+
+        Raises:
+            MemoryFault: nothing can be read there.
+            UnsupportedCommand: capstone is not installed (the extra ``disasm``).
+            SymbolNotFound: no such name.
+        """
+        from rsp.target.disassembly import disassemble
+
+        self._check_stopped()
+        if isinstance(where, str) and self.has_symbols and where in self.symbols:
+            return disassemble(self, self.symbols[where].address, count)
+        return disassemble(self, locate(where, self).addresses[0], count)
+
     # --- breakpoints ---
 
     def breakpoint(
@@ -393,21 +475,60 @@ class Target:
         *,
         kind: BreakpointKind = BreakpointKind.AUTO,
         condition: Callable[[Any], bool] | None = None,
+        temporary: bool = False,
     ) -> Breakpoint:
         """Insert a breakpoint; also a context manager, which removes it.
 
         Args:
-            where: a linear address, or a name in the symbols (``start_kernel``, ``name+0x10``).
-            kind: AUTO is by software, and by hardware where the stub refuses that.
+            where: a linear address, or with symbols a function (``tcp_init_sock``), of which all
+                inlined copies are meant, a line (``tcp.c:414``) or a distance from a symbol
+                (``start_kernel+0x10``).
+            kind: AUTO is by software, and by hardware where that would not survive: the code is not
+                mapped yet, or what is there is not what the symbols' file has (a kernel that is not
+                unpacked yet), or the stub refuses it; ``Breakpoint.reason`` says so.
             condition: called with the Target at each hit; while it is false, the target runs on.
+                What it raises stops the target, and comes out of ``resume`` or ``wait``.
+            temporary: whether it is removed when the target stops at it.
 
         Raises:
             SymbolNotFound: no such name.
             MemoryFault, NoHardwareBreakpoint, UnsupportedCommand: the stub refuses it.
+            LocalProtocolError: the target runs, or the text is no place.
         """
-        what, locations = self._resolve(where)
         self._check_stopped()
-        return self.points.add(what, locations, kind, condition)
+        found = locate(where, self)
+        self._execution.note_mode()
+        point = self.points.add(
+            found,
+            kind,
+            condition,
+            temporary=temporary,
+            doubts=doubts(found.addresses, self) if kind is BreakpointKind.AUTO else None,
+            held_by_stub=lambda: held_by_stub(self),
+        )
+        if point.kind is BreakpointKind.HARDWARE:
+            self._warn_of_debug_registers()
+        if self.await_program is not None and isinstance(where, str):
+            self.await_program()
+        return point
+
+    def rearm(self) -> None:
+        """Insert software breakpoints of AUTO anew: the CPU may see other memory there now."""
+        for point in self.points:
+            if isinstance(point, Breakpoint) and point.wanted is BreakpointKind.AUTO:
+                self.points.rearm(point, doubts(point.locations, self), lambda: held_by_stub(self))
+
+    def relocate(self) -> None:
+        """Move the breakpoints to where the symbols are now: their place has become known."""
+        for point in self.points:
+            if isinstance(point, Breakpoint) and not point.what.startswith("*"):
+                try:
+                    where = locate(point.what, self)
+                except SymbolError as error:
+                    logger.warning("breakpoint %d stays where it is: %s", point.number, error)
+                    continue
+                doubtful = doubts(where.addresses, self)
+                self.points.move(point, where, doubtful, lambda: held_by_stub(self))
 
     def watchpoint(
         self,
@@ -423,7 +544,25 @@ class Target:
             NoHardwareBreakpoint: the stub has none left, or not for this range.
         """
         self._check_stopped()
-        return self.points.add_watch(address, length, watch, condition)
+        if self.stub.bare_watchpoints and address % max(length, 1):
+            raise NoHardwareBreakpoint(
+                f"no watchpoint on {length} bytes at {address:#x}: this stub takes ranges that "
+                "begin at a multiple of their length, which is all that a debug register watches",
+                address=address,
+            )
+        point = self.points.add_watch(address, length, watch, condition)
+        self._warn_of_debug_registers()
+        return point
+
+    def _warn_of_debug_registers(self) -> None:
+        """Say once what a user of kgdb would wait in vain for."""
+        if self.stub.bare_watchpoints and not self._warned:
+            self._warned = True
+            logger.warning(
+                "Linux 6.1.192 takes hardware breakpoints and watchpoints from kgdb and never "
+                "reports a hit (perf_swevent_event drops what is not active), and so may this "
+                "kernel: a software breakpoint does stop it"
+            )
 
     @property
     def breakpoints(self) -> Breakpoints:
@@ -469,6 +608,22 @@ class Target:
         self._check_open()
         return self._execution.interrupt()
 
+    def enter_kdb(self) -> None:
+        """Hand the line over to kdb, the kernel's own debugger (``$3#33``); kgdb only.
+
+        Its prompt is at ``console``, and what is written there is typed at it. The target counts as
+        running: ``interrupt`` brings it back from the prompt, or stops it again after kdb's ``go``.
+        A single command of kdb needs no change: ``monitor("summary")``.
+
+        Raises:
+            UnsupportedCommand: there is no kdb.
+        """
+        self._check_stopped()
+        if self.stub.limits.interrupt is not InterruptWay.BREAK_G:
+            raise UnsupportedCommand("this stub is not kgdb, and has no kdb", command="3")
+        self.monitor("")  # a kgdb without kdb does not know qRcmd, and takes 3 for c
+        self._execution.enter_kdb()
+
     def step(self, *, timeout: float | None = None) -> Stop:
         """Execute one instruction of the current thread, the others standing still."""
         self._check_stopped()
@@ -479,6 +634,35 @@ class Target:
         self._check_open()
         self._execution.step(thread)
         return self._execution.wait(timeout)
+
+    def step_line(self, *, timeout: float | None = None) -> Stop:
+        """Step to another source line, into functions that are called and have lines.
+
+        The rules are those of gdb's ``step``: inlined copies count as functions, and other threads
+        run meanwhile. In a function without lines it runs to the end of that.
+
+        Raises:
+            SymbolError: there are no symbols, or none there.
+            RspTimeout: it still runs.
+        """
+        return self._steps().step_line(over=False, timeout=timeout)
+
+    def next_line(self, *, timeout: float | None = None) -> Stop:
+        """Step to another source line, over functions that are called; see ``step_line``."""
+        return self._steps().step_line(over=True, timeout=timeout)
+
+    def finish(self, *, timeout: float | None = None) -> Stop:
+        """Run to the end of the function, or to another stop before it.
+
+        Returns:
+            The stop, at the instruction behind the call; ``return_value`` is what the function has
+            returned. An inlined copy is left like a function, without a value.
+
+        Raises:
+            SymbolError: there are no symbols, or nothing says who has called it.
+            RspTimeout: it still runs.
+        """
+        return self._steps().finish(timeout=timeout)
 
     def until(self, address: int | str, *, timeout: float | None = None) -> Stop:
         """Run to an address, or to another stop before it."""
@@ -496,14 +680,93 @@ class Target:
         self._check_open()
         return self._execution.run_until_mode(mode, max_steps)
 
+    def position_of(self, thread: ThreadId | None) -> Position:
+        """Return where a thread is in the program.
+
+        Raises:
+            SymbolError: there are no symbols.
+        """
+        from rsp.target.position import Position
+
+        stopped, pc = self.stop.thread, self.registers_of(thread).pc
+        if stopped is None or stopped.thread_id == thread:
+            position = self.stop.position
+            if position is not None and position.pc == pc:  # the pc may have been written since
+                return position
+        return Position(self.symbols, pc, hidden=0)
+
+    def position_at(
+        self, thread: ThreadId | None, hit: Sequence[Point], *, copies: bool
+    ) -> Position | None:
+        """Return where a thread has just stopped, None without symbols.
+
+        Args:
+            thread: which one.
+            hit: what it has stopped at: what a breakpoint was set on counts as entered.
+            copies: whether inlined copies count as entered where they begin.
+        """
+        from rsp.target.position import Position
+
+        if self._symbols is None:
+            return None
+        pc = self.processor.registers(thread).pc
+        entered = frozenset(
+            place.function
+            for point in hit
+            if isinstance(point, Breakpoint) and not point.internal
+            for place in point.places
+            if place.address == pc and place.function is not None
+        )
+        return Position(self.symbols, pc, entered=entered, hidden=0 if copies else None)
+
+    @property
+    def fallback(self) -> Callable[[int, int], bytes] | None:
+        """What reads memory by address and length that this CPU does not see, or MemoryFault."""
+        return self._memory.fallback
+
+    @fallback.setter
+    def fallback(self, read: Callable[[int, int], bytes] | None) -> None:
+        self._memory.fallback = read
+
+    def peek(self, address: int, length: int) -> bytes:
+        """Read memory as the thread sees it that the stub has in focus."""
+        return self._memory.read(address, length)
+
+    def current_line(self) -> str:
+        r"""Return what the current thread is about to execute, as gdb shows it at a stop.
+
+        That is the source line, ``414\t{``, where its file is found (``symbols.source_map`` says
+        where sources are), and else the instruction, ``=> 0x7d0b <long_start+68>:\tcallq 0x7d12``;
+        its address alone where capstone is not installed or memory cannot be read.
+
+        Raises:
+            StubError: the stub gives no registers.
+            LocalProtocolError: the target runs.
+        """
+        from rsp.target.disassembly import disassemble, name_of
+
+        pc = self.registers.pc
+        symbols = self.symbols if self.has_symbols else None
+        line = self.position_of(self._current).line if symbols is not None else None
+        text = symbols.text_of(line) if symbols is not None and line is not None else None
+        if line is not None and text is not None:
+            return f"{line.line}\t{text}"
+        try:
+            return f"=> {disassemble(self, pc, 1)[0]}"
+        except (MemoryFault, UnsupportedCommand):
+            name = name_of(pc, symbols)
+            return f"=> {pc:#x}" + (f" <{name}>" if name is not None else "")
+
     def invalidate(self) -> None:
         """Forget what was cached for this stop."""
+        self._followed = False
         self.processor.invalidate()
         self._memory.invalidate()
 
     def forget(self) -> None:
         """Forget what was cached, and what was selected: the target runs."""
         self._selected = None
+        self._followed = False
         self.processor.resumed()
         self._memory.invalidate()
 
@@ -544,12 +807,16 @@ class Target:
     def _clean_up(self, on_exit: OnExit) -> None:
         execution = self._execution
         if execution.running:
-            if on_exit is OnExit.DETACH and not self.points and self.stub.runs_on_close:
+            # A kernel that prints through us (kgdbcon) would wait for our acks for ever.
+            untouched = not self.points.any and self._stepping is None and not self.session.prints
+            if on_exit is OnExit.DETACH and untouched and self.stub.runs_on_close:
                 return
             execution.interrupt()
         if self._gone:
             return
         try:
+            if self._stepping is not None:
+                self._stepping.restore()
             self.points.remove_all()
         finally:
             if on_exit is OnExit.DETACH and self.session.usable:
@@ -562,6 +829,8 @@ class Target:
         if isinstance(reply, replies.Unsupported):
             # A stub without D: what is left is to let it run and hang up.
             self.session.tell(commands.Continue())
+        elif isinstance(reply, replies.Ok) and self.stub.limits.shared_line:
+            self.session.linger()  # without the ack that is on its way, a kernel waits for ever
         elif isinstance(reply, replies.ErrorReply):
             raise StubError(
                 "the stub refuses to detach: the target is left standing, without our breakpoints",
@@ -584,6 +853,7 @@ class Target:
     def _first_thread(self) -> ThreadId | None:
         reply = self.session.ask(commands.QueryCurrentThread())
         if isinstance(reply, replies.CurrentThread):
+            self.thread_list.stopped_in(reply.thread)  # Hg0 was the last word on it
             return reply.thread
         found = self.thread_list.list()
         return found[0] if found else None
@@ -599,6 +869,14 @@ class Target:
         if self._gone:
             raise LocalProtocolError(f"the target has {self.stop.reason.value}: connect anew")
 
+    def _steps(self) -> Stepping:
+        from rsp.target.stepping import Stepping
+
+        self._check_stopped()
+        if self._stepping is None:
+            self._stepping = Stepping(self, self._execution)
+        return self._stepping
+
     def _focus(self) -> None:
         """Let what follows be about the current thread: each CPU has its own page tables."""
         self._check_stopped()
@@ -606,24 +884,6 @@ class Target:
 
     def _read_unsigned(self, address: int, size: int) -> int:
         return int.from_bytes(self.read_memory(address, size), "little")
-
-    def _resolve(self, where: int | str) -> tuple[str, tuple[int, ...]]:
-        """Return how a place is called, and its addresses."""
-        if isinstance(where, int):
-            return f"*{where:#x}", (where,)
-        if where[:1].isdigit() or where[:1] == "*":
-            try:
-                return where, (int(where.lstrip("*"), 0),)
-            except ValueError:
-                raise LocalProtocolError(
-                    f"{where!r} is neither an address nor a name; addresses are spelled 0x…"
-                ) from None
-        name, plus, offset = where.partition("+")
-        try:
-            distance = int(offset, 0) if plus else 0
-        except ValueError:
-            raise LocalProtocolError(f"{where!r}: {offset!r} is no offset") from None
-        return where, (self.symbols[name.strip()].address + distance,)
 
 
 def _thread_id(text: str) -> ThreadId:

@@ -28,20 +28,21 @@ _MOST_THREADS: Final = 1 << 16
 
 
 class Thread:
-    """A thread of the target; of a machine, a CPU.
+    """A thread of the target; of a machine, a CPU; of kgdb, a CPU or a task.
 
     >>> thread = target.thread  # doctest: +SKIP
     >>> thread.id, thread.name, hex(thread.registers.pc)  # doctest: +SKIP
     ('p01.01', 'CPU#0 [running]', '0xfffffff0')
 
     Attributes:
+        target: whose it is.
         thread_id: its id on the wire.
     """
 
-    __slots__ = ("_target", "thread_id")
+    __slots__ = ("target", "thread_id")
 
     def __init__(self, target: Target, thread_id: ThreadId) -> None:
-        self._target = target
+        self.target = target
         self.thread_id = thread_id
 
     @property
@@ -50,31 +51,36 @@ class Thread:
         return str(self.thread_id)
 
     @property
+    def cpu(self) -> int | None:
+        """The number of the CPU that it stands for; None for a task, and in a process."""
+        return self.target.stub.cpu_of(self.thread_id.thread)
+
+    @property
     def name(self) -> str:
         """What the stub says of it (qThreadExtraInfo); empty where it says nothing."""
-        return self._target.thread_name(self.thread_id)
+        return self.target.thread_name(self.thread_id)
 
     @property
     def registers(self) -> Registers:
         """A snapshot of its registers; the same errors as ``Target.registers``."""
-        return self._target.registers_of(self.thread_id)
+        return self.target.registers_of(self.thread_id)
 
     def backtrace(self) -> Backtrace:
         """Return who called whom in it; the same errors as ``Target.backtrace``."""
-        return self._target.backtrace_of(self.thread_id)
+        return self.target.backtrace_of(self.thread_id)
 
     def write_register(self, name: str, value: int) -> None:
         """Write a register; the same errors as ``Target.write_register``."""
-        self._target.write_register_of(self.thread_id, name, value)
+        self.target.write_register_of(self.thread_id, name, value)
 
     def step(self, *, timeout: float | None = None) -> Stop:
         """Execute one instruction of this thread, the others standing still."""
-        return self._target.step_thread(self.thread_id, timeout=timeout)
+        return self.target.step_thread(self.thread_id, timeout=timeout)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Thread):
             return NotImplemented
-        return self.thread_id == other.thread_id and self._target is other._target
+        return self.thread_id == other.thread_id and self.target is other.target
 
     def __hash__(self) -> int:
         return hash(self.thread_id)

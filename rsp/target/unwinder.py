@@ -2,8 +2,8 @@
 
 Here live: one activation of a function with its registers, and the step to the one that called or
 interrupted it, by the rules of `rsp.symbols.unwind`: call frame information, then ORC, decided
-anew at every step, then `frame_pointers`. Here must not live: functions, lines and arguments
-(`frame`), and how often to step (`backtrace`).
+anew at every step, then `frame_pointers`; `kernel_entry` adds to them. Here must not live:
+functions, lines and arguments (`frame`), and how often to step (`backtrace`).
 
 Registers go by name here, ``rip`` or ``eip``, as the tables of two machines number them
 differently.
@@ -177,7 +177,12 @@ class Activation:
         self.binary: Binary | None = found[0] if found is not None else None
         self.slide = found[1] if found is not None else 0
         self.damage = ""
-        self.rules = self._rules()
+        self.rules = self._rules(self.lookup_pc)
+        if self.rules is None and self.lookup_pc < pc:
+            # Nothing is called there: the address is where a function begins, which somebody has
+            # put on the stack, as a new task's of ret_from_fork (Linux copy_thread).
+            self.rules = self._rules(pc)
+            self.lookup_pc = pc if self.rules is not None else self.lookup_pc
         self._cfa = cfa
         self._cfa_known = cfa is not None
 
@@ -210,11 +215,11 @@ class Activation:
             raise EndOfStack(f"{name} is not known")
         return value
 
-    def _rules(self) -> UnwindRules | None:
+    def _rules(self, pc: int) -> UnwindRules | None:
         if self.binary is None or self.binary.image.word_size != self.machine.word_size:
             return None
         try:
-            return self.binary.unwind_rules(self.link_pc)
+            return self.binary.unwind_rules(pc - self.slide)
         except BadImage as error:
             self.damage = str(error)
             return None
@@ -277,12 +282,18 @@ def caller_of(frame: Activation) -> Activation:
 
     Raises:
         EndOfStack: there is none.
+        BadImage: a file is damaged.
     """
+    from rsp.target import kernel_entry
     from rsp.target.frame_pointers import caller_by_frame_pointer
 
-    rules = frame.rules
     machine = frame.machine
     machine.memory.look_at(machine.stack_base + frame.known(machine.sp))
+    thunk = kernel_entry.caller_of_thunk(frame)
+    if thunk is not None:
+        return thunk
+    frame = kernel_entry.on_the_right_stack(frame)
+    rules = frame.rules
     if rules is None:
         return caller_by_frame_pointer(frame)
     if rules.kind is FrameKind.END:
@@ -301,7 +312,8 @@ def caller_of(frame: Activation) -> Activation:
     if pc is None:
         _cannot_read(frame, rules, cfa)
     registers[machine.pc] = pc
-    return Activation(machine, registers, pc, interrupted=rules.signal_frame, unsaved=unsaved)
+    caller = Activation(machine, registers, pc, interrupted=rules.signal_frame, unsaved=unsaved)
+    return kernel_entry.caller_before(frame, caller, cfa)
 
 
 def _follow(

@@ -375,7 +375,7 @@ class _Escapes:
         text = run.text
         if text is not None and ord(text) in _ESCAPES:
             return _ESCAPES[ord(text)]
-        if text is not None and text.isprintable() and not (after_hex and text.isdigit()):
+        if text is not None and _is_printable(text) and not (after_hex and text.isdigit()):
             return f"\\{text}" if text in (self._quote, "\\") else text
         units = [
             int.from_bytes(run.data[at : at + self._width], "little")
@@ -417,6 +417,9 @@ def _characters(data: bytes, width: int) -> Iterator[tuple[str | None, bytes, bo
             try:
                 found, used = decode_some(data[position : position + length], "strict", False)
             except UnicodeDecodeError:
+                if width == 1 and _is_cut(data[position : position + _LONGEST_UTF8]):
+                    yield None, data[position:], True
+                    return
                 length = width
                 break
             if used:
@@ -427,3 +430,30 @@ def _characters(data: bytes, width: int) -> Iterator[tuple[str | None, bytes, bo
             return
         yield text, data[position : position + length], False
         position += length
+
+
+_LONGEST_UTF8 = 6
+
+
+def _is_cut(tail: bytes) -> bool:
+    """Return whether these bytes are the begin of a character to the C library, by their number.
+
+    It knows UTF-8 as it first was, with up to six bytes (glibc, iconv/gconv_simple.c).
+    """
+    lead = tail[0]
+    wanted = next((size for size, last in _LAST_LEADS.items() if lead <= last), 0)
+    follow = all(byte & 0xC0 == 0x80 for byte in tail[1:])
+    return lead >= _FIRST_LEAD and len(tail) < wanted and follow
+
+
+_FIRST_LEAD = 0xC2
+_LAST_LEADS = {2: 0xDF, 3: 0xEF, 4: 0xF7, 5: 0xFB, 6: 0xFD}
+
+
+def _is_printable(text: str) -> bool:
+    """Return whether the C library says so: private characters, blanks and formats count there."""
+    if text.isprintable():
+        return True
+    from unicodedata import category
+
+    return category(text) in ("Cf", "Co", "Zs")

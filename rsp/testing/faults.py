@@ -1,20 +1,24 @@
-"""A line that comes to harm: bytes corrupted, dropped, doubled, delayed and split.
+"""A line that comes to harm, and a slow one: both wrap any transport.
 
-Here lives FaultyTransport, which wraps any transport. What a stub gets wrong by itself is in
+Here live FaultyTransport, which corrupts, drops, doubles, delays and splits what passes, and
+SlowTransport, which has the speed of a serial line. What a stub gets wrong by itself is in
 ``stub``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
+from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from rsp.transports.base import Transport
+from rsp.errors import RspTimeout
+from rsp.transports.base import Transport, read_timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 class Fault(Enum):
@@ -124,6 +128,11 @@ class FaultyTransport(Transport):
             if rest:
                 time.sleep(self._delay)
 
+    @property
+    def can_break(self) -> bool:
+        """See `Transport.can_break`."""
+        return self._inner.can_break
+
     def send_break(self) -> None:
         """See `Transport.send_break`."""
         self._inner.send_break()
@@ -137,6 +146,105 @@ class FaultyTransport(Transport):
             time.sleep(self._delay)
         late, self._late = self._late, b""
         return late
+
+
+class SlowTransport(Transport):
+    """Carries bytes no faster than a serial line does, each way for itself.
+
+    What is written goes out at once to the other side's clock: a byte counts as received once all
+    before it and itself have been on the wire, and a reader waits until then. A wire that has been
+    idle has nothing saved up.
+
+    >>> from rsp.transports.memory import MemoryTransport
+    >>> client, stub = MemoryTransport.pair()
+    >>> line = SlowTransport(client, baud=115200)
+    >>> stub.write(b"$OK#9a")
+    >>> line.read(100, 1)[:1]
+    b'$'
+
+    Args:
+        inner: the transport that is wrapped, and closed together with this one.
+        baud: bits a second; a byte is ten of them, with its start and stop bit.
+        reliable: what the transport says of itself.
+        clock: the time in seconds.
+        sleep: lets it pass.
+
+    Attributes:
+        sent, received: the bytes so far.
+    """
+
+    def __init__(
+        self,
+        inner: Transport,
+        *,
+        baud: int = 115200,
+        reliable: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.address = inner.address
+        self.reliable = reliable
+        self.sent = self.received = 0
+        self._inner = inner
+        self._byte = 10 / baud
+        self._clock = clock
+        self._sleep = sleep
+        self._free_at = {"in": 0.0, "out": 0.0}  # when each wire has carried all that it was given
+        self._arriving: deque[tuple[float, bytes]] = deque()  # when its last byte is there
+
+    def read(self, max_bytes: int, timeout: float | None) -> bytes:
+        """See `Transport.read`; what comes in one piece comes byte by byte."""
+        deadline = None if timeout is None else self._clock() + timeout
+        if not self._arriving:
+            data = self._inner.read(1 << 16, timeout)
+            if not data:
+                return b""
+            self._arriving.append((self._carry("in", len(data), self._clock()), data))
+        ends, data = self._arriving.popleft()
+        # As many as are there, and at least the first.
+        first = ends - (len(data) - 1) * self._byte
+        if deadline is not None and first > deadline:
+            self._arriving.appendleft((ends, data))
+            self._sleep(max(0.0, deadline - self._clock()))
+            raise read_timeout(self.address, timeout or 0.0)
+        self._sleep(max(0.0, first - self._clock()))
+        self._take_more(first)
+        there = 1 + int(max(0.0, self._clock() - first) / self._byte)
+        count = min(max_bytes, len(data), there)
+        if data[count:]:
+            self._arriving.appendleft((ends, data[count:]))
+        self.received += count
+        return data[:count]
+
+    def write(self, data: bytes, timeout: float | None = None) -> None:
+        """See `Transport.write`; returns when the last byte has been sent."""
+        self.sent += len(data)
+        self._sleep(max(0.0, self._carry("out", len(data), self._clock()) - self._clock()))
+        self._inner.write(data, timeout)
+
+    @property
+    def can_break(self) -> bool:
+        """See `Transport.can_break`."""
+        return self._inner.can_break
+
+    def send_break(self) -> None:
+        """See `Transport.send_break`."""
+        self._inner.send_break()
+
+    def close(self) -> None:
+        """See `Transport.close`."""
+        self._inner.close()
+
+    def _take_more(self, since: float) -> None:
+        """Put on the wire what the other side has sent since; our coming late costs it nothing."""
+        with contextlib.suppress(RspTimeout):
+            if data := self._inner.read(1 << 16, 0):
+                self._arriving.append((self._carry("in", len(data), since), data))
+
+    def _carry(self, way: str, count: int, since: float) -> float:
+        """Return when so many more bytes have been on a wire."""
+        self._free_at[way] = max(self._free_at[way], since) + count * self._byte
+        return self._free_at[way]
 
 
 class _Direction:

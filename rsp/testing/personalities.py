@@ -74,6 +74,8 @@ class Personality:
         slots: how many hardware breakpoints it has.
         first_thread_then_xml: whether it dies of a target.xml that is asked for before ``Hg``.
         drops_points_on_query: whether ``?`` removes all breakpoints.
+        says_watch: whether it reports which watchpoint was hit.
+        unwritable: registers that ``P`` leaves as they are, answering OK.
     """
 
     name: str
@@ -105,6 +107,8 @@ class Personality:
     slots: int = 4
     first_thread_then_xml: bool = False
     drops_points_on_query: bool = False
+    says_watch: bool = True
+    unwritable: frozenset[str] = frozenset()
 
     def register_layout(self, *, long_mode: bool) -> RegisterLayout:
         """Return how ``g`` is laid out in a mode."""
@@ -166,8 +170,13 @@ KGDB = Personality(
     dialect=Dialect(error_radix=10, thread_list_end=b""),
     pc_after_breakpoint=1,
     drops_points_on_query=True,
+    says_watch=False,
+    unwritable=frozenset({"rsp", "esp"}),
 )
 """Linux 6.1 on x86-64: kernel/debug/gdbstub.c."""
+
+KGDB_I386 = replace(KGDB, layout="kgdb-i386")
+"""The same on i386."""
 
 BOCHS = Personality(
     name="bochs",

@@ -384,7 +384,8 @@ class Stub:
                 register = self._by_number(number)
                 if register is None or self._is_refused(self._focus["g"]):
                     return self._error(_EINVAL)
-                self._set_register(self._focused, register, data)
+                if register.name not in who.unwritable:
+                    self._set_register(self._focused, register, data)
                 return Ok()
             case commands.ReadMemory(address=address, length=length):
                 return self._read_memory(address, length)
@@ -600,6 +601,8 @@ class Stub:
             for address, data in state.writes.items():
                 hit = max(start, address)
                 if kind in _WATCHED and hit < min(start + length, address + len(data)):
+                    if not self.personality.says_watch:
+                        return self._stop_reply(int(Signal.SIGTRAP))
                     return self._stop_reply(int(Signal.SIGTRAP), reason=_WATCHED[kind], address=hit)
         return None
 

@@ -82,6 +82,11 @@ class Transport(abc.ABC):
                 way is then not known, so the stream is of no more use.
         """
 
+    @property
+    def can_break(self) -> bool:
+        """Whether the line can carry a BREAK: then there is a serial port behind it, or is one."""
+        return type(self).send_break is not Transport.send_break
+
     def send_break(self) -> None:
         """Send a BREAK, the signal that gets the attention of a kernel on a console line.
 

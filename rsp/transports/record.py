@@ -77,6 +77,11 @@ class RecordingTransport(Transport):
         self._recorder.sent(data)
         self._inner.write(data, timeout)
 
+    @property
+    def can_break(self) -> bool:
+        """See `Transport.can_break`."""
+        return self._inner.can_break
+
     def send_break(self) -> None:
         """See `Transport.send_break`."""
         self._inner.send_break()

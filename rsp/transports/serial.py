@@ -59,6 +59,12 @@ class SerialTransport(DescriptorTransport):
     def __init__(self, port: serial.Serial, *, address: str) -> None:
         super().__init__(port, address=address, reliable=False)
         self._port = port
+        self._can_break = os.major(os.fstat(self._fd).st_rdev) not in _PTY_MAJORS
+
+    @property
+    def can_break(self) -> bool:
+        """See `Transport.can_break`: a pseudo-terminal drops it."""
+        return self._can_break
 
     def send_break(self) -> None:
         """See `Transport.send_break`. Lasts a quarter of a second at most.
@@ -67,7 +73,8 @@ class SerialTransport(DescriptorTransport):
             UnsupportedCommand: the device is a pseudo-terminal, which drops a BREAK.
         """
         try:
-            if os.major(os.fstat(self._fd).st_rdev) in _PTY_MAJORS:
+            os.fstat(self._fd)  # which fails once it is closed
+            if not self.can_break:
                 raise UnsupportedCommand(
                     f"{self.address} is a pseudo-terminal, which drops a BREAK; give QEMU a "
                     "chardev with telnet=on instead, or use chardev-send-break in its monitor",

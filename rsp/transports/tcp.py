@@ -6,6 +6,7 @@ Here live: resolving, connecting and the options of the socket. Reading and writ
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import time
@@ -18,6 +19,9 @@ from rsp.transports.descriptor import DescriptorTransport
 
 if TYPE_CHECKING:
     from rsp.transports.base import Transport
+
+_QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux
+_SMALL = 512  # less than any segment that is full
 
 _FAMILIES = {
     IpVersion.ANY: socket.AF_UNSPEC,
@@ -34,7 +38,26 @@ def connect(address: TcpAddress, *, timeout: float) -> Transport:
         RspTimeout: the host does not answer.
     """
     opened = open_socket(address, timeout=timeout)
-    return DescriptorTransport(opened, address=str(address), reliable=True)
+    return TcpTransport(opened, address=str(address))
+
+
+class TcpTransport(DescriptorTransport):
+    """A TCP connection that does not let a slow line wait."""
+
+    def __init__(self, opened: socket.socket, *, address: str) -> None:
+        super().__init__(opened, address=address, reliable=True)
+        self._socket = opened
+
+    def read(self, max_bytes: int, timeout: float | None) -> bytes:
+        """See `Transport.read`."""
+        data = super().read(max_bytes, timeout)
+        if len(data) < _SMALL and _QUICK_ACK is not None:
+            # Who sends few bytes, such as a QEMU chardev or socat in front of a serial line, and
+            # keeps Nagle's algorithm on, waits with the next for our acknowledgement, which Linux
+            # delays by 40 ms unless told otherwise; and it is to be told each time.
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
+        return data
 
 
 def open_socket(address: TcpAddress, *, timeout: float) -> socket.socket:

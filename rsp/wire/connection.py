@@ -1,4 +1,4 @@
-"""The protocol's state, without I/O: commands and bytes in, events and bytes out.
+r"""The protocol's state, without I/O: commands and bytes in, events and bytes out.
 
 Here live acknowledgement, retransmission, pipelining and deadlines. There is no socket, no clock
 and no thread: the time is an argument, in seconds of any steady clock. What the commands and
@@ -12,6 +12,14 @@ With one request under way on a line with acks, an exchange is::
 and with several (``limits.window``) the replies come in the order of the requests. A reply that
 came to harm is asked for again with ``-`` in the first case only: ``-`` repeats a stub's last
 reply, so in the second all that is under way is sent again, one by one, once the line is quiet.
+
+On a line that a console shares (``limits.shared_line``) the console speaks while the target runs,
+and may print what looks like a packet. A stub that has sent one waits for its ack, so silence must
+follow it; a console goes on, with the end of the line at least::
+
+    target  ls\r\n $OK#9a\r\n    text      … $T05thread:01;#07 (silence)    a stop
+
+Once a request has been answered, the target is known to stand still, and its console to be silent.
 """
 
 from __future__ import annotations
@@ -45,6 +53,16 @@ logger = logging.getLogger("rsp.wire")
 # How long nothing may come before a line that lost count of its replies is taken for quiet.
 _QUIET: Final = 0.25
 
+# How long nothing may follow a packet on a console's line until it is one: where the console has
+# spoken since the last answer, and where there has been nothing, or what Linux prints of a break-in
+# (drivers/tty/sysrq.c) is right before it. A virtual machine may halt within a line for some time.
+_SILENCE: Final = 0.15
+_SHORT_SILENCE: Final = 0.02
+_BREAK_IN: Final = b"sysrq: DEBUG\r\n"
+
+# So many answers without a fault, and a line that had some counts as good again.
+_CLEAN: Final = 64
+
 # The most that one monitor command may print: what has no end is no answer.
 _MOST_OUTPUT: Final = 1 << 26
 
@@ -55,13 +73,14 @@ _STOP_LETTERS: Final = frozenset({b"S", b"T", b"W", b"X", b"N"})
 class _Exchange:
     """A request and how far it has got."""
 
-    __slots__ = ("acked", "command", "output", "packet", "timeout", "tries")
+    __slots__ = ("acked", "command", "doubled", "output", "packet", "timeout", "tries")
 
     def __init__(self, command: Command, packet: bytes, timeout: float) -> None:
         self.command = command
         self.packet = packet
         self.timeout = timeout
         self.acked = False
+        self.doubled = False  # it may have been received twice
         self.tries = 0
         self.output = 0  # bytes of `O` packets so far
 
@@ -84,7 +103,8 @@ class Connection:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
-        self._deframer = Deframer(self._limits.max_reply, shared=self._limits.shared_line)
+        self._shared = self._limits.shared_line  # whether a console may speak now
+        self._deframer = Deframer(self._limits.max_reply, shared=self._shared)
         self._state = State.STOPPED
         self._error: ProtocolError | RspTimeout | None = None
         self._queue: deque[_Exchange] = deque()
@@ -99,6 +119,12 @@ class Connection:
         self._quiet_at: float | None = None  # while it is awaited: when the line counts as quiet
         self._recoveries = 0
         self._at_end = False
+        self._spoken = b""  # the end of what the console has said since the last answer
+        self._held: tuple[FrameKind, bytes] | None = None  # a packet, if silence follows
+        self._silent_at = 0.0  # when that has been long enough
+        self._broken = False  # something has followed
+        self._confirmed: tuple[FrameKind, bytes] | None = None  # and nothing has
+        self._dirty = 0  # so many answers until the line counts as good again
 
     # --- what the caller asks ---
 
@@ -113,6 +139,11 @@ class Connection:
         return len(self._flight) + len(self._queue)
 
     @property
+    def resume_acknowledged(self) -> bool:
+        """Whether the stub has acknowledged the resume that is under way: it runs for certain."""
+        return bool(self._flight) and self._flight[0].acked
+
+    @property
     def limits(self) -> Limits:
         """What the stub can take."""
         return self._limits
@@ -122,7 +153,7 @@ class Connection:
         self._limits = limits
         self._window = limits.window
         self._deframer.max_packet = limits.max_reply
-        self._deframer.shared = limits.shared_line
+        self._share(limits.shared_line and (self._shared or self._state is State.RUNNING))
 
     # --- from the caller to the stub ---
 
@@ -214,6 +245,7 @@ class Connection:
             # A slow line has a long reply under way for longer than it takes to repeat one.
             self._retry_at = now + self._limits.retransmit_after
             self._deframer.receive_data(data)
+            self._broken = self._held is not None
         else:
             self._at_end = True
 
@@ -226,19 +258,29 @@ class Connection:
         """
         self._check()
         next_frame = self._deframer.next_frame
+        if self._broken or (self._at_end and self._held is not None):
+            return self._let_go()
+        event: Event | None
+        if self._confirmed is not None:
+            (kind, data), self._confirmed = self._confirmed, None
+            packet = kind is FrameKind.PACKET
+            event = self._on_packet(data, sure=True) if packet else self._on_other(kind, data)
+            if event is not None:
+                return event
         while (frame := next_frame()) is not None:
             kind, data = frame
-            event: Event | None
             if self._quiet_at is not None:
                 event = self._while_quieting(kind, data)
+            elif self._shared and self._needs_silence(kind, data):
+                event = self._hold(kind, data)
             elif kind is FrameKind.PACKET:
                 event = self._on_packet(data)
             elif kind is FrameKind.ACK:
-                if self._flight and not (self._limits.shared_line and self._flight[0].acked):
+                if self._flight and not (self._shared and self._flight[0].acked):
                     self._flight[0].acked = True
                     continue
                 # On a console's line a lone + is text, unless one is awaited.
-                event = Console(b"+") if self._limits.shared_line else None
+                event = self._said(b"+") if self._shared else None
             else:
                 event = self._on_other(kind, data)
             if event is not None:
@@ -252,6 +294,8 @@ class Connection:
         """Return when ``handle_timeout`` must be called, None when nothing is awaited."""
         if self._state in (State.CLOSED, State.ERROR):
             return None
+        if self._held is not None:
+            return self._silent_at
         head = self._head()
         if head is None:
             return self._quiet_at
@@ -273,6 +317,11 @@ class Connection:
         """
         self._check()
         self._now = now
+        if self._held is not None:
+            # What has followed it is in the buffer: `next_event` sees to it.
+            if now >= self._silent_at and not self._broken:
+                self._confirmed, self._held = self._held, None
+            return
         if self._quiet_at is not None and now >= self._quiet_at:
             self._end_quiet()
         head = self._head()
@@ -292,6 +341,7 @@ class Connection:
                 self._try_again(head, b"-")
             else:
                 head.acked = False
+                head.doubled = True
                 self._try_again(head, head.packet)
 
     # --- sending ---
@@ -313,6 +363,7 @@ class Connection:
         self._flight.append(exchange)
         self._retry_at = self._now + self._limits.retransmit_after
         if command.resumes:
+            self._share(self._limits.shared_line)
             self._move(Trigger.RESUME)
         elif self._acks and self._limits.optimistic_ack and command.idempotent:
             self._out += b"+"
@@ -327,7 +378,7 @@ class Connection:
             return False
         # A resume that was acknowledged has arrived; on a console's line even an unacknowledged
         # one may have, and a second copy would be typed into the console.
-        return not head.command.resumes or not (head.acked or self._limits.shared_line)
+        return not head.command.resumes or not (head.acked or self._shared)
 
     def _try_again(self, exchange: _Exchange, data: bytes) -> None:
         exchange.tries += 1
@@ -339,8 +390,15 @@ class Connection:
                 )
             )
         logger.debug("sending again: %r", data[:80])
+        if not self._shared:
+            self._note_fault()
         self._out += data
         self._retry_at = self._now + self._limits.retransmit_after
+
+    def _note_fault(self) -> None:
+        if not self._limits.reliable:
+            self._dirty = _CLEAN
+            self._limits = replace(self._limits, noisy=True)
 
     # --- receiving ---
 
@@ -353,7 +411,7 @@ class Connection:
                 return Notification(name.decode("latin-1"), rest)
             case FrameKind.CORRUPT:
                 return self._on_corrupt(data)
-            case FrameKind.OVERLONG if not self._limits.shared_line:
+            case FrameKind.OVERLONG if not self._shared:
                 self._fail(
                     RemoteProtocolError(
                         f"a packet of more than {self._limits.max_reply} bytes: this is no gdb "
@@ -366,9 +424,48 @@ class Connection:
                 if not self._flight[0].acked:
                     self._flight[0].acked = True
                     data = data[1:]
+        return self._said(data)
+
+    # --- beside a console ---
+
+    def _share(self, shared: bool) -> None:
+        if shared != self._shared:
+            self._shared = self._deframer.shared = shared
+            self._spoken = b""
+
+    def _said(self, data: bytes) -> Console:
+        if self._shared:
+            self._spoken = (self._spoken + data)[-len(_BREAK_IN) :]
         return Console(data)
 
-    def _on_packet(self, raw: bytes) -> Event | None:
+    def _needs_silence(self, kind: FrameKind, data: bytes) -> bool:
+        """Whether this is what a stub says to end a run, or a console to nobody."""
+        head = self._flight[0] if self._flight else None
+        if kind is FrameKind.CORRUPT:
+            return head is not None and head.command.resumes and data[1:2] in (b"T", b"S", b"O")
+        if kind is not FrameKind.PACKET or (head is not None and not head.command.resumes):
+            return False
+        if not data:  # that a resume is not known
+            return head is not None and head.acked
+        return (data[:1] in _STOP_LETTERS and looks_like_stop(data)) or (
+            data[:1] == b"O" and data != b"OK" and len(data) % 2 == 1
+        )
+
+    def _hold(self, kind: FrameKind, data: bytes) -> Event | None:
+        self._held = kind, data
+        if self._deframer.buffered:
+            return self._let_go()
+        told = not self._spoken or self._spoken == _BREAK_IN
+        self._silent_at = self._now + (_SHORT_SILENCE if told else _SILENCE)
+        return None
+
+    def _let_go(self) -> Event:
+        """Give out as text what has looked like a packet."""
+        assert self._held is not None
+        (kind, data), self._held, self._broken = self._held, None, False
+        return self._said(data) if kind is FrameKind.CORRUPT else self._shown(data)
+
+    def _on_packet(self, raw: bytes, *, sure: bool = False) -> Event | None:
         payload = raw
         if b"*" in raw or self._limits.escape in raw:
             try:
@@ -380,7 +477,7 @@ class Connection:
         if head is None or (is_stop and not self._may_get_stop(head)):
             return self._on_unasked(raw, payload, is_stop=is_stop)
         if not is_stop and self._acks:
-            if self._limits.shared_line and not self._may_answer(head, payload):
+            if self._shared and not sure and not self._may_answer(head, payload):
                 return self._shown(raw)
             if not head.acked:
                 # As gdb has it, no packet that comes instead of an ack is an answer: it is one to
@@ -424,10 +521,16 @@ class Connection:
         self._flight.popleft()
         self._since = self._now
         self._recoveries = 0
-        if head.tries and self._acks and not self._limits.reliable:
+        if head.doubled and self._acks and not self._limits.reliable:
             # What was sent twice may be answered twice, and nothing tells such an answer from that
             # to the next request.
             self._await_quiet()
+        if self._dirty:
+            self._dirty -= 1
+            if not self._dirty:
+                self._limits = replace(self._limits, noisy=False)
+        if self._shared and not command.resumes:
+            self._share(False)
         if command.resumes:
             refused = isinstance(value, ErrorReply | Unsupported)
             self._move(Trigger.REFUSAL if refused else Trigger.STOP)
@@ -455,7 +558,7 @@ class Connection:
             if self._state is State.STOPPED:
                 self._move(Trigger.STOP)
             return Unsolicited(self._trusted(parse_stop, payload, self._limits.dialect))
-        if self._limits.shared_line:
+        if self._shared:
             # kgdb's banner holds a `$3#33`, and a shell may print whatever it likes.
             return self._shown(raw)
         self._acknowledge()
@@ -469,20 +572,20 @@ class Connection:
             self._recover()
         elif self._acks and self._flight and not self._flight[0].acked:
             self._try_again(self._flight[0], self._flight[0].packet)
-        elif self._limits.shared_line:
-            return Console(b"-")
+        elif self._shared:
+            return self._said(b"-")
         return None
 
     def _on_corrupt(self, data: bytes) -> Event | None:
         head = self._flight[0] if self._flight else None
         if head is None or data[:1] == b"%":
-            return Console(data)  # a notification is not repeated
+            return self._said(data)  # a notification is not repeated
         if self._acks and not head.acked and (head.command.resumes or self._limits.reliable):
             # It was on its way before the request was received: what `-` would bring is something
             # else, and to a running target it is no byte to send.
-            return Console(data)
-        if self._limits.shared_line and head.command.resumes and data[1:2] not in (b"T", b"S"):
-            return Console(data)
+            return self._said(data)
+        if self._shared and head.command.resumes and data[1:2] not in (b"T", b"S", b"O"):
+            return self._said(data)
         logger.debug("a corrupt packet: %r", data[:80])
         if not self._acks or self._acks_ahead or len(self._flight) > 1:
             self._recover()
@@ -493,6 +596,7 @@ class Connection:
     def _recover(self) -> None:
         """Lose count of the replies under way: wait until the line is quiet, then ask again."""
         self._recoveries += 1
+        self._note_fault()
         lost = [exchange.command for exchange in self._flight if not exchange.command.idempotent]
         if lost or self._recoveries > self._limits.retries:
             self._fail(
@@ -516,8 +620,8 @@ class Connection:
         self._quiet_at = self._now + min(_QUIET, self._limits.retransmit_after)
 
     def _while_quieting(self, kind: FrameKind, data: bytes) -> Event | None:
-        if self._limits.shared_line and kind is FrameKind.TEXT:
-            return Console(data)
+        if self._shared and kind is FrameKind.TEXT:
+            return self._said(data)
         if kind is FrameKind.PACKET:
             self._acknowledge()
         self._await_quiet()
@@ -526,7 +630,7 @@ class Connection:
     def _end_quiet(self) -> None:
         self._quiet_at = None
         self._acks_ahead = 0
-        if not self._limits.shared_line:
+        if not self._shared:
             self._deframer.reset()
         self._fill_window()
 
@@ -540,9 +644,7 @@ class Connection:
     def _may_get_stop(self, exchange: _Exchange) -> bool:
         if self._acks and not exchange.acked:
             # It was on its way already, unless the ack was lost, or lost in a console's text.
-            return exchange.command.resumes and (
-                self._limits.shared_line or not self._limits.reliable
-            )
+            return exchange.command.resumes and (self._shared or not self._limits.reliable)
         answers = exchange.command.replies
         return Stopped in answers or BinaryData in answers or Raw in answers
 
@@ -552,9 +654,8 @@ class Connection:
         elif self._acks:
             self._out += b"+"
 
-    @staticmethod
-    def _shown(raw: bytes) -> Console:
-        return Console(b"$%b#%02x" % (raw, codec.checksum(raw)))
+    def _shown(self, raw: bytes) -> Console:
+        return self._said(b"$%b#%02x" % (raw, codec.checksum(raw)))
 
     def _decode(self, raw: bytes) -> bytes:
         limits = self._limits

@@ -85,6 +85,11 @@ class Deframer:
         self._no_hash = 0  # the buffer has no `#` up to here
         self._scanned = 0  # the packet at _start has nothing that ends it early up to here
 
+    @property
+    def buffered(self) -> bool:
+        """Whether there is something that has not been given out."""
+        return self._start < len(self._buffer)
+
     def receive_data(self, data: bytes) -> None:
         """Buffer what was received."""
         if self._start:

@@ -19,7 +19,10 @@ from rsp.symbols.dwarf.loclists import expression_at
 from rsp.symbols.dwarf.ranges import pc_ranges
 from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.units import Unit, Units
-from rsp.symbols.expressions import (
+from rsp.symbols.expressions import evaluate, number
+from rsp.symbols.image import Image
+from rsp.symbols.unwind import RegisterOffset, UnwindTables, numbers
+from rsp.symbols.value_locations import (
     ImplicitPointer,
     InMemory,
     InRegister,
@@ -29,11 +32,7 @@ from rsp.symbols.expressions import (
     Pieces,
     Unavailable,
     Value,
-    evaluate,
-    number,
 )
-from rsp.symbols.image import Image
-from rsp.symbols.unwind import RegisterOffset, UnwindTables, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.offline import ask_python
 from rsp.errors import BadImage, SymbolNotFound
 from rsp.symbols.table import SourceLine, SymbolKind, SymbolTable
 from rsp.testing.boot import ELF, SOURCE
@@ -265,3 +266,22 @@ def test_a_slide_moves_every_place_and_no_absolute_number() -> None:
         assert found.name == was.name
         assert slid.line(symbol.address + 0x200000) == linked.line(symbol.address)
     assert slid.line(linked["tick"].address) is None
+
+
+@pytest.mark.live("gcc", "gdb")
+def test_blocks_whose_names_only_the_origin_has(tmp_path: Path) -> None:
+    """A static variable in a block of an inlined function: the copies do not repeat it."""
+    (tmp_path / "main.c").write_text(
+        "static int *volatile last;\n"
+        "static inline __attribute__((always_inline)) void init(int n)\n"
+        "{\n"
+        "  { static int k; last = &k; *last = n; } { static int k; last = &k; *last = n; }\n"
+        "}\n"
+        "int _start(int n) { init(n); init(n + 1); return n; }\n"
+    )
+    options = ["-g", "-O2", "-nostdlib", "-static", "-no-pie", "-o", "program"]
+    subprocess.run(["gcc", *options, "main.c"], cwd=tmp_path, check=True)
+    theirs = ask_python([f"file {tmp_path}/program"], {"places": ["main.c:4"]})["places"][0]
+    places = SymbolTable(tmp_path / "program", cache=False).locations("main.c:4")
+    assert [[place.address, place.file, place.line] for place in places] == theirs
+    assert len(theirs) == 4

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import re
+import subprocess
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +16,7 @@ from rsp.symbols.binary import Binary
 from rsp.symbols.cache import Cache
 from rsp.symbols.image import Image
 from rsp.symbols.symtab import SymbolKind
+from rsp.symbols.table import SymbolTable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,6 +109,60 @@ def test_variables_of_a_kernel(debian_kernel: DebianKernel) -> None:
     for row in theirs - compared:
         assert not any(row[2].endswith(f" {name}") for name in unique), row
     assert len(compared) > 30
+
+
+def test_names_that_only_the_linker_and_assembler_have(tmp_path: Path) -> None:
+    """As ``jiffies``, which Linux's linker script puts where ``jiffies_64`` is."""
+    (tmp_path / "main.c").write_text(
+        "unsigned long long ticks_64;\n"
+        "extern volatile unsigned long ticks;\n"
+        "extern const char table_begin[], table_end[];\n"
+        "extern int from_assembler[4];\n"
+        "extern char unsized[]; extern char unsized[5];\n"
+        "int _start(void) { return ticks + from_assembler[1] + (table_end - table_begin)"
+        " + unsized[1]; }\n"
+    )
+    (tmp_path / "data.S").write_text(
+        ".data\n.globl from_assembler, unsized, never_declared, table_begin, table_end\n"
+        ".type from_assembler, @object\n.size from_assembler, 16\n"
+        "from_assembler: .long 1, 2, 3, 4\n"
+        "table_begin: unsized: .long 5, 6\ntable_end: never_declared: .long 7\n"
+    )
+    options = ["-g", "-O2", "-nostdlib", "-static", "-no-pie", "-Wl,--defsym=ticks=ticks_64"]
+    options += ["-Wl,--defsym=no_variable=ticks_64"]
+    program = tmp_path / "program"
+    command = ["gcc", *options, "-o", str(program), "main.c", "data.S"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    names = ("ticks", "ticks_64", "from_assembler", "unsized", "table_begin", "table_end")
+    others = ("never_declared", "no_variable")
+    # gdb knows declarations of the units that it has had to read.
+    asked = ["info line _start", *(f"whatis {name}" for name in (*names, *others))]
+    theirs = [answer.strip().removeprefix("type = ") for answer in ask(program, asked)[1:]]
+    table = SymbolTable(program, cache=False)
+    assert [str(table.variable(name).type) for name in names] == theirs[: len(names)]
+    assert theirs[len(names) :] == ["<data variable, no debug info>"] * len(others)
+    assert [table.variable(name).type for name in others] == [None, None]
+    assert (table["ticks"].prototype, table["ticks"].line) == ("volatile unsigned long ticks;", 2)
+    assert table["no_variable"].prototype is None
+
+
+def test_types_of_a_kernels_variables(debian_kernel: DebianKernel) -> None:
+    table = SymbolTable(debian_kernel.vmlinux, cache=False)
+    data = (".data", ".rodata", ".bss", ".init.data", ".data..percpu")
+    symbols = [each for each in table if each.section in data and each.name.isidentifier()]
+    count = Counter(each.name for each in symbols)
+    unique = [each for each in symbols if count[each.name] == 1]
+    choice = random.Random(4)
+    picked = choice.sample([each.name for each in unique if each.size], 25)
+    picked += choice.sample([each.name for each in unique if not each.size and each.is_global], 10)
+    theirs = ask(debian_kernel.vmlinux, [f"whatis {name}" for name in picked])
+    known = 0
+    for name, answer in zip(picked, theirs, strict=True):
+        # gdb does not look for declarations in units that it has not read.
+        if "<data variable, no debug info>" not in answer:
+            assert f"type = {table.variable(name).type}" == answer.strip(), name
+            known += 1
+    assert known > 20
 
 
 def test_per_cpu_variables_are_known_as_such(debian_kernel: DebianKernel) -> None:

@@ -1,8 +1,9 @@
-"""Backtraces against gdb's, line for line, on the same stop of the same program or kernel."""
+"""Backtraces against gdb's, line for line, on the same stop of the same program."""
 
 from __future__ import annotations
 
 import re
+import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -11,15 +12,10 @@ import rsp
 from lab.frames import VARIANTS, compile_variant
 from lab.gdb import Gdb
 from lab.servers import gdbserver_tcp
-from rsp import BreakpointKind, OnExit, StopReason
-from rsp.target.frame import FrameKind
+from rsp import StopReason
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from lab.guest import BootKernel, Guest
-    from rsp.target.backtrace import Backtrace
-    from rsp.target.target import Target
 
 # gdb's own defaults, which the lab has lifted.
 SETTINGS = (
@@ -27,12 +23,8 @@ SETTINGS = (
     "set print elements 200",
     "set print repeats 10",
 )
-PATIENCE = 240.0
-MARK = " <signal handler called>"
 
 pytestmark = pytest.mark.live("gdb")
-
-# --- programs ---
 
 QUIET = ("handle SIGSEGV nostop noprint", "handle SIGUSR1 nostop noprint", "break *stop_here")
 
@@ -138,128 +130,38 @@ def test_the_variables_of_every_frame(program: Path) -> None:
     assert sum(len(frame) for stop in found.variables for frame in stop) > 20
 
 
-# --- kernels ---
+COPIES = """
+struct pair { int a, b; };
+volatile struct pair last;
+static inline __attribute__((always_inline)) void inner(int n) { last.a = n; last.b = n + 1; }
+static inline __attribute__((always_inline)) void outer(int n) { inner(n); last.a = 7; }
+static __attribute__((noinline)) void work(int n) { outer(n); inner(n); }
+int main(void) { work(5); work(6); return last.a; }
+"""
 
 
-def stop_at(target: Target, place: str) -> None:
-    """Run to a place, past stops of another reason."""
-    with target.breakpoint(place, kind=BreakpointKind.HARDWARE):
-        stop = target.resume(timeout=60)
-        assert stop is not None
-        assert stop.reason is StopReason.BREAKPOINT
-
-
-class Score:
-    """Lines compared, and how many of them differ in an argument."""
-
-    def __init__(self) -> None:
-        self.lines = self.other = 0
-
-    def same(self, mine: list[str], gdbs: list[str]) -> None:
-        """Compare frames: addresses, functions and lines are the same, without exception.
-
-        Where gdb evaluates what a caller passed (`WRONG`), it shows an argument that is not there.
-        """
-        assert [frame_of(line) for line in mine] == [frame_of(line) for line in gdbs]
-        self.lines += len(mine)
-        self.other += sum(plain(one) != plain(other) for one, other in zip(mine, gdbs, strict=True))
-
-    def check(self) -> None:
-        """Fail if more differs than comes of that."""
-        assert self.lines
-        assert self.other <= 0.05 * self.lines + 1
-
-
-def frame_of(line: str) -> tuple[str, ...]:
-    """Return the address, the function and the line of a frame."""
-    found = re.match(r"#\d+ +(0x\w+ in )?(\S+) \(.*\)( at \S+)?$", line)
-    assert found, line
-    return tuple(found.groups(""))
-
-
-def plain(line: str) -> str:
-    """Leave out what arguments were on entry."""
-    line = re.sub(r"(\w+)=\1@entry=", r"\1=", line)
-    return re.sub(r"^#\d+ +|, \w+@entry=[^,)]*", "", line)
-
-
-def lines_of(found: Backtrace) -> list[str]:
-    """Return the lines without our mark, and without those that gdb leaves out.
-
-    Of a function that ended in a jump, and had copies of others inlined at the jump, gdb shows the
-    innermost copy, and no more (gdb 13, dwarf2_tailcall_frame_unwind).
-    """
-    lines: list[str] = []
-    begin = 0  # of the frames of one activation
-    for frame in found:
-        lines.append(f"#0  {str(frame).removesuffix(MARK)}")
-        if frame.kind is FrameKind.TAIL_CALL:
-            del lines[begin + 1 :]
-        if not frame.inlined:
-            begin = len(lines)
-    return lines
-
-
-def compare(
-    guest: Guest, table: rsp.SymbolTable, place: str, score: Score, trigger: str = ""
-) -> Backtrace:
-    """Compare all threads with gdb at a stop; return the one of the thread that stopped."""
-    with rsp.connect(
-        guest.address, symbols=table, on_exit=OnExit.LEAVE_STOPPED, timeout=30
-    ) as target:
-        if trigger:
-            guest.start(trigger)
-        stop_at(target, place)
-        found = {int(each.id[-2:], 16): each.backtrace() for each in target.threads}
-        texts = {thread: lines_of(each) for thread, each in found.items()}
-        stopped = target.backtrace()
-        str(stopped)  # what is not read now is not there any more later
-        check_ends(found)
-    answer = oracle(guest).run("thread apply all bt")[0]
-    parts = re.split(r"^Thread \d+ \(Thread 1\.(\d+).*$", answer, flags=re.MULTILINE)[1:]
-    assert len(parts) == 2 * len(texts)
-    for number, text in zip(parts[::2], parts[1::2], strict=True):
-        gdbs, mine = believed(text), texts[int(number)]
-        if found[int(number)].complete:
-            gdbs = gdbs[: len(mine)]
-        score.same(mine[: len(gdbs)], gdbs)
-    return stopped
-
-
-def oracle(guest: Guest) -> Gdb:
-    return Gdb(address=guest.address, symbols=guest.symbols, settings=SETTINGS, timeout=PATIENCE)
-
-
-def believed(text: str) -> list[str]:
-    """Return gdb's frames up to where it has lost its way, which it does below an entry."""
-    lines = [line for line in text.splitlines() if line]
-    lost = r"#\d+ +(0x\w+ in \?\? |0x0000\w+ in fixed_percpu_data )|Backtrace stopped"
-    end = next((at for at, line in enumerate(lines) if re.match(lost, line)), len(lines))
-    return lines[:end]
-
-
-def check_ends(found: dict[int, Backtrace]) -> None:
-    """Whoever sleeps or runs in a kernel came from user space, or from where a task begins."""
-    for each in found.values():
-        if not each[0].function:  # user space, or firmware
-            continue
-        if each[-1].function in ("ret_from_fork", "secondary_startup_64", "startup_32_smp"):
-            continue
-        assert each.complete, each.end_reason
-        if each.user_registers is None:
-            # Before the entry has saved anything, nothing tells where it was come from.
-            assert len(each) == 1
-            assert str(each[0].function).startswith(("entry_", "asm_"))
-            continue
-        selector = each.user_registers["cs"]
-        assert selector is not None
-        assert selector & 3 == 3
-        assert each.end_reason == f"user space at {each.user_registers.pc:#x}"
-
-
-def test_start_kernel(boot_kernel: BootKernel) -> None:
-    guest, score = boot_kernel("debian", stopped=True), Score()
-    found = compare(guest, rsp.SymbolTable(guest.symbols), "start_kernel", score)
-    score.check()
-    assert [frame.function for frame in found] == ["start_kernel", "secondary_startup_64"]
-    assert str(found[0]).startswith("start_kernel () at init/main.c:")
+@pytest.mark.live("gcc", "gdbserver")
+@pytest.mark.parametrize("place", ["work", "outer", "inner"])
+def test_copies_that_begin_at_a_breakpoint(tmp_path: Path, place: str) -> None:
+    """Those behind the one that the breakpoint was set on have not been entered yet."""
+    (tmp_path / "copies.c").write_text(COPIES)
+    program = tmp_path / "copies"
+    options = ["-g", "-O2", "-static", "-no-pie", "-o", program.name]
+    subprocess.run(["gcc", *options, "copies.c"], cwd=tmp_path, check=True)
+    with gdbserver_tcp(program) as address, rsp.connect(address, symbols=program) as target:
+        texts = []
+        with target.breakpoint(place):
+            for _ in range(3):
+                assert (stop := target.resume(timeout=20)) is not None
+                if stop.reason is not StopReason.BREAKPOINT:
+                    break
+                found = target.backtrace()
+                assert found[0].level == 0
+                assert found[0].function == stop.function
+                texts.append(str(found))
+    commands = [f"break {place}", *["continue", "bt"] * len(texts)]
+    with gdbserver_tcp(program) as address:
+        settings = (*SETTINGS, f"set sysroot {program.anchor}")
+        answers = Gdb(address=address, symbols=program, settings=settings).run(*commands)
+    assert texts == answers[2::2]
+    assert len(texts) >= 2

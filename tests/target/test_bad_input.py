@@ -387,7 +387,7 @@ def test_no_answer_in_the_middle_of_a_session() -> None:
     target.breakpoint(0x1008)
     stub.hooks.append(lambda stub, command: [])
     for _ in range(2):
-        with pytest.raises(RspTimeout, match="no answer to SelectThread"):
+        with pytest.raises(RspTimeout, match="no answer to ReadMemory"):
             target.read_memory(0x1000, 1)
     target.detach()
 

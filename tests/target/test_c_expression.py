@@ -91,6 +91,7 @@ def test_expressions(text: str, shown: str | None) -> None:
         ("   ", "something is missing at the end"),
         ("1 +", "something is missing at the end (column 4)"),
         ("1 2", "an operator should be where '2' is (column 3)"),
+        ("where(1)", "functions of the target are not called: an operator should be where '(' is"),
         ("(1", "')' should be at the end (column 3)"),
         ("list[1", "']' should be at the end"),
         ("pair.", "a member should be at the end"),

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import rsp
-from rsp.errors import LocalProtocolError, NoHardwareBreakpoint, RspTimeout, StubError
+from rsp.errors import (
+    LocalProtocolError,
+    NoHardwareBreakpoint,
+    RegisterUnavailable,
+    RspTimeout,
+    StubError,
+)
 from rsp.target.breakpoints import BreakpointKind, Watch
 from rsp.testing.cpu import Cpu, State
 from rsp.testing.faults import FaultyTransport
@@ -381,7 +387,8 @@ def test_the_threads_of_kgdb() -> None:
         assert [thread.id for thread in threads][:2] == ["fffffffe", "1"]
         assert len(threads) == 41
         assert threads[-1].name == "kthreadd"
-        assert threads[-1].registers.pc == 0
+        with pytest.raises(RegisterUnavailable):
+            _ = threads[-1].registers.pc
         assert threads[-1].registers["ds"] is None
         assert target.registers.pc == START
 
@@ -392,7 +399,7 @@ def test_another_thread_of_kgdb_cannot_be_stepped_and_nothing_is_lost_by_trying(
     with connected(stub) as target:
         point = target.breakpoint(START + 4)
         other = target.threads[1]
-        with pytest.raises(StubError, match=r"refuses|resumes no thread") as caught:
+        with pytest.raises(StubError, match="no thread but the one that stopped") as caught:
             other.step(timeout=5)
         assert caught.value.code in (22, None)
         assert len(stub.breakpoints) == 1

@@ -24,6 +24,7 @@ from rsp.testing.stub import Stub
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from lab.guest import BootKernel, Guest, KernelName
     from lab.servers import BootQemu
@@ -174,6 +175,44 @@ def test_the_kernel_is_read_from_user_mode_though_its_page_tables_are_hidden(
         users, program = (target.virtual_to_physical(pc, root) for root in (None, kernels))
         assert users.physical == program.physical
         assert (users.user, users.executable, program.executable) == (True, True, False)
+
+
+def test_a_walk_switches_to_physical_memory_once(boot_kernel: BootKernel, tmp_path: Path) -> None:
+    guest, log = boot_kernel("x86_64", cpus=1), tmp_path / "log"
+
+    def sent() -> list[str]:
+        lines = (line for line in log.read_text().splitlines() if line.startswith("w "))
+        return re.findall(r"\$(Qqemu[^#]*|m[0-9a-f]+|M)[#,]", "".join(lines))
+
+    on, off = "Qqemu.PhyMemMode:1", "Qqemu.PhyMemMode:0"
+    with rsp.connect(guest.address, timeout=30, record=log) as target:
+        regs = target.registers
+        address = regs.sp
+        before = len(sent())
+        target.virtual_to_physical(address)
+        walk = sent()[before:]
+        assert [walk[0], walk[-1]] == [on, off]
+        assert 2 <= len(walk[1:-1]) <= 4
+        tables = PageTables(target)
+        before = len(sent())
+        data = tables.read(address & ~(PAGE - 1), 16)
+        read = sent()[before:]
+        # What it read of the tables is kept, and what it read of memory is not in the way.
+        assert read.count(on) == read.count(off) == 1
+        assert len(read) == len(walk) + 1
+        before = len(sent())
+        tables.translate(address)
+        assert sent()[before:] == [on, off]
+        assert target.read_memory(address & ~(PAGE - 1), 16) == data
+        with target.physical_memory():
+            with pytest.raises(rsp.LocalProtocolError, match="addresses are physical here"):
+                target.read_memory(address, 1)
+            with pytest.raises(rsp.LocalProtocolError, match="addresses are physical here"):
+                target.write_memory(address, b"")
+        with pytest.raises(ZeroDivisionError), target.physical_memory():
+            raise ZeroDivisionError
+        assert sent()[-1] == off
+        assert target.read_memory(address & ~(PAGE - 1), 16) == data
 
 
 def test_a_read_over_a_hole_tells_what_is_before_it(boot_kernel: BootKernel) -> None:

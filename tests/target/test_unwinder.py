@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp.arch.layouts import layout_for_length
-from rsp.errors import BadImage, MemoryFault
+from rsp.errors import BadImage, MemoryFault, SymbolNotFound
 from rsp.symbols.unwind import (
     AtCfa,
     AtExpression,
@@ -68,6 +68,9 @@ class Symbols:
     def __init__(self, binary: Binary, slide: int = 0) -> None:
         self._binary = binary
         self._slide = slide
+
+    def __getitem__(self, name: str) -> NoReturn:
+        raise SymbolNotFound(f"no {name}", name=name)
 
     def binary_at(self, address: int) -> tuple[Binary, int] | None:
         return (self._binary, self._slide) if address >= CODE else None

@@ -46,6 +46,7 @@ SPELLINGS: list[tuple[bytes, c.Command]] = [
     (b"C0b", c.ContinueWithSignal(signal=11)),
     (b"C0b;7c00", c.ContinueWithSignal(signal=11, address=0x7C00)),
     (b"s", c.Step()),
+    (b"3", c.EnterKdb()),
     (b"S05", c.StepWithSignal(signal=5)),
     (b"vCont;c", c.VCont(actions=(c.Action(kind=c.ActionKind.CONTINUE),))),
     (
@@ -247,6 +248,7 @@ def test_what_resumes_and_what_may_be_repeated() -> None:
     assert resuming == {
         c.Continue,
         c.ContinueWithSignal,
+        c.EnterKdb,
         c.Step,
         c.StepWithSignal,
         c.VCont,

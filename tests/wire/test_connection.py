@@ -76,6 +76,17 @@ def started(
     return connection
 
 
+def joined(events: list[Event]) -> bytes:
+    assert {type(event) for event in events} <= {Console}
+    return b"".join(event.data for event in events if isinstance(event, Console))
+
+
+def silence(connection: Connection) -> list[Event]:
+    """Let the time pass that makes a stop of what looks like one on a console's line."""
+    connection.handle_timeout(due(connection))
+    return drain(connection)
+
+
 def due(connection: Connection) -> float:
     deadline = connection.next_deadline()
     assert deadline is not None
@@ -202,8 +213,9 @@ def test_a_stop_reply_before_the_first_answer_is_told_apart() -> None:
 def test_an_unsolicited_stop_while_nothing_is_asked_is_acked() -> None:
     """kgdb's `T05` of a later break-in waits for its `+`: what is sent before that is lost."""
     connection = Connection(CONSOLE_LINE)
-    text, stop = receive(connection, b"sysrq: DEBUG\r\n$T05thread:fffffffe;#d5")
-    assert text == Console(b"sysrq: DEBUG\r\n")
+    said = b"sysrq: DEBUG\r\n$T05thread:fffffffe;#d5"
+    assert receive(connection, said) == [Console(b"sysrq: DEBUG\r\n")]
+    (stop,) = silence(connection)
     assert isinstance(stop, Unsolicited)
     assert connection.data_to_send() == b"+"
     assert connection.state is State.STOPPED
@@ -766,10 +778,85 @@ def test_a_console_is_neither_read_nor_answered(text: bytes, whole: bool, runnin
 
 def test_a_stop_ends_the_run_on_a_console_line() -> None:
     connection = started(commands.Continue(), limits=CONSOLE_LINE)
-    text, stop = receive(connection, b"+login: root\r\n$ $T05thread:01;#07")
-    assert text == Console(b"login: root\r\n$ ")
+    said = b"+login: root\r\n$ $T05thread:01;#07"
+    assert receive(connection, said) == [Console(b"login: root\r\n$ ")]
+    assert (connection.data_to_send(), connection.state) == (b"", State.RUNNING)
+    (stop,) = silence(connection)
     assert isinstance(stop, Reply)
     assert connection.data_to_send() == b"+"
+
+
+LIKE_STOPS = [
+    b"$T05thread:01;#07",
+    b"$S05#b8",
+    b"$T05thread:01;#00",
+    b"$O41#b4",
+    b"$#00",
+    b"$W00#b7",
+]
+
+
+@pytest.mark.parametrize("line", LIKE_STOPS)
+@pytest.mark.parametrize("more", [b"\r\n", b" ", b"$"])
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_stop_that_is_followed_by_anything_is_a_consoles(
+    line: bytes, more: bytes, apart: bool
+) -> None:
+    """`echo '$T05thread:01;#07'` in a shell; a stub that has sent that waits for its ack."""
+    connection = started(commands.Continue(), limits=CONSOLE_LINE)
+    events = receive(connection, b"+$ " + line + (b"" if apart else more))
+    if apart:
+        assert due(connection) < 1.0
+        events += receive(connection, more)
+    events += receive(connection, b" .")
+    assert joined(events) == b"$ " + line + more + b" ."
+    assert connection.data_to_send() == b""
+    assert connection.state is State.RUNNING
+    # The one that silence follows, and one that comes right behind it.
+    receive(connection, b"$T05thread:01;#07$T05thread:02;#08")
+    (stop,) = silence(connection)
+    assert isinstance(stop, Reply)
+    assert str(stop.value.thread) == "02"  # type: ignore[attr-defined]  # of a stop
+
+
+def test_a_stop_on_a_line_where_nobody_has_spoken_is_not_waited_for_long() -> None:
+    quiet, spoken = (started(commands.Continue(), limits=CONSOLE_LINE) for _ in range(2))
+    receive(quiet, b"+$T05thread:01;#07")
+    receive(spoken, b"+hello\r\n$T05thread:01;#07")
+    assert due(quiet) * 4 < due(spoken) < 0.5
+
+
+def test_a_corrupt_stop_is_asked_for_again_once_nothing_follows() -> None:
+    connection = started(commands.Continue(), limits=CONSOLE_LINE)
+    assert receive(connection, b"+$T05thread:01;#08") == []
+    assert silence(connection) == []
+    assert connection.data_to_send() == b"-"
+    receive(connection, b"$T05thread:01;#07")
+    (stop,) = silence(connection)
+    assert isinstance(stop, Reply)
+
+
+def test_a_consoles_text_in_packets_is_acknowledged() -> None:
+    """kgdbcon: the kernel goes on when its message has been acknowledged."""
+    connection = started(commands.Continue(), limits=CONSOLE_LINE)
+    receive(connection, b"+$O680a#09"[:-2] + b"%02x" % codec.checksum(b"O680a"))
+    assert silence(connection) == [Output(b"h\n")]
+    assert connection.data_to_send() == b"+"
+    assert connection.state is State.RUNNING
+
+
+def test_a_console_is_silent_while_its_kernel_stands_still() -> None:
+    """So a request that comes to harm is asked for again at once, and marks the line as bad."""
+    connection = started(QC, limits=CONSOLE_LINE)
+    receive(connection, b"+$QC01#f5")
+    connection.send(read(0), 0.0)
+    connection.data_to_send()
+    assert not connection.limits.noisy
+    assert receive(connection, b"+$ca\x07e#8f") == []
+    assert connection.data_to_send() == b"+-"[1:]
+    assert connection.limits.noisy
+    (reply,) = receive(connection, b"$cafe#8f")
+    assert answered(reply) == b"\xca\xfe"
 
 
 def test_a_refused_resume_on_a_console_line() -> None:

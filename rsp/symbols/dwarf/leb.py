@@ -36,3 +36,17 @@ def sleb(data: bytes, position: int) -> tuple[int, int]:
     value, end = uleb(data, position)
     bits = 7 * (end - position)
     return (value - (1 << bits) if value >> (bits - 1) else value), end
+
+
+def uleb_bytes(value: int) -> bytes:
+    r"""Return an unsigned number as LEB128.
+
+    >>> uleb_bytes(624485)
+    b'\xe5\x8e&'
+    """
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

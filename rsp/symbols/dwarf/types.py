@@ -1,8 +1,7 @@
 """Types from DWARF's entries (DWARF 5, chapter 5).
 
-Here live: an entry made into a type, and the search for the entry of a name where there is no
-index. Here must not live: what a type is (`rsp.symbols.types`), and which of several entries of one
-name is meant.
+Here lives: an entry made into a type. Here must not live: what a type is (`rsp.symbols.types`), and
+which of several entries of one name is meant.
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.die import REFERENCES, Die
 from rsp.symbols.dwarf.leb import uleb
-from rsp.symbols.dwarf.walk import Walk
+from rsp.symbols.dwarf.named import entries_named
+from rsp.symbols.dwarf.origins import origins
 from rsp.symbols.types import (
     VOID,
     Array,
@@ -39,15 +39,11 @@ from rsp.symbols.types import (
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from rsp.symbols.contents import Contents
-    from rsp.symbols.dwarf.units import Unit, Units
+    from rsp.symbols.dwarf.units import Units
 
 _T = TypeVar("_T")
-
-_MAX_ORIGINS = 4
-"""How often an entry may complete another: an instance, its abstract one, its declaration."""
 
 _UNKNOWN = Void("<unknown type>")
 """What lies in another file, or is no type of C."""
@@ -110,7 +106,7 @@ class DwarfTypes:
         Raises:
             Damaged: as `type`.
         """
-        for origin in _origins(die):
+        for origin in origins(die):
             if origin.form(dw.DW_AT_type) is not None:
                 return self._at(_target(origin))
         return VOID
@@ -235,16 +231,14 @@ class DwarfTypes:
 
     def _function(self, die: Die) -> Type:
         # An instance may lack what was optimized out; the declaration has all.
-        origins = tuple(_origins(die))
-        described = next(
-            (origin for origin in reversed(origins) if origin.has_children), origins[-1]
-        )
-        typed = next((each for each in origins if each.form(dw.DW_AT_type) is not None), die)
+        entries = tuple(origins(die))
+        described = next((each for each in reversed(entries) if each.has_children), entries[-1])
+        typed = next((each for each in entries if each.form(dw.DW_AT_type) is not None), die)
         return Function(
             self._later_target(typed),
             self._later(self._parameters, described.offset),
             variadic=self._later(self._is_variadic, described.offset),
-            prototyped=any(bool(each.get(dw.DW_AT_prototyped)) for each in origins),
+            prototyped=any(bool(each.get(dw.DW_AT_prototyped)) for each in entries),
         )
 
     def _parameters(self, offset: int) -> tuple[Parameter, ...]:
@@ -283,18 +277,8 @@ def _target(die: Die) -> int | None:
     return die.number(dw.DW_AT_type)
 
 
-def _origins(die: Die) -> Iterator[Die]:
-    """Yield an entry, and those that it completes or is an instance of."""
-    found: Die | None = die
-    for _ in range(_MAX_ORIGINS):
-        if found is None:
-            return
-        yield found
-        found = found.reference(dw.DW_AT_abstract_origin) or found.reference(dw.DW_AT_specification)
-
-
 def _name(die: Die) -> str | None:
-    return next((name for name in (origin.name for origin in _origins(die)) if name), None)
+    return next((name for name in (origin.name for origin in origins(die)) if name), None)
 
 
 def _location(die: Die) -> int:
@@ -331,11 +315,6 @@ _TAGS = {
 }
 _BARE_TAGS = frozenset((dw.DW_TAG_typedef, dw.DW_TAG_base_type))
 
-_MAX_STRINGS = 1 << 13
-"""How many strings that end in a name are compared."""
-_MAX_UNITS = 512
-"""How many units that may have a name are looked into, some 0.5 ms each."""
-
 
 def find_without_index(units: Units, name: str) -> Die | None:
     """Return the first definition of a type by a search for its name's offset, without an index.
@@ -353,97 +332,6 @@ def find_without_index(units: Units, name: str) -> Die | None:
     keyword, bare = split_name(name)
     tags = _TAGS.get(keyword, _BARE_TAGS)
     for spelling in (bare,) if keyword else spellings(bare):
-        for needle in _needles(units, spelling):
-            for die in _named(units, needle, tags):
-                if die.name == spelling and not die.get(dw.DW_AT_declaration):
-                    return die
+        for die in entries_named(units, spelling, tags):
+            return die
     return None
-
-
-def _needles(units: Units, name: str) -> Iterator[bytes]:
-    """Yield the bytes that stand in .debug_info for a name."""
-    try:
-        text = name.encode(errors="surrogateescape") + b"\0"
-    except UnicodeEncodeError:
-        return
-    if len(text) == 1 or b"\0" in text[:-1]:
-        return
-    at = _string(units.sections.str, text)
-    if at is not None:
-        yield at.to_bytes(4, "little")
-    yield text  # in place, as compilers write short names
-
-
-def _string(strings: Contents, text: bytes) -> int | None:
-    """Return where a linker has left a string, which may be the end of another one."""
-    if strings[: len(text)] == text:
-        return 0
-    whole = strings.find(b"\0" + text)
-    if whole >= 0:
-        return whole + 1
-    # Linkers sort strings from their ends, and so a string comes to lie in the first of the
-    # longer ones (bfd/merge.c, merge_strings).
-    longer: list[tuple[bytes, int]] = []
-    at = strings.find(text)
-    while at >= 0 and len(longer) < _MAX_STRINGS:
-        before = strings[max(at - 256, 0) : at]
-        longer.append((before[before.rfind(b"\0") + 1 :][::-1], at))
-        at = strings.find(text, at + 1)
-    return min(longer)[1] if longer else None
-
-
-def _named(units: Units, needle: bytes, tags: frozenset[int]) -> Iterator[Die]:
-    """Yield the entries whose name is written as the bytes, for some that look like it."""
-    info = units.sections.info
-    at = info.find(needle)
-    for _ in range(_MAX_UNITS):
-        if at < 0:
-            return
-        unit = units.at(at)
-        heads = _heads(unit, tags)
-        places = []
-        while 0 <= at < unit.end:
-            # What stands before it is looked at first: a small number is found everywhere.
-            for gap, codes in heads.items():
-                head = info[at - gap - _LONGEST_CODE : at - gap]
-                if head.endswith(codes):
-                    places.append(at)
-            at = info.find(needle, at + 1)
-        if places:
-            for _, die in Walk(unit).entries_at(places):
-                if die.tag in tags:
-                    yield die
-
-
-_LONGEST_CODE = 3  # 2 ** 21 abbreviations are more than a unit has
-
-
-def _heads(unit: Unit, tags: frozenset[int]) -> dict[int, tuple[bytes, ...]]:
-    """Return the codes of definitions, by how many bytes lie between them and the name."""
-    heads: dict[int, tuple[bytes, ...]] = {}
-    for code, abbrev in unit.abbrevs.items():
-        if abbrev.tag not in tags:
-            continue
-        gap: int | None = 0
-        found = None
-        for attribute, form, _ in abbrev.attributes:
-            if attribute == dw.DW_AT_declaration:
-                found = None
-                break
-            if attribute == dw.DW_AT_name:
-                found = gap
-            size = unit.fixed_sizes.get(form)
-            gap = None if gap is None or size is None else gap + size
-        if found is not None:
-            heads[found] = (*heads.get(found, ()), _uleb(code))
-    return heads
-
-
-def _uleb(number: int) -> bytes:
-    """Return a number as LEB128."""
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)

@@ -1,6 +1,7 @@
 """Commands that set and remove breakpoints and watchpoints.
 
-Here live ``Z`` and ``z`` (gdb manual, "Packets").
+Here live ``Z`` and ``z`` (gdb manual, "Packets"). They are to be idempotent, says the manual, but
+kgdb refuses to set a software breakpoint twice, and for a hardware one spends another slot.
 """
 
 from __future__ import annotations
@@ -47,7 +48,6 @@ class InsertBreakpoint(AnsweredBy[Ok]):
     conditions: bytes | None = None
 
     syntax = "Z{type:breakpoint},{address:x},{kind:x}[;{conditions:bin}]"
-    idempotent = True
 
 
 class RemoveBreakpoint(AnsweredBy[Ok]):
@@ -58,4 +58,3 @@ class RemoveBreakpoint(AnsweredBy[Ok]):
     kind: int
 
     syntax = "z{type:breakpoint},{address:x},{kind:x}"
-    idempotent = True

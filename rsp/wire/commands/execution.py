@@ -77,6 +77,16 @@ class StepWithSignal(AnsweredBy[ResumeReply]):
     resumes = True
 
 
+class EnterKdb(AnsweredBy[ResumeReply]):
+    """Leave the stub for the prompt of kdb (``3``, as ``$3#33``): kgdb with CONFIG_KGDB_KDB.
+
+    The line is kdb's then. A packet typed at its prompt calls the stub back, which answers it.
+    """
+
+    syntax = "3"
+    resumes = True
+
+
 class ActionKind(Enum):
     """What ``vCont`` does to a thread; the values are its letters."""
 

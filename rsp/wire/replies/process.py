@@ -199,13 +199,17 @@ class FileResult(Reply):
 
 
 class StepBits(Reply):
-    """The bits of a single-step flag word (``qqemu.sstepbits``)."""
+    """The bits of a single-step flag word (``qqemu.sstepbits``).
+
+    Those that the accelerator has not are left out (gdbstub.c, handle_query_qemu_sstepbits): under
+    KVM there is no NOTIMER.
+    """
 
     enable: int
-    no_irq: int
-    no_timer: int
+    no_irq: int | None = None
+    no_timer: int | None = None
 
-    syntax = "ENABLE={enable:x},NOIRQ={no_irq:x},NOTIMER={no_timer:x}"
+    syntax = "ENABLE={enable:x}[,NOIRQ={no_irq:x}][,NOTIMER={no_timer:x}]"
 
 
 class StepFlags(Reply):

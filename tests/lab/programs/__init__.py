@@ -17,6 +17,7 @@ SOURCES = Path(__file__).parent
 # Without position independence the addresses are those that nm prints.
 RECIPES = {
     "subject.c": ("gcc", "-g", "-O0", "-Wall", "-Wextra", "-Werror", "-no-pie", "-pthread"),
+    "threads.c": ("gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-pthread"),
     "subject32.S": ("gcc", "-g", "-m32", "-static", "-no-pie", "-nostdlib"),
 }
 

@@ -75,6 +75,7 @@ char text_quotes[] = "''''''''''''\"\"\"\"\"\"\"\"\"\"\"\"";
 char text_utf8[] = "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x98\x80";
 char text_bad_utf8[] = "a\xff\xfe" "b\xc3(\xe2\x82";
 char text_cut_utf8[4] = {'a', 'b', '\xe2', '\x82'};
+char text_private[] = "\xee\x84\xbb \xc2\xa0 \xe2\x80\xae \xc2\x83";
 char text_high_run[] = "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff";
 char text_ten[] = "0000000000111111111112222222222";
 char text_long[400];

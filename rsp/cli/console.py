@@ -1,0 +1,202 @@
+"""``rsp console``: a terminal on a kernel's serial line, with a key that stops the kernel.
+
+Here lives the terminal: what is typed goes to the line and what comes from it is shown, until the
+escape character. Stopping the kernel, and letting it run again, is the library's (`rsp.connect`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sys
+from typing import TYPE_CHECKING, Final
+
+import rsp
+from rsp.cli.arguments import add_symbol_options, add_timeout, open_symbols
+from rsp.cli.text import printable
+from rsp.transports import open_transport
+from rsp.transports.base import Transport
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from rsp.target.target import Target
+
+_ESCAPE: Final = b"\x1d"  # Ctrl-], as in telnet
+_KEYS: Final = "Ctrl-] b stops the kernel, Ctrl-] q ends, Ctrl-] twice types it"
+_AT_A_STOP: Final = (
+    "bt; c lets it run; q lets it run and ends; anything else is a command of kdb (summary, ps)"
+)
+# A look at the keyboard, every so often.
+_GLANCE: Final = 0.02
+# Seconds that nothing has come for, after the end of what is to be typed.
+_DONE: Final = 1.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command line has."""
+    parser.epilog = f"{_KEYS}. At a stop: {_AT_A_STOP}."
+    parser.add_argument(
+        "target",
+        metavar="TARGET",
+        help="the line: /dev/ttyS0,115200, telnet://host:port, rfc2217://host:port, unix:/path",
+    )
+    parser.add_argument("--symbols", metavar="FILE", help="vmlinux, for backtraces")
+    add_symbol_options(parser)
+    add_timeout(parser)
+    parser.add_argument(
+        "--qemu-monitor",
+        metavar="ADDRESS",
+        help="QEMU's monitor, to send a BREAK where the line carries none",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Be a terminal until the user or the line ends it."""
+    symbols = open_symbols(arguments) if arguments.symbols else None
+    with open_transport(arguments.target, timeout=arguments.timeout) as line:
+        keyboard = _Keyboard()
+        if keyboard.terminal:
+            print(f"rsp: {line.address}: {_KEYS}", file=sys.stderr)
+        while _converse(line, keyboard):
+            with rsp.connect(
+                _Kept(line),
+                symbols=symbols,
+                timeout=arguments.timeout,
+                interrupt=arguments.qemu_monitor or True,
+            ) as target:
+                _show(target.console.read().encode())
+                over = _at_a_stop(target, keyboard)
+            _show(target.console.read().encode())
+            if over:
+                break
+    return 0
+
+
+def _converse(line: Transport, keyboard: _Keyboard) -> bool:
+    """Show what comes and send what is typed; whether the kernel is to be stopped."""
+    quiet = 0.0
+    escaped = False
+    with keyboard.raw():
+        while quiet < _DONE:
+            with contextlib.suppress(rsp.RspTimeout):
+                data = line.read(1 << 16, _GLANCE)
+                if not data:
+                    raise rsp.ConnectionLost(f"{line.address} has hung up", address=line.address)
+                _show(data)
+                quiet = 0.0
+            quiet += _GLANCE if keyboard.at_end else 0.0
+            while key := keyboard.key():
+                if escaped:
+                    escaped = False
+                    if key in b"bB":
+                        return True
+                    if key in b"qQ":
+                        return False
+                elif key == _ESCAPE:
+                    escaped = True
+                    continue
+                line.write(key, 5.0)
+    return False
+
+
+def _at_a_stop(target: Target, keyboard: _Keyboard) -> bool:
+    """Take commands until the kernel is to run again; whether the user wants to end."""
+    print(f"\nrsp: {target.stop}; {_AT_A_STOP}", file=sys.stderr)
+    command = "bt"
+    while command not in ("c", "q"):
+        try:
+            if command == "bt":
+                _print(str(target.backtrace()))
+            elif command:
+                _print(target.monitor(command))
+        except rsp.StubError as error:
+            print(f"rsp: {printable(str(error))}", file=sys.stderr)
+        print("(rsp) ", end="", file=sys.stderr, flush=True)
+        command = keyboard.line()
+    return command == "q"
+
+
+def _print(text: str) -> None:
+    print(*map(printable, text.splitlines()), sep="\n", flush=True)
+
+
+def _show(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+class _Keyboard:
+    """What the user types: keys while the kernel runs, lines at a stop."""
+
+    def __init__(self) -> None:
+        self._file = sys.stdin.fileno()
+        self._typed = b""
+        self.terminal = os.isatty(self._file)
+        self.at_end = False
+
+    def key(self) -> bytes:
+        """Return the next byte, none if there is none now."""
+        if not self._typed and not self.at_end and select.select([self._file], [], [], 0)[0]:
+            self._fill()
+        key, self._typed = self._typed[:1], self._typed[1:]
+        return key
+
+    def line(self) -> str:
+        """Return the next line; the end is ``q``."""
+        while b"\n" not in self._typed and not self.at_end:
+            self._fill()
+        line, newline, self._typed = self._typed.partition(b"\n")
+        return line.decode("utf-8", "replace").strip() if line or newline else "q"
+
+    def _fill(self) -> None:
+        data = os.read(self._file, 1024)
+        self._typed += data
+        self.at_end = not data
+
+    @contextlib.contextmanager
+    def raw(self) -> Iterator[None]:
+        """Let every key through as it is typed, Ctrl-C too; nothing to do for a file or a pipe."""
+        if not self.terminal:
+            yield
+            return
+        import termios
+        import tty
+
+        before = termios.tcgetattr(self._file)
+        tty.setraw(self._file, termios.TCSADRAIN)  # what was typed ahead counts
+        try:
+            yield
+        finally:
+            termios.tcsetattr(self._file, termios.TCSADRAIN, before)
+
+
+class _Kept(Transport):
+    """The line, which stays open when a target on it is detached from."""
+
+    def __init__(self, line: Transport) -> None:
+        self.address = line.address
+        self.reliable = line.reliable
+        self._line = line
+
+    @property
+    def can_break(self) -> bool:
+        """See `Transport.can_break`."""
+        return self._line.can_break
+
+    def read(self, max_bytes: int, timeout: float | None) -> bytes:
+        """See `Transport.read`."""
+        return self._line.read(max_bytes, timeout)
+
+    def write(self, data: bytes, timeout: float | None = None) -> None:
+        """See `Transport.write`."""
+        self._line.write(data, timeout)
+
+    def send_break(self) -> None:
+        """See `Transport.send_break`."""
+        self._line.send_break()
+
+    def close(self) -> None:
+        """Leave it open."""

@@ -1,0 +1,55 @@
+"""``rsp disas``: the instructions at a place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rsp.cli.arguments import add_target, connect, parse_number
+from rsp.cli.text import print_json, printable
+
+if TYPE_CHECKING:
+    import argparse
+
+    from rsp.target.disassembly import Instruction
+
+DEFAULT_COUNT = 16
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command line has."""
+    add_target(parser)
+    parser.add_argument(
+        "spec",
+        metavar="SPEC",
+        help="0x7c00, and with --symbols a function, a line (tcp.c:414) or start_kernel+0x10",
+    )
+    parser.add_argument(
+        "--count",
+        metavar="N",
+        type=parse_number,
+        default=DEFAULT_COUNT,
+        help="how many instructions (default: %(default)d)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the instructions."""
+    with connect(arguments) as target:
+        found = target.disassemble(arguments.spec, arguments.count)
+    if arguments.json:
+        print_json({"instructions": [as_json(each) for each in found]})
+        return 0
+    for each in found:
+        where, tab, text = str(each).partition("\t")
+        print(printable(where) + tab + printable(text))
+    return 0
+
+
+def as_json(instruction: Instruction) -> dict[str, str | None]:
+    """Return an instruction as JSON has it."""
+    return {
+        "address": f"{instruction.address:#x}",
+        "bytes": instruction.bytes.hex(),
+        "text": instruction.text,
+        "symbol": instruction.symbol,
+    }

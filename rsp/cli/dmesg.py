@@ -1,0 +1,44 @@
+"""``rsp dmesg``: the kernel's log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rsp.cli.arguments import add_target
+from rsp.cli.kernel import connect_kernel
+from rsp.cli.text import print_json, printable
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command line has."""
+    add_target(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the messages, the oldest first."""
+    with connect_kernel(arguments) as kernel:
+        records = kernel.log()
+    if arguments.json:
+        print_json(
+            {
+                "records": [
+                    {
+                        "time": record.time,
+                        "level": record.level,
+                        "text": record.text,
+                        "facility": record.facility,
+                        "sequence": record.sequence,
+                        "caller": record.caller,
+                    }
+                    for record in records
+                ]
+            }
+        )
+        return 0
+    for record in records:
+        for line in str(record).split("\n"):
+            print("\t".join(map(printable, line.split("\t"))))  # as dmesg, which has tabs in it
+    return 0

@@ -1,0 +1,28 @@
+"""What the commands about a running kernel have in common: the kernel that a target runs."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import rsp
+from rsp.cli.arguments import connect
+from rsp.linux.kernel import Kernel
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+
+@contextmanager
+def connect_kernel(arguments: argparse.Namespace) -> Iterator[Kernel]:
+    """Connect as the options of `add_target` say, and give the kernel that runs there.
+
+    Raises:
+        SymbolError: there are no symbols, or they are not those of a kernel.
+    """
+    if arguments.symbols is None:
+        raise rsp.SymbolError("a kernel is known by its symbols: give --symbols vmlinux")
+    slide = None if arguments.slide == "auto" else arguments.slide
+    with connect(arguments) as target:
+        yield Kernel(target, modules=arguments.modules, slide=slide)

@@ -1,0 +1,287 @@
+"""A running Linux kernel: its slide, modules, tasks, per-CPU data and log.
+
+Here live `Kernel`, which puts the parts of this room together, and what it plugs into a target: at
+each stop, before symbols are used at it, the kernel's place is found out and its modules are
+followed. How each part is read lives in a file of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from rsp.errors import BadImage, StubError, SymbolError
+from rsp.linux.modules import Module, has_modules, list_modules
+from rsp.linux.slide import SlideFinder, is_kernel, read_by_kernel, start_places
+from rsp.symbols.modules import find_module
+from rsp.target.breakpoints import BreakpointKind
+from rsp.target.placement import Where, held_by_stub
+from rsp.target.values import Space, Value
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from rsp.linux.log import LogRecord
+    from rsp.linux.tasks import Task
+    from rsp.target.breakpoints import Breakpoint
+    from rsp.target.target import Target
+
+logger = logging.getLogger("rsp.linux")
+
+
+class Kernel:
+    """The Linux kernel that a target runs.
+
+    Args:
+        target: the machine, whose symbols are those of the kernel's vmlinux.
+        modules: a directory with the files of modules, ``/lib/modules/RELEASE`` or
+            ``/usr/lib/debug/lib/modules/RELEASE``: their symbols are loaded, and followed while the
+            kernel runs.
+        slide: how far the kernel lies from its link addresses, None to find it out.
+
+    Raises:
+        SymbolError: the target has no symbols, or they are not those of a kernel.
+
+    >>> kernel = rsp.linux.Kernel(target, modules="/lib/modules/6.1.0")  # doctest: +SKIP
+    >>> hex(kernel.slide), kernel.current(0).comm  # doctest: +SKIP
+    ('0x1ae00000', 'swapper/0')
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        modules: str | PathLike[str] | None = None,
+        slide: int | None = None,
+    ) -> None:
+        self._target = target
+        self._table = target.image_symbols
+        if not is_kernel(self._table):
+            raise SymbolError(f"{self._table.path} is not the vmlinux of a Linux kernel")
+        self._directory = modules
+        self._slide = slide
+        if slide is not None:
+            self._table.slide = slide
+        self._start: Breakpoint | None = None
+        # By name, its struct module, and whether its init function is over.
+        self._known: dict[str, tuple[int, bool]] = {}
+        self._added: dict[str, tuple[str, str]] = {}  # the file, and the name in the table
+        target.follow = self.follow
+        target.fallback = self._read_hidden
+
+    # --- what it plugs into the target ---
+
+    def follow(self) -> None:
+        """Find out, as far as that is not known, where the kernel and its modules are.
+
+        Raises:
+            SymbolError: another kernel runs than that of the symbols.
+        """
+        if self._slide is None:
+            self._slide = SlideFinder(self._target, self._table).find()
+            if self._slide is None:
+                self._target.await_program = self._await_start
+                return
+            self._target.await_program = None
+            if self._start is not None:
+                self._start.remove()
+            moved = self._table.slide != self._slide
+            self._table.slide = self._slide
+            if moved:
+                self._target.relocate()
+        if self._directory is not None and has_modules(self._target):
+            try:
+                self._follow_modules(list_modules(self._target))
+            except (StubError, SymbolError) as error:  # not set up yet
+                logger.debug("the modules cannot be listed: %s", error)
+
+    def _await_start(self) -> None:
+        """Have the kernel stop as soon as it has moved itself, wherever that may be.
+
+        Its first function in C is waited for at every place that KASLR may choose. Only breakpoints
+        that are not in the target's memory can be that many, and survive that it is unpacked there.
+        """
+        target = self._target
+        if self._start is None and held_by_stub(target):
+            places = Where("the start of the kernel", start_places(self._table))
+            self._start = target.points.add(
+                places, BreakpointKind.SOFTWARE, self._has_started, lasting=True
+            )
+
+    def _has_started(self, target: Target) -> bool:
+        """Move the breakpoints to where the kernel is; return whether one of them is here."""
+        self.follow()
+        return any(not point.internal for point in target.points.at(target.registers.pc))
+
+    def _read_hidden(self, address: int, length: int) -> bytes:
+        """Read what a CPU in user mode does not see of the kernel."""
+        return read_by_kernel(self._target, address, length)
+
+    def _follow_modules(self, modules: tuple[Module, ...]) -> None:
+        """Add the symbols of modules that have come, and take those out that have gone."""
+        present = {}
+        for module in modules:
+            known = self._known.get(module.name)
+            # Once that is over, nothing of it moves, and there is no need to read more of it.
+            if known != (module.place, True):
+                place = (module.place, module.initialized)
+                if known != place:
+                    self._load(module)
+                known = place
+            present[module.name] = known
+        for name in self._known.keys() - present.keys():
+            self._unload(name)
+        self._known = present
+        for module in modules:
+            module.file = self._added.get(module.name, (None, ""))[0]
+
+    def _load(self, module: Module) -> None:
+        """Add a module's symbols, if its file is there."""
+        self._unload(module.name)
+        if self._directory is None:
+            return
+        try:
+            path = find_module(self._directory, module.name, build_id=module.build_id)
+            if path is None:
+                logger.info("no file for module %s in %s", module.name, self._directory)
+                return
+            name = self._table.add_module(path, module.sections, build_id=module.build_id)
+        except (BadImage, StubError, SymbolError) as error:
+            logger.warning("module %s has no symbols: %s", module.name, error)
+            return
+        self._added[module.name] = (path, name)
+
+    def _unload(self, name: str) -> None:
+        """Take the symbols of a module out that is no longer where it was."""
+        if name in self._added and (added := self._added.pop(name)[1]) in self._table.modules:
+            self._table.remove_module(added)
+
+    # --- the kernel as a whole ---
+
+    @property
+    def slide(self) -> int:
+        """How far it lies from its link addresses.
+
+        Raises:
+            SymbolError: it has not begun to run yet, so that it is nowhere; or another kernel runs.
+        """
+        if self._slide is None:
+            self._target.symbols  # noqa: B018 - which calls `follow`, once for each stop
+        if self._slide is None:  # or calls that of another Kernel of this target
+            self.follow()
+        if self._slide is None:
+            raise SymbolError(
+                f"nothing of the kernel of {self._table.path} is seen yet: let it start, and ask "
+                "at a later stop"
+            )
+        return self._slide
+
+    @property
+    def banner(self) -> str:
+        """What it says of itself at first: ``Linux version 6.1.0 …``."""
+        return self._text("linux_banner").rstrip("\n")
+
+    @property
+    def cmdline(self) -> str:
+        """The command line that it was booted with."""
+        return self._text("saved_command_line")
+
+    def _text(self, name: str) -> str:
+        self._check_found()
+        text = self._target.value(name).string_()
+        return text.decode("utf-8", "backslashreplace")
+
+    def _check_found(self) -> None:
+        self.slide  # noqa: B018 - it raises where there is none
+
+    # --- its parts ---
+
+    def per_cpu(self, name: str, cpu: int) -> Value:
+        """Return a CPU's own of a per-CPU variable.
+
+        Raises:
+            SymbolNotFound: there is no such variable.
+            SymbolError: there is no such CPU.
+        """
+        self._check_found()
+        return self._target.value(name, cpu=cpu)
+
+    def log(self) -> tuple[LogRecord, ...]:
+        """Return what its ring buffer holds, the oldest first; see `read_log`."""
+        from rsp.linux.log import read_log
+
+        self._check_found()
+        return read_log(self._target)
+
+    def modules(self) -> tuple[Module, ...]:
+        """Return its modules, the newest first; see `list_modules`."""
+        self._check_found()
+        if not has_modules(self._target):
+            return ()
+        found = list_modules(self._target)
+        self._follow_modules(found)
+        return found
+
+    def tasks(self) -> tuple[Task, ...]:
+        """Return all threads, those of the kernel too; see `list_tasks`."""
+        from rsp.linux.tasks import list_tasks
+
+        self._check_found()
+        return list_tasks(self._target)
+
+    def current(self, cpu: int) -> Task:
+        """Return the task that a CPU runs.
+
+        Raises:
+            SymbolError: there is no such CPU.
+        """
+        from rsp.linux.tasks import Task
+
+        # Across versions: current_task and pcpu_hot come and go.
+        return Task(self._target, self.per_cpu("runqueues", cpu)["curr"].deref_())
+
+    def break_on_module(self, name: str) -> Breakpoint:
+        """Stop in the init function of a module that is loaded later, with its symbols in place.
+
+        The stop is at the module's init function, by a temporary breakpoint of its own
+        (``module_init(dummy_init_module)`` stops in that); at ``do_init_module`` where the module
+        has none. Without the module's file there are no symbols, and the stop is the same.
+
+        Args:
+            name: the module's; ``-`` and ``_`` are the same in it.
+
+        Returns:
+            The breakpoint that waits for modules; it stays until it is removed.
+
+        Raises:
+            SymbolNotFound: the kernel has no modules.
+        """
+        self._check_found()
+        wanted = name.replace("-", "_")
+        target = self._target
+
+        def coming(target: Target) -> bool:
+            module = self._coming()
+            if module.name != wanted:
+                return False
+            self._load(module)
+            self._known[module.name] = (module.place, module.initialized)
+            if module.init is None:
+                return True
+            target.breakpoint(module.init, temporary=True)
+            return False
+
+        # At its very first instruction, where the argument is in its register.
+        where = target.symbols["do_init_module"].address
+        point = target.breakpoint(where, condition=coming)
+        point.what = f"module {name}"
+        return point
+
+    def _coming(self) -> Module:
+        """Return the module that do_init_module is called for."""
+        registers = self._target.registers
+        # The kernel is built with its first argument in a register on i386, too (regparm).
+        name = "rdi" if "rdi" in registers else "eax"
+        space = Space.of(self._target, self._table)
+        ctype = self._table.type("struct module")
+        return Module(self._target, Value(space, ctype, address=registers[name] or 0))

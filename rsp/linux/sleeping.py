@@ -1,0 +1,145 @@
+"""Where a task goes on that sleeps: what a backtrace of it begins with.
+
+Here lives what the switch from one task to another leaves on a kernel's stack. A task that does not
+run has no registers but those; stubs show zeros for it, or nothing. What is there is told by the
+kernel's types, never by its version.
+
+Sources: Linux arch/x86/include/asm/switch_to.h (``struct inactive_task_frame``, from 4.9; before
+that the assembly of ``switch_to``), arch/x86/entry/entry_64.S and entry_32.S (``__switch_to_asm``,
+``ret_from_fork``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from rsp.arch.layout import Role
+from rsp.errors import SymbolError, SymbolNotFound
+from rsp.linux.records import Record, has_member
+from rsp.target.resumption import Resumption
+
+if TYPE_CHECKING:
+    from rsp.symbols.table import SymbolTable
+    from rsp.target.backtrace import Backtrace
+    from rsp.target.target import Target
+    from rsp.target.threads import Thread
+    from rsp.target.values import Value
+
+_FRAME: Final = "struct inactive_task_frame"
+
+# Its members, and the register that each is popped into.
+_SAVED: Final = {
+    8: {
+        "flags": "eflags",
+        "r15": "r15",
+        "r14": "r14",
+        "r13": "r13",
+        "r12": "r12",
+        "bx": "rbx",
+        "bp": "rbp",
+    },
+    4: {"flags": "eflags", "si": "esi", "di": "edi", "bx": "ebx", "bp": "ebp"},
+}
+_RETURN: Final = "ret_addr"
+_NAMES: Final = {8: ("rip", "rsp", "rbp"), 4: ("eip", "esp", "ebp")}
+
+_USER_HALF: Final = 1 << 63
+# Of a 32-bit kernel the text is linked 16 MB above the begin of its part of the address space
+# (CONFIG_PHYSICAL_START), or less, and that is a multiple of this (CONFIG_PAGE_OFFSET).
+_SPLIT: Final = 0x0800_0000
+
+
+def resumption_of(thread: Thread) -> Resumption | None:
+    """Return where a thread goes on that the stub gives only a stack pointer of.
+
+    That is what kgdb gives of a task that sleeps.
+
+    Raises:
+        MemoryFault: its stack cannot be read.
+        SymbolError: nothing in the symbols says what is there.
+    """
+    registers = thread.registers
+    name = registers.layout.role(Role.SP).name
+    sp = registers[name]
+    return None if sp is None else resumption_at(thread.target, sp)
+
+
+def resumption_at(target: Target, sp: int, ip: int | None = None) -> Resumption:
+    """Return where a task goes on whose stack pointer was saved when it was switched from.
+
+    Args:
+        target: the machine.
+        sp: ``task->thread.sp``.
+        ip: ``task->thread.ip``, which 32-bit kernels before 4.9 have.
+
+    Raises:
+        MemoryFault: the stack cannot be read there.
+        SymbolError: nothing in the symbols says what is there.
+    """
+    table = target.symbols
+    word = next(table.binaries())[0].image.word_size
+    pc_name, sp_name, fp_name = _NAMES[word]
+    frame = None
+    with contextlib.suppress(SymbolNotFound):
+        frame = Record(table.type(_FRAME), *_SAVED[word], _RETURN)
+    if frame is None or _RETURN not in frame:
+        # Pushed are the flags and then the frame pointer, by code that goes on behind a jump.
+        pc = ip or _address(table, "thread_return")
+        if pc is None:
+            raise SymbolError(
+                f"{table.path} does not say what is on the stack of a task that sleeps: it has no "
+                f"{_FRAME}"
+            )
+        data = target.read_memory(sp, 2 * word)
+        fp = int.from_bytes(data[:word], "little")
+        registers = {pc_name: pc, sp_name: sp + 2 * word, fp_name: fp}
+        return Resumption(registers=registers, memory=_kernel_begin(table, word))
+    data = target.read_memory(sp + frame.begin, frame.end - frame.begin)
+    registers = {
+        register: frame.number(member, data)
+        for member, register in _SAVED[word].items()
+        if member in frame
+    }
+    registers |= {pc_name: frame.number(_RETURN, data), sp_name: sp + frame.end}
+    return Resumption(
+        registers=registers,
+        # A new task returns to what no call is before.
+        begins=registers[pc_name]
+        in (_address(table, "ret_from_fork"), _address(table, "ret_from_fork_asm")),
+        memory=_kernel_begin(table, word),
+    )
+
+
+def backtrace_of_task(target: Target, task: Value, *, cpu: int | None = None) -> Backtrace:
+    """Return the backtrace of a task.
+
+    Args:
+        target: the machine.
+        task: its ``struct task_struct``.
+        cpu: the CPU that executes it now, None for none.
+
+    Raises:
+        MemoryFault: its stack cannot be read.
+        SymbolError: nothing in the symbols says what is there.
+    """
+    from rsp.target.backtrace import backtrace_from
+
+    for each in target.threads if cpu is not None else ():
+        if each.cpu == cpu:
+            return each.backtrace()
+    thread = task["thread"]
+    ip = int(thread["ip"]) if has_member(thread.type_, "ip") else None
+    return backtrace_from(target, resumption_at(target, int(thread["sp"]), ip))
+
+
+def _kernel_begin(table: SymbolTable, word: int) -> int:
+    """Return where the part of the address space begins that all tasks share."""
+    if word == 8:
+        return _USER_HALF
+    text = _address(table, "_text")
+    return 0 if text is None else (text - table.slide) // _SPLIT * _SPLIT
+
+
+def _address(table: SymbolTable, name: str) -> int | None:
+    return table[name].address if name in table else None

@@ -1,0 +1,288 @@
+"""Where a running kernel is: how far KASLR has moved it from its link addresses.
+
+Here live the ways to a guess and the one way to certainty, which is the build-id in the kernel's
+own notes: it proves the place and the vmlinux at once. Code proves little: a running kernel has
+patched it, and much of it is alike. Nothing is searched for in memory as long as there is a better
+way: copies of vmlinux in the page cache look like the kernel itself.
+
+Sources: Linux arch/x86/kernel/head_64.S and boot/compressed/kaslr.c (multiples of
+CONFIG_PHYSICAL_ALIGN, within 1 GiB from 0xffffffff80000000; on i386 within 512 MiB from
+0xc0000000), arch/x86/kernel/idt.c.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from contextlib import suppress
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from rsp.arch.descriptors import gate
+from rsp.errors import MemoryFault, RegisterUnavailable, StubError, SymbolError
+from rsp.symbols.contents import Damaged
+from rsp.target.page_walk import PageTables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rsp.arch.modes import CpuState
+    from rsp.symbols.image import Image
+    from rsp.symbols.table import SymbolTable
+    from rsp.target.target import Target
+
+logger = logging.getLogger("rsp.linux")
+
+BANNER: Final = "linux_banner"
+
+# What vector 0 leads to: since 5.8, before, and while the kernel starts.
+_DIVIDE_ERRORS: Final = ("asm_exc_divide_error", "divide_error", "early_idt_handler_array")
+_STARTS: Final = ("x86_64_start_kernel", "i386_start_kernel", "start_kernel")
+# CONFIG_PHYSICAL_ALIGN is 2 MiB everywhere in practice, and at least that on x86-64.
+_ALIGN: Final = 1 << 21
+# Where a kernel's image may be, by the size of a word.
+_RANGES: Final = {
+    8: range(0xFFFFFFFF80000000, 0xFFFFFFFFC0000000),
+    4: range(0xC0000000, 0xF8000000),
+}
+_STACK: Final = 1024
+_MOST_TRIED: Final = 24
+# PTI: the page tables of user mode are the second page of two (arch/x86/mm/pti.c).
+_USER_HALF: Final = 1 << 12
+# How much is looked through for the identity of a kernel that is another one.
+_SEARCHED: Final = 1 << 26
+_PIECE: Final = 1 << 16
+_PAGE: Final = 1 << 12
+_NOTE: Final = b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0"
+_VERSION: Final = b"Linux version "
+
+
+def is_kernel(table: SymbolTable) -> bool:
+    """Return whether symbols are those of a Linux kernel."""
+    return BANNER in table and "init_task" in table
+
+
+class SlideFinder:
+    """Finds the slide of a kernel that a target runs.
+
+    Args:
+        target: what runs.
+        table: the symbols of its vmlinux.
+
+    Raises:
+        SymbolError: the file has neither a build-id nor a banner to recognize its kernel by.
+    """
+
+    def __init__(self, target: Target, table: SymbolTable) -> None:
+        self._target = target
+        self._table = table
+        image = next(table.binaries())[0].image
+        self._range = _RANGES[image.word_size]
+        self._word = image.word_size
+        self._text = _bounds(image)
+        self._proof = _proof(table, image)
+        self._tried: dict[int, bool] = {}
+
+    def find(self) -> int | None:
+        """Return the slide; None where nothing of a running kernel is seen, as before it starts.
+
+        Raises:
+            SymbolError: a kernel runs, and it is another one than that of the symbols.
+        """
+        self._tried = {}
+        seen: int | None = None
+        state = self._target.cpu_state
+        handler = self._divide_error(state) if state is not None else None
+        if handler is not None:
+            if _range_of(handler) is not None:
+                seen = handler
+            for name in _DIVIDE_ERRORS:
+                if name in self._table and self._holds(handler - self._link(name)):
+                    return handler - self._link(name)
+        for address in self._pcs():
+            if _range_of(address) is not None:
+                seen = seen or address
+            if address in self._range:
+                for slide in self._around(address):
+                    if self._holds(slide):
+                        return slide
+        if state is None:
+            for slide in islice(self._from_stack(), _MOST_TRIED):
+                if self._holds(slide):
+                    return slide
+        # A kernel that is its own stub is up, and so is one whose stub tells nothing of the CPU as
+        # soon as its code runs; on QEMU it may be half unpacked.
+        if seen is not None and (state is None or self._identity(seen) != (None, None)):
+            raise self._other(seen)
+        return None
+
+    # --- guesses ---
+
+    def _divide_error(self, state: CpuState) -> int | None:
+        """Return where the CPU would go for vector 0, None where its IDT is no kernel's."""
+        size = 2 * self._word
+        if not state.idt.base or state.idt.limit < size - 1:
+            return None
+        try:
+            return gate(self._target.read_memory(state.idt.base, size)).offset or None
+        except MemoryFault:
+            return None
+
+    def _pcs(self) -> Iterator[int]:
+        target = self._target
+        with suppress(RegisterUnavailable):  # of a task that sleeps, its stack tells
+            yield target.registers.pc
+        if target.cpu_state is None:  # of one with a monitor the tables have said more
+            return
+        for thread in target.threads:
+            yield thread.registers.pc
+
+    def _from_stack(self) -> Iterator[int]:
+        """Yield slides by how many words of the stack may be addresses in the kernel's text."""
+        registers = self._target.registers
+        try:
+            stack = self._target.read_memory(registers.sp & -self._word, _STACK)
+        except MemoryFault as fault:
+            stack = fault.partial
+        except StubError:
+            return
+        votes: Counter[int] = Counter()
+        for at in range(0, len(stack) - self._word + 1, self._word):
+            word = int.from_bytes(stack[at : at + self._word], "little")
+            if word in self._range:
+                votes.update(self._around(word))
+        for slide, _ in votes.most_common():
+            yield slide
+
+    def _around(self, address: int) -> Iterator[int]:
+        """Yield the slides for which an address is in the kernel's text."""
+        begin, end = self._text
+        first = -(-(address - end + 1) // _ALIGN) * _ALIGN
+        for slide in range(first, address - begin + 1, _ALIGN):
+            if begin + slide >= self._range.start:
+                yield slide
+
+    # --- certainty ---
+
+    def _holds(self, slide: int) -> bool:
+        if slide not in self._tried:
+            address, expected = self._proof
+            self._tried[slide] = self._read(address + slide, len(expected)) == expected
+        return self._tried[slide]
+
+    def _read(self, address: int, length: int) -> bytes | None:
+        if not 0 <= address <= (1 << 8 * self._word) - length:
+            return None
+        try:
+            return self._target.read_memory(address, length)
+        except MemoryFault:
+            return None
+
+    def _link(self, name: str) -> int:
+        symbol = self._table[name]
+        return symbol.address - self._table.slide
+
+    # --- another kernel ---
+
+    def _identity(self, seen: int) -> tuple[bytes | None, bytes | None]:
+        """Return the build-id and the banner of the kernel around an address."""
+        if self._target.session.connection.limits.window == 1:
+            return None, None  # to read that much over a serial line takes an hour
+        build_id = banner = None
+        data = b""
+        for address in range(seen & -_ALIGN, (_range_of(seen) or self._range).stop, _PIECE):
+            if address - seen > _SEARCHED or (build_id and banner):
+                break
+            try:
+                data = data[-_PAGE:] + self._target.read_memory(address, _PIECE)
+            except MemoryFault:
+                if data:
+                    break
+                continue
+            build_id = build_id or _build_id(data)
+            at = data.find(_VERSION)
+            if banner is None and at >= 0 and data[at + len(_VERSION) :][:1].isdigit():
+                banner = data[at : at + 256].partition(b"\n")[0]
+        return build_id, banner
+
+    def _other(self, seen: int) -> SymbolError:
+        build_id, banner = self._identity(seen)
+        ours = self._table.build_id
+        runs = f"build-id {build_id.hex()}" if build_id else "another build-id"
+        if banner:
+            runs += f", {banner.decode('utf-8', 'replace')}"
+        return SymbolError(
+            f"{self._table.path} (build-id {ours.hex() if ours else 'none'}) is not the kernel "
+            f"that runs ({runs}): give the vmlinux of that build"
+        )
+
+
+def start_places(table: SymbolTable) -> range:
+    """Return all addresses that the kernel's first function in C may have."""
+    image = next(table.binaries())[0].image
+    name = next((name for name in _STARTS if name in table), _STARTS[-1])
+    first = table[name].address - table.slide
+    room = _RANGES[image.word_size].stop - _bounds(image)[1]
+    return range(first, first + room, _ALIGN)
+
+
+def read_by_kernel(target: Target, address: int, length: int) -> bytes:
+    """Read memory as the kernel sees it, while a CPU is in user mode with page-table isolation.
+
+    Raises:
+        MemoryFault: it is not mapped there either, or no other page tables are known.
+        UnsupportedCommand: the stub cannot read physical memory.
+    """
+    cr3 = target.registers.get("cr3")
+    if cr3 is None or not cr3 & _USER_HALF:
+        raise MemoryFault(f"nothing is mapped at {address:#x}", address=address)
+    return PageTables(target, cr3 & ~_USER_HALF).read(address, length)
+
+
+def _range_of(address: int) -> range | None:
+    """Return the range that a kernel may be in, of either width, for an address in it."""
+    return next((each for each in _RANGES.values() if address in each), None)
+
+
+def _build_id(data: bytes) -> bytes | None:
+    """Return the first build-id in pages of a kernel that is its own."""
+    at = data.find(_NOTE)
+    while 0 <= at <= len(data) - len(_NOTE) - 20:
+        # The kernel has images of the vDSO in it, which have notes of their own.
+        page = at & -_PAGE
+        if data[page : page + 4] != b"\x7fELF":
+            return data[at + len(_NOTE) :][:20]
+        at = data.find(_NOTE, at + 1)
+    return None
+
+
+def _bounds(image: Image) -> tuple[int, int]:
+    """Return the link addresses that the kernel's code lies between."""
+    code = [each for each in image.sections if each.executable and each.address and each.size]
+    if not code:
+        raise SymbolError(f"{image.path} has no code")
+    return (
+        min(each.address for each in code),
+        max(each.address + each.size for each in code),
+    )
+
+
+def _proof(table: SymbolTable, image: Image) -> tuple[int, bytes]:
+    """Return bytes that only this kernel has, and their link address."""
+    build_id, notes = image.build_id, image.named(".notes")
+    try:
+        if build_id and notes is not None and notes.address:
+            at = image.contents(notes).find(build_id)
+            if at >= 0:
+                return notes.address + at, build_id
+        symbol = table[BANNER]
+        address = symbol.address - table.slide
+        section = image.section_at(address)
+        if section is not None:
+            at = address - section.address
+            return address, bytes(image.contents(section)[at : at + max(symbol.size, 16)])
+    except Damaged as damage:
+        raise SymbolError(f"{image.path}: {damage}") from damage
+    raise SymbolError(
+        f"{image.path} has neither a build-id nor {BANNER}: nothing to recognize its kernel by"
+    )

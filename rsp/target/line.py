@@ -1,0 +1,335 @@
+"""Getting the attention of a kernel that may be running: kgdb on a serial line.
+
+Here live the ways to stop a running kernel through its line, and the first request that each of the
+states it may be found in answers. Linux's own words for them are those of drivers/tty/sysrq.c,
+kernel/debug/debug_core.c and kernel/debug/kdb/kdb_main.c (6.1).
+
+A kernel with kgdb on a line is in one of these states, and only the first of them goes on its own::
+
+    running           what is sent is typed on the console; BREAK, then g, stops it
+    at [0]kdb>        $qSupported turns kdb into the stub
+    silent            it waits for a packet (kgdbwait, another client has detached)
+    not acknowledged  it has said $T05…, which it repeats at any byte but +, and waits
+
+BREAK and g stop the first, are a character at the second's prompt, nothing to the third, and let
+the last repeat itself. So they come first where the line has a BREAK, and where it has none, the
+first request does: if what comes is text, a shell on the console can stop the kernel.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from itertools import count
+from time import monotonic
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from rsp.errors import RemoteProtocolError, RspTimeout, UnsupportedCommand
+from rsp.wire import commands
+from rsp.wire.features import OFFERED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rsp.target.session import Session
+    from rsp.wire.replies import ErrorReply, Supported, Unsupported
+
+logger = logging.getLogger("rsp.target")
+
+# Seconds that a kernel has to say that it has heard a BREAK and g, and a shell to show its prompt.
+_SILENCE: Final = 0.6
+_PROMPT_WITHIN: Final = 2.0
+# A look at what has come, every so often.
+_GLANCE: Final = 0.02
+
+_TRIGGER: Final = b"echo g > /proc/sysrq-trigger\r"
+_KILL_LINE: Final = b"\x15"  # Ctrl-U, in a shell and at a login prompt
+
+_ENTERS: Final = b"sysrq: DEBUG"
+_KDB: Final = re.compile(rb"\[\d+\]kdb> \Z")
+_AT_KDB: Final = re.compile(rb"\[\d+\]kdb> [^\r\n]*\Z")
+_CALL_STUB: Final = b"$?#3f"
+_WAITS: Final = re.compile(
+    rb"KGDB or \$3#33 for KDB|Entering KGDB|Waiting for connection from remote gdb"
+)
+_ANSI: Final = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
+_LOGIN: Final = re.compile(rb"(?:login|[Pp]assword): ?\Z")
+_PROMPT: Final = re.compile(rb"[#$%>] ?\Z")
+
+_REFUSALS: Final = (
+    (
+        re.compile(rb"This sysrq operation is disabled"),
+        (
+            "sysrq is disabled for it: set kernel.sysrq=1 (sysctl, or sysrq_always_enabled on the "
+            "kernel's command line)"
+        ),
+    ),
+    (
+        re.compile(rb"sysrq: HELP :"),
+        (
+            "the kernel has no sysrq g: it is built without CONFIG_KGDB, or kgdboc= names no port "
+            "(cat /sys/module/kgdboc/parameters/kgdboc)"
+        ),
+    ),
+    (
+        re.compile(rb"No KGDB I/O module available"),
+        (
+            "kgdb has no port: give the kernel kgdboc=ttyS0,115200, or write that to "
+            "/sys/module/kgdboc/parameters/kgdboc"
+        ),
+    ),
+)
+_SHELL_REFUSALS: Final = (
+    (
+        re.compile(rb"ermission denied"),
+        "the shell on the console is not root's: only root may write to /proc/sysrq-trigger",
+    ),
+    (
+        re.compile(rb"(?:nonexistent directory|No such file or directory)"),
+        (
+            "there is no /proc/sysrq-trigger: the kernel is built without CONFIG_MAGIC_SYSRQ, or "
+            "/proc is not mounted"
+        ),
+    ),
+)
+
+
+_TYPED: Final = (
+    "a BREAK and g were taken for typing: sysrq over the line is off (kernel.sysrq is 0, or "
+    "CONFIG_MAGIC_SYSRQ_SERIAL is not set), or the port has no console=, and so hears no BREAK"
+)
+
+
+class _Refusal(NamedTuple):
+    """Why the kernel was not stopped.
+
+    Attributes:
+        reason: what is to be done about it.
+        final: whether it runs for certain.
+    """
+
+    reason: str
+    final: bool = True
+
+
+class Line:
+    """The line to a kernel, and what it knows of stopping it.
+
+    Args:
+        session: the requests.
+        send_break: sends a BREAK by another way than the line, where the user has given one.
+
+    Attributes:
+        runs: whether a kernel was found to run, and has not stopped.
+    """
+
+    def __init__(self, session: Session, send_break: Callable[[], None] | None = None) -> None:
+        self._session = session
+        self._break = send_break
+        if send_break is None and session.transport.can_break:
+            self._break = session.transport.send_break
+        self._shell = False  # whether a shell has stopped it, and nothing else could
+        self.runs = False
+        self._litter = False  # whether a g may have been typed on the console
+        session.break_in = self.interrupt
+        session.resumed = self._clean_up
+
+    # --- when nobody knows yet who is there ---
+
+    def greet(self, *, interrupt: bool) -> Supported | ErrorReply | Unsupported:
+        """Return the answer to the first request, having stopped what had to be stopped.
+
+        Args:
+            interrupt: whether a running kernel is stopped; else a stop is waited for.
+
+        Raises:
+            UnsupportedCommand: a kernel runs there, and cannot be stopped; the message says why.
+            RspTimeout, RemoteProtocolError, ConnectionLost: nobody answers.
+        """
+        session = self._session
+        request = commands.QuerySupported(features=OFFERED)
+        refusal = self._by_break() if self._break is not None and interrupt else None
+        if refusal is None or not refusal.final:
+            session.console.forget_recent()
+            answer = session.ask_unless(request, _SILENCE, self._is_console)
+            if answer is not None:
+                return answer
+            self._type(_KILL_LINE)  # of what was typed on a console
+        if not interrupt:
+            self._wait_for_stop()
+        elif (still := self._by_shell(refusal)) is not None:
+            raise self._cannot(still)
+        return session.ask(request)
+
+    def _is_console(self) -> bool:
+        """Whether what has come is a terminal's echo of what was sent, or a kernel's messages."""
+        recent = self._session.console.recent
+        return b"$qSupported" in recent or (self._break is not None and b"\n" in recent)
+
+    # --- while it runs ---
+
+    def interrupt(self) -> None:
+        """Stop the running kernel; its stop is then there, or about to be.
+
+        Raises:
+            UnsupportedCommand: there is no way, or the kernel refuses; the message says why.
+            RspTimeout: nothing comes of it.
+        """
+        session = self._session
+        session.drain()
+        if _AT_KDB.search(session.console.recent):
+            session.console.forget_recent()
+            self._type(_CALL_STUB)
+            self._await((), _SILENCE)
+            if session.stops:
+                return
+        if self._break is None and not self._shell:
+            raise self._no_way()
+        timeout = session.connection.limits.timeout
+        end = monotonic() + timeout
+        # A BREAK overtakes what is sent before it (QEMU's telnet), and its NUL is none to the
+        # checksum of a packet that it lands in: `$c#63` would be another command.
+        while not session.connection.resume_acknowledged and (now := monotonic()) < end:
+            session.next_event(now + _GLANCE)
+            if session.stops:
+                return
+        for attempt in count():
+            # A UART may lose the mark of a BREAK while it sends (measured on QEMU's, with a console
+            # that never rests); and of two BREAKs in a row Linux heeds the first only.
+            self._litter = attempt > 0 and not self._shell
+            if self._shell:
+                self._type(_KILL_LINE + _TRIGGER)
+                refusal = self._await(_REFUSALS + _SHELL_REFUSALS, end - monotonic())
+            else:
+                refusal = self._by_break()
+            if session.stops:
+                return
+            if refusal is not None and refusal.final:
+                raise self._cannot(refusal)
+            if monotonic() > end:
+                if refusal is not None:
+                    raise self._cannot(refusal)
+                way = "a shell" if self._shell else "a BREAK and g"
+                raise RspTimeout(
+                    f"{way} did not stop the kernel within {timeout:g} s: it hangs, or does not "
+                    "listen to its line",
+                    timeout=timeout,
+                )
+
+    # --- the ways ---
+
+    def _by_break(self) -> _Refusal | None:
+        """Send a BREAK and g; return what is against it, None where nothing is known to be."""
+        session = self._session
+        session.console.forget_recent()
+        assert self._break is not None
+        self._break()
+        self._type(b"g")
+        return self._await(_REFUSALS, _SILENCE)
+
+    def _by_shell(self, before: _Refusal | None) -> _Refusal | None:
+        """Let a shell on the console stop the kernel; return what is against it."""
+        session = self._session
+        session.console.forget_recent()
+        self._type(_KILL_LINE + b"\r")
+        last, end = b"", monotonic() + _PROMPT_WITHIN
+        while not (_PROMPT.search(last) or _LOGIN.search(last)) and (now := monotonic()) < end:
+            session.next_event(now + _GLANCE)
+            last = _ANSI.sub(b"", session.console.recent).rpartition(b"\n")[2].strip(b"\r")
+        if _KILL_LINE in session.console.recent:
+            raise RemoteProtocolError("it sends back what it gets")  # which no terminal does
+        against = f"; {before.reason}" if before else ""
+        if _LOGIN.search(last):
+            return _Refusal("log in as root on its console first" + against)
+        if not _PROMPT.search(last):
+            return _Refusal("its console shows no prompt of a shell that could do it" + against)
+        session.console.forget_recent()
+        self._type(_TRIGGER)
+        refusal = self._await(_REFUSALS + _SHELL_REFUSALS, session.connection.limits.timeout)
+        self._shell = refusal is None
+        return refusal
+
+    # --- signs of a stop ---
+
+    def _await(
+        self, refusals: tuple[tuple[re.Pattern[bytes], str], ...], seconds: float
+    ) -> _Refusal | None:
+        """Wait for a sign that the kernel stands still; return the reason why there is none.
+
+        Nothing at all is no reason: what stands still already says nothing.
+        """
+        session = self._session
+        now = monotonic()
+        end, most = now + seconds, now + session.connection.limits.timeout
+        while not self._stands():
+            recent = session.console.recent
+            for pattern, reason in refusals:
+                if pattern.search(recent):
+                    return _Refusal(reason)
+            now = monotonic()
+            if now >= (most if _ENTERS in recent else end):
+                return _Refusal(_TYPED, final=False) if recent else None
+            session.next_event(now + _GLANCE)
+        return None
+
+    def _stands(self) -> bool:
+        """Whether the kernel has said that it stands still."""
+        session = self._session
+        if session.stops:
+            return True
+        recent = session.console.recent
+        stands = bool(_KDB.search(recent) or _WAITS.search(recent))
+        if stands and session.running:
+            # What waits for an answer is the resume, and its answer is a stop.
+            session.console.forget_recent()
+            self._type(_CALL_STUB)
+            return False
+        return stands
+
+    def _wait_for_stop(self) -> None:
+        """Wait until a kernel stops by itself.
+
+        Raises:
+            RspTimeout: it does not.
+        """
+        session = self._session
+        timeout = session.connection.limits.timeout
+        end = monotonic() + timeout
+        self.runs = True
+        while (now := monotonic()) < end:
+            if self._stands():
+                self.runs = False
+                return
+            session.next_event(now + _GLANCE)
+        raise RspTimeout(
+            f"the kernel behind {session.transport.address} runs, and did not stop within "
+            f"{timeout:g} s; with interrupt=True it is stopped",
+            timeout=timeout,
+        )
+
+    # --- small parts ---
+
+    def _clean_up(self) -> None:
+        if self._litter:
+            self._litter = False
+            self._type(_KILL_LINE)
+
+    def _type(self, data: bytes) -> None:
+        session = self._session
+        session.transport.write(data, timeout=session.connection.limits.timeout)
+
+    def _no_way(self) -> UnsupportedCommand:
+        return UnsupportedCommand(
+            f"nothing on {self._session.transport.address} stops a running kernel: it carries no "
+            "BREAK, and no shell is known there. In the guest, echo g > /proc/sysrq-trigger stops "
+            "it (then wait() returns), or a breakpoint; a serial port, telnet:// and rfc2217:// "
+            'carry a BREAK, and so does QEMU\'s monitor (interrupt="unix:/path/of/monitor")',
+            command="interrupt",
+        )
+
+    def _cannot(self, refusal: _Refusal) -> UnsupportedCommand:
+        return UnsupportedCommand(
+            f"the kernel behind {self._session.transport.address} runs and was not stopped: "
+            f"{refusal.reason}",
+            command="interrupt",
+        )

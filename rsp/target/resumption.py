@@ -1,0 +1,35 @@
+"""Where code goes on that no CPU executes now: a task that sleeps.
+
+Here lives the value, and what finds it, as a target's backtraces ask for it. Who fills it in knows
+the program: for Linux `rsp.linux.sleeping`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from rsp.target.threads import Thread
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumption:
+    """What a task that sleeps will go on with.
+
+    Attributes:
+        registers: by gdb's names, those that are known; the pc (``rip`` or ``eip``) and the stack
+            pointer are among them.
+        begins: whether the pc is where code begins that has never run, and not behind a call.
+        memory: the lowest address that means the same in every address space. What is below is
+            another task's in memory as the target shows it now, and is not read.
+    """
+
+    registers: Mapping[str, int]
+    begins: bool = False
+    memory: int = 0
+
+
+ThreadUnwinder: TypeAlias = Callable[["Thread"], Resumption | None]
+"""Tells where a thread goes on that the stub gives no pc of; None for one that it does not know."""

@@ -15,10 +15,11 @@ import rsp
 from rsp.testing.boot import ELF, IMAGE
 
 if TYPE_CHECKING:
-    from lab.guest import BootKernel
+    from lab.guest import BootKernel, Guest
     from lab.servers import BootQemu
 
 VMLINUX = '"vmlinux"'
+MODULES = '"modules"'
 README = Path(__file__).parent.parent / "README.md"
 
 
@@ -49,8 +50,20 @@ def test_the_python_blocks(boot_qemu: BootQemu) -> None:
 
 @pytest.mark.live("qemu-system-x86_64")
 def test_the_python_block_about_a_kernel(boot_kernel: BootKernel) -> None:
-    (text,) = (block for block in blocks("python") if VMLINUX in block)
-    guest = boot_kernel("debian", cpus=1)
+    (text,) = (block for block in blocks("python") if VMLINUX in block and MODULES not in block)
+    check_with_kernel(text, boot_kernel("debian", cpus=1))
+
+
+@pytest.mark.live("qemu-system-x86_64")
+def test_the_python_block_about_the_running_kernel(boot_kernel: BootKernel) -> None:
+    (text,) = (block for block in blocks("python") if MODULES in block)
+    guest = boot_kernel("debian", cpus=1, kaslr=True)
+    # While a debugger has it stopped, its time does not pass.
+    guest.start("sleep 3; insmod /dummy.ko")
+    check_with_kernel(text.replace(MODULES, repr(str(guest.modules["dummy"].parent))), guest)
+
+
+def check_with_kernel(text: str, guest: Guest) -> None:
     text = text.replace('":1234"', repr(guest.address)).replace(VMLINUX, repr(str(guest.symbols)))
     text = re.sub(r"\.c:\d+$", ".c:...", text, flags=re.MULTILINE)  # another kernel's are others
     test = doctest.DocTestParser().get_doctest(text, {"rsp": rsp}, "README", str(README), 0)

@@ -49,6 +49,8 @@ _STACK: Final = 1024
 _MOST_TRIED: Final = 24
 # PTI: the page tables of user mode are the second page of two (arch/x86/mm/pti.c).
 _USER_HALF: Final = 1 << 12
+# More than the code of kgdb_breakpoint.
+_STOP_SIZE: Final = 64
 # How much is looked through for the identity of a kernel that is another one.
 _SEARCHED: Final = 1 << 26
 _PIECE: Final = 1 << 16
@@ -154,13 +156,18 @@ class SlideFinder:
         for slide, _ in votes.most_common():
             yield slide
 
-    def _around(self, address: int) -> Iterator[int]:
-        """Yield the slides for which an address is in the kernel's text."""
+    def _around(self, address: int) -> list[int]:
+        """Return the slides for which an address is in the kernel's text, the likely ones first."""
         begin, end = self._text
         first = -(-(address - end + 1) // _ALIGN) * _ALIGN
-        for slide in range(first, address - begin + 1, _ALIGN):
-            if begin + slide >= self._range.start:
-                yield slide
+        slides = range(first, address - begin + 1, _ALIGN)
+        # Where kgdb is broken into it stands in this function; and many a kernel does not slide.
+        name = "kgdb_breakpoint"
+        stop = self._link(name) if name in self._table else address
+        return sorted(
+            (slide for slide in slides if begin + slide >= self._range.start),
+            key=lambda slide: (not stop <= address - slide < stop + _STOP_SIZE, slide != 0),
+        )
 
     # --- certainty ---
 
@@ -194,16 +201,26 @@ class SlideFinder:
             if address - seen > _SEARCHED or (build_id and banner):
                 break
             try:
-                data = data[-_PAGE:] + self._target.read_memory(address, _PIECE)
+                read = self._target.read_memory(address, _PIECE)
             except MemoryFault:
-                if data:
-                    break
+                data = b""
                 continue
-            build_id = build_id or _build_id(data)
+            base, data = address - len(data[-_PAGE:]), data[-_PAGE:] + read
+            for at in _build_ids(data):
+                # Between text and data lies memory that was freed, and has files in it by now.
+                if build_id is None and self._is_constant(base + at):
+                    build_id = data[at : at + 20]
             at = data.find(_VERSION)
             if banner is None and at >= 0 and data[at + len(_VERSION) :][:1].isdigit():
                 banner = data[at : at + 256].partition(b"\n")[0]
         return build_id, banner
+
+    def _is_constant(self, address: int) -> bool:
+        """Whether nobody may write there, as far as the page tables are known."""
+        try:
+            return not self._target.virtual_to_physical(address).writable
+        except StubError:
+            return True
 
     def _other(self, seen: int) -> SymbolError:
         build_id, banner = self._identity(seen)
@@ -244,16 +261,15 @@ def _range_of(address: int) -> range | None:
     return next((each for each in _RANGES.values() if address in each), None)
 
 
-def _build_id(data: bytes) -> bytes | None:
-    """Return the first build-id in pages of a kernel that is its own."""
+def _build_ids(data: bytes) -> Iterator[int]:
+    """Yield where build-ids are in pages of a kernel that may be its own."""
     at = data.find(_NOTE)
     while 0 <= at <= len(data) - len(_NOTE) - 20:
         # The kernel has images of the vDSO in it, which have notes of their own.
         page = at & -_PAGE
         if data[page : page + 4] != b"\x7fELF":
-            return data[at + len(_NOTE) :][:20]
+            yield at + len(_NOTE)
         at = data.find(_NOTE, at + 1)
-    return None
 
 
 def _bounds(image: Image) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The kernels under test: Debian's own, and two built from Debian's source.
+"""The kernels under test: two of Debian's own, and two built from Debian's source.
 
 Here lives: how they are obtained and where their files are. They are kept in the user's cache, by
 recipe; one that is there is used as it is, with no question to the network, so that a run of the
@@ -39,6 +39,8 @@ RECIPES = Path(__file__).parent / "recipes"
 # is small and depends on nothing, and dm-mod is dm_mod once it is loaded.
 PACKAGES = {"linux-image-cloud-amd64": "image", "linux-image-cloud-amd64-dbg": "debug"}
 MEMBERS = ("*/boot/*", *(f"*/{name}.ko*" for name in ("xfs", "libcrc32c", "dummy", "dm-mod")))
+# Release of the kernel → what is appended to the name of Debian's suite that has it.
+SUITES = {"6.1": "", "6.12": "-backports"}
 
 # The built ones: architecture of the kernel's Makefile → what tinyconfig is merged with.
 FRAGMENTS = {
@@ -106,17 +108,18 @@ class BuiltKernel:
         return _only(self.modules, f"**/{name}.ko")
 
 
-def debian_kernel() -> DebianKernel:
-    """Return Debian's kernel, downloading it if no earlier run has.
+def debian_kernel(release: str = "6.1") -> DebianKernel:
+    """Return one of Debian's kernels, "6.1" or "6.12", downloading it if no earlier run has.
 
     Raises:
         UnavailableError: There is no apt here, or it cannot reach a mirror.
     """
-    key = _key(PACKAGES, MEMBERS)
+    suite = SUITES[release]
+    key = _key(PACKAGES, MEMBERS, *filter(None, [suite]))
     root = _cached(f"linux-debian-*-{key}")
     if root is None:
-        with _scratch("linux-debian") as scratch:
-            root = _cached(f"linux-debian-*-{key}") or _fetch_debian(scratch, key)
+        with _scratch(f"linux-debian{suite}") as scratch:
+            root = _cached(f"linux-debian-*-{key}") or _fetch_debian(scratch, key, suite)
     vmlinux = _only(root, "debug/**/vmlinux-*")
     release = vmlinux.name.removeprefix("vmlinux-")
     return DebianKernel(
@@ -230,12 +233,37 @@ class _Apt:
     """Debian's archive as this machine's apt is set up to reach it, with lists of its own.
 
     They are always fresh, and nothing of the machine changes; this needs no root.
+
+    Args:
+        scratch: an empty directory.
+        suite: "-backports" for that suite of the release that the machine has; signed by the same
+            key, and of the same mirror.
     """
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, suite: str = "") -> None:
         self.scratch = scratch
+        self._sources: tuple[str, ...] = ()
         (scratch / "lists").mkdir()
         self._run("apt-get", "update")
+        if suite:
+            (scratch / "sources.list").write_text(self._of_suite(suite))
+            self._sources = (
+                f"-oDir::Etc::sourcelist={scratch / 'sources.list'}",
+                "-oDir::Etc::sourceparts=-",
+            )
+            self._run("apt-get", "update")
+
+    def _of_suite(self, suite: str) -> str:
+        """Return the line of sources.list for a suite beside the release of this machine."""
+        wanted = "$(CREATED_BY)|$(REPO_URI)|$(RELEASE)|$(CODENAME)|$(COMPONENT)|$(SIGNED_BY)"
+        for line in self._run("apt-get", "indextargets", "--format", wanted).splitlines():
+            made_by, uri, release, codename, component, key = line.split("|")
+            # Suites such as bookworm-updates have a hyphen, and are not what others are named by.
+            plain = release == codename or release in ("stable", "oldstable")
+            if (made_by, component) == ("Packages", "main") and plain and "-" not in codename:
+                signed = f"[signed-by={key}] " if key and not key.startswith("$(") else ""
+                return f"deb {signed}{uri} {codename}{suite} main\n"
+        raise UnavailableError("apt has no sources of a Debian release")
 
     def download(self, name: str) -> tuple[Path, str]:
         """Download what a meta package stands for; return the file and the version."""
@@ -254,6 +282,7 @@ class _Apt:
             "-oDir::Cache::pkgcache=",
             "-oDir::Cache::srcpkgcache=",
             "-oAPT::Sandbox::User=root",
+            *self._sources,
         )
         try:
             done = subprocess.run(
@@ -283,15 +312,17 @@ def _extract(package: Path, directory: Path, *members: str) -> None:
     package.unlink()
 
 
-def _fetch_debian(scratch: Path, key: str) -> Path:
+def _fetch_debian(scratch: Path, key: str, suite: str) -> Path:
     began = time.perf_counter()
-    apt = _Apt(scratch)
+    apt = _Apt(scratch, suite)
     root = scratch / "root"
     root.mkdir()
     for name, subdirectory in PACKAGES.items():
         package, version = apt.download(name)
         _extract(package, root / subdirectory, *MEMBERS)
-    log.info("Debian's kernel: %.0f s", time.perf_counter() - began)
+    for module in root.rglob("*.ko.xz"):  # busybox loads none that is compressed
+        subprocess.run(["xz", "--decompress", module], check=True)
+    log.info("Debian's kernel %s: %.0f s", version, time.perf_counter() - began)
     return root.rename(cache_directory() / f"linux-debian-{version}-{key}")
 
 
@@ -377,6 +408,8 @@ def main() -> int:
     try:
         debian_kernel()
         built_kernels()
+        for release in SUITES:  # last, as a machine may have no such suite
+            debian_kernel(release)
     except UnavailableError as error:
         log.error("the kernels of the live tests cannot be obtained: %s", error)
         return 1

@@ -117,7 +117,7 @@ def test_registers_threads_and_backtraces_are_gdb_s(stopped: Stopped) -> None:
 
 
 ASKED = ("info registers", "bt")
-NO_FRAME = re.compile(r"(?:\?\?|fixed_percpu_data) \(\)")
+NO_FRAME = re.compile(r"(?:\?\?|fixed_percpu_data)$")
 JUNK = {"ds", "es", "fs", "gs"}
 
 
@@ -137,8 +137,12 @@ def assert_same(values: rsp.target.registers.Registers, shown: str) -> None:
 
 
 def frame_lines(text: str) -> list[str]:
-    """Return the frames down to where gdb leaves the kernel, and goes on with what is no frame."""
-    lines = [line for line in text.splitlines() if line.startswith("#")]
+    """Return the frames down to where gdb leaves the kernel, and goes on with what is no frame.
+
+    Without their arguments, which gdb 13 evaluates with the registers of the wrong frame where what
+    a caller passed is asked for within an inlined copy.
+    """
+    lines = [re.sub(r" \(.*\)", "", line) for line in text.splitlines() if line.startswith("#")]
     return lines[: next((n for n, line in enumerate(lines) if NO_FRAME.search(line)), len(lines))]
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -150,8 +151,16 @@ def test_a_stop_that_came_while_nobody_waited(counting: QemuMachine) -> None:
 def ctrl_c(seconds: float) -> Iterator[None]:
     """Press Ctrl-C after some time; the block must end with it."""
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    keyboard = threading.Timer(seconds, lambda: os.kill(os.getpid(), signal.SIGINT))
-    keyboard.start()
+    begun = threading.Event()
+
+    def press() -> None:
+        begun.wait()
+        time.sleep(seconds)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    keyboard = threading.Thread(target=press)
+    keyboard.start()  # which takes longer than the shortest time
+    begun.set()
     with pytest.raises(KeyboardInterrupt):
         yield
     keyboard.join()

@@ -202,7 +202,15 @@ class Binary:
         """The names of its DWARF: from the cache, or made now, in seconds for a kernel."""
         from rsp.symbols.index import load_or_build
 
+        if self._kept_index is not None:
+            return self._kept_index
         return load_or_build(self.units, self.debug, self._cache, self._progress)
+
+    @cached_property
+    def _kept_index(self) -> NameIndex | None:
+        from rsp.symbols.index import load
+
+        return load(self.debug, self._cache)
 
     @cached_property
     def _unwind(self) -> UnwindTables:
@@ -406,9 +414,10 @@ class Binary:
 
     def _indexed(self, name: str, address: int) -> tuple[Variable, ...]:
         """Return the variables of a name at an address, where there is an index to ask."""
-        if "index" not in self.__dict__:
+        index = self.__dict__.get("index") or self._kept_index
+        if index is None:
             return ()
-        entries = [each for each in self.index.find(name) if each.kind is Kind.VARIABLE]
+        entries = [each for each in index.find(name) if each.kind is Kind.VARIABLE]
         dies = [self.units.die(each.offset) for each in entries if not each.declaration]
         return tuple(
             self.variables.describe(die, address) for die in dies if address_of(die) == address

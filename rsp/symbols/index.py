@@ -201,12 +201,10 @@ def load_or_build(
     That of a module has no addresses, as it serves wherever the module is placed: `function_at`
     finds nothing. An index that lacks what was damaged is not kept.
     """
+    kept = load(image, cache)
+    if kept is not None:
+        return kept
     key = image_key(image)
-    if key is not None and (data := cache.load(key, "index")) is not None:
-        try:
-            return NameIndex(data)
-        except Damaged as damage:
-            log.debug("%s: %s", image.path, damage)
     found = _scan(units, progress)
     if image.relocatable:
         found = found._replace(code=[])
@@ -214,6 +212,18 @@ def load_or_build(
     if key is not None and not index.damaged:
         cache.store(key, "index", index.data)
     return index
+
+
+def load(image: Image, cache: Cache) -> NameIndex | None:
+    """Return the index that is in the cache, None without one."""
+    key = image_key(image)
+    if key is None or (data := cache.load(key, "index")) is None:
+        return None
+    try:
+        return NameIndex(data)
+    except Damaged as damage:
+        log.debug("%s: %s", image.path, damage)
+        return None
 
 
 def _scan(units: Units, progress: Progress | None) -> Scan:

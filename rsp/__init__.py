@@ -210,10 +210,11 @@ def connect(
             table says, and of a Linux kernel found out as soon as its symbols are used.
         timeout: seconds that the connection, and then each request, may take.
         record: a file to record the session in, in the form of gdb's remotelog.
-        interrupt: whether a kernel that runs behind a serial line is stopped: by BREAK and g (sysrq),
-            or by a root shell on its console. Else a stop is waited for, at most for the timeout.
-            The address of QEMU's monitor (``unix:/path``, ``host:port``) is another way to send the
-            BREAK, where the line carries none. Other stubs stop their target when one connects.
+        interrupt: whether a kernel that runs behind a serial line is stopped: by BREAK and g
+            (sysrq), or by a root shell on its console. Else a stop is waited for, at most for the
+            timeout. The address of QEMU's monitor (``unix:/path``, ``host:port``) is another way to
+            send the BREAK, where the line carries none. Other stubs stop their target by
+            themselves when one connects.
         on_exit: what becomes of the target at the end of the ``with`` block: by default it is
             detached from, and runs on.
 

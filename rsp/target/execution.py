@@ -231,7 +231,6 @@ class Execution:
         self._begin()
         with held():
             self._lifted = self._target.points.lift_all()
-            self._session.console.forget_recent()
             self._session.tell(commands.EnterKdb())
             self._under_way = True
             self._target.forget()

@@ -90,8 +90,8 @@ def shake_hands(session: Session, line: Line | None = None, *, interrupt: bool =
     description = _description(session) if features.supports("qXfer:features:read") else None
     # Once only: QEMU and kgdb drop all breakpoints on it.
     stop = session.ask(commands.QueryStop())
-    reliable = session.transport.reliable
-    common = connection.limits if reliable is False else replace(connection.limits, reliable=True)
+    # Whose line is a UART's, and a console's, the stub itself says.
+    common = replace(connection.limits, reliable=session.transport.reliable, shared_line=False)
     stub = identify(_facts(session, features, description), common)
     connection.limits = stub.limits
     session.stops.clear()  # QEMU's own report that our coming stopped it

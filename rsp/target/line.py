@@ -27,12 +27,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from rsp.errors import RemoteProtocolError, RspTimeout, UnsupportedCommand
 from rsp.wire import commands
 from rsp.wire.features import OFFERED
+from rsp.wire.replies import Supported
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rsp.target.session import Session
-    from rsp.wire.replies import ErrorReply, Supported, Unsupported
+    from rsp.wire.replies import ErrorReply, Unsupported
 
 logger = logging.getLogger("rsp.target")
 
@@ -151,7 +152,7 @@ class Line:
         refusal = self._by_break() if self._break is not None and interrupt else None
         if refusal is None or not refusal.final:
             session.console.forget_recent()
-            answer = session.ask_unless(request, _SILENCE, self._is_console)
+            answer = session.ask_unless(request, _SILENCE, self._is_console, _is_echo)
             if answer is not None:
                 return answer
             self._type(_KILL_LINE)  # of what was typed on a console
@@ -333,3 +334,10 @@ class Line:
             f"{refusal.reason}",
             command="interrupt",
         )
+
+
+def _is_echo(answer: Supported | ErrorReply | Unsupported) -> bool:
+    # The line editor of a shell writes a long line twice, and an ack that is echoed in between.
+    return isinstance(answer, Supported) and any(
+        name.startswith("qSupported") for name in answer.features
+    )

@@ -156,7 +156,11 @@ class Session:
                 return cast("R | ErrorReply | Unsupported", event.value)
 
     def ask_unless(
-        self, command: AnsweredBy[R], patience: float, given_up: Callable[[], bool]
+        self,
+        command: AnsweredBy[R],
+        patience: float,
+        given_up: Callable[[], bool],
+        is_echo: Callable[[R | ErrorReply | Unsupported], bool],
     ) -> R | ErrorReply | Unsupported | None:
         """Ask what perhaps nobody hears; None where that has become clear.
 
@@ -164,6 +168,7 @@ class Session:
             command: the request.
             patience: seconds that it has in any case.
             given_up: tells from what came on the console.
+            is_echo: whether an answer is the request, sent back by a terminal.
 
         Raises:
             The same as ``ask``, where it is not given up.
@@ -175,8 +180,11 @@ class Session:
             while True:
                 event = self.next_event(monotonic() + _GLANCE)
                 if isinstance(event, Reply) and event.command is command:
+                    value = cast("R | ErrorReply | Unsupported", event.value)
+                    if is_echo(value):
+                        break
                     self._flush()
-                    return cast("R | ErrorReply | Unsupported", event.value)
+                    return value
                 if event is None and monotonic() - started > patience and given_up():
                     break
         except (RspTimeout, RemoteProtocolError):
@@ -253,6 +261,8 @@ class Session:
             The same as ``ask``.
         """
         with self._lock:
+            if command.resumes:
+                self.console.forget_recent()  # what was said before says nothing of what runs
             self._send(command, None)
             self._flush()
             # A resume is sent when nothing else is under way: of an ``ask_all`` closed early.

@@ -127,6 +127,12 @@ class ReplayTransport(Transport):
             at += len(expected)
             self._consume(len(expected))
 
+    @property
+    def can_break(self) -> bool:
+        """See `Transport.can_break`: whether what comes next in the recording is one."""
+        self._skip_timeouts()
+        return self._entry is not None and self._entry.kind is EntryKind.BREAK
+
     def send_break(self) -> None:
         """See `Transport.send_break`.
 

@@ -152,7 +152,8 @@ def test_copies_that_begin_at_a_breakpoint(tmp_path: Path, place: str) -> None:
         texts = []
         with target.breakpoint(place):
             for _ in range(3):
-                assert (stop := target.resume(timeout=20)) is not None
+                stop = target.resume(timeout=20)
+                assert stop is not None
                 if stop.reason is not StopReason.BREAKPOINT:
                     break
                 found = target.backtrace()

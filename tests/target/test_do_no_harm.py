@@ -147,7 +147,7 @@ def test_m_is_small_until_it_is_known_who_answers() -> None:
         connection.send(commands.ReadMemory(address=0, length=200), 0.0)
     with connected(stub):
         pass
-    before_known = stub.received[: stub.received.index(b"g")]
+    before_known = stub.received[: stub.received.index(b"qfThreadInfo")]
     assert not [payload for payload in before_known if payload.startswith(b"m")]
 
 

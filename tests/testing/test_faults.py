@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from rsp.errors import RspTimeout
-from rsp.testing.faults import Fault, FaultyTransport
+from rsp.testing.faults import Fault, FaultyTransport, SlowTransport
 from rsp.transports.memory import MemoryTransport
 
 
@@ -108,3 +108,64 @@ def test_the_gap_is_kept() -> None:
     places = [place for _, place, _ in faulty.done]
     assert len(places) > 30
     assert min(b - a for a, b in pairwise(places)) > 300
+
+
+class Clock:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def slow_line() -> tuple[SlowTransport, MemoryTransport, Clock]:
+    client, stub = MemoryTransport.pair()
+    clock = Clock()
+    return SlowTransport(client, baud=1000, clock=clock, sleep=clock.sleep), stub, clock
+
+
+def test_a_byte_takes_ten_bits() -> None:
+    line, stub, clock = slow_line()
+    line.write(b"0123456789")
+    assert clock.now == pytest.approx(100.1)
+    assert stub.read(100, 0) == b"0123456789"
+    stub.write(b"abcdefghij")
+    received, arrived = b"", []
+    while len(received) < 10:
+        received += line.read(100, 1)
+        arrived.append(round(clock.now - 100.1, 3))
+    assert received == b"abcdefghij"
+    assert arrived == [round(0.01 * n, 3) for n in range(1, 11)]
+    assert (line.sent, line.received) == (10, 10)
+
+
+def test_what_has_had_the_time_comes_at_once_and_an_idle_line_saves_nothing_up() -> None:
+    line, stub, clock = slow_line()
+    clock.now += 1000
+    stub.write(b"abcdefghij")
+    assert line.read(1, 1) == b"a"
+    clock.now += 0.045
+    assert line.read(100, 1) == b"bcde"
+    clock.now += 1000
+    assert line.read(100, 1) == b"fghij"
+
+
+def test_a_slow_line_keeps_the_deadline_of_a_read() -> None:
+    line, stub, clock = slow_line()
+    stub.write(b"ab")
+    with pytest.raises(RspTimeout):
+        line.read(100, 0.005)
+    assert clock.now == pytest.approx(100.005)
+    assert line.read(100, 0.01) == b"a"
+
+
+def test_the_end_of_a_slow_line() -> None:
+    line, stub, _ = slow_line()
+    stub.write(b"ab")
+    stub.close()
+    assert [line.read(1, 1) for _ in range(3)] == [b"a", b"b", b""]

@@ -1,0 +1,415 @@
+"""Real kernels with kgdb, on a serial line that they share with their console, or of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+import rsp
+from lab.gdb import Gdb
+from rsp import OnExit, StopReason
+from rsp.transports import open_transport
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lab.guest import BootKernel, Guest, KernelName
+    from rsp import Target
+    from rsp.transports.base import Transport
+
+KERNELS = ["x86_64", "i386"]
+# Lines that a shell may print, and that could be packets: an answer, two kinds of stop, what kgdb's
+# banner holds, a console's text as a packet, a stop with a wrong checksum, and acks.
+LIKE_PACKETS = (
+    "$OK#9a", "$T05thread:01;#07", "+$S05#b8", "$3#33", "$O41#b4", "$T05thread:01;#00", "+", "-",
+)  # fmt: skip
+WRITER = "while :; do " + "".join(f"echo '{line}'; " for line in LIKE_PACKETS) + "done"
+HEARD = 5.0
+
+
+def alive(guest: Guest) -> bool:
+    return guest.run("echo alive") == "alive\n"
+
+
+def heard(target: Target, text: str) -> str:
+    """Return what the console says, up to a text and some more, as it comes by itself."""
+    said, end = "", time.monotonic() + HEARD
+    while text not in said:
+        assert time.monotonic() < end, said
+        time.sleep(0.02)
+        said += target.console.read()
+    return said
+
+
+@pytest.fixture(params=KERNELS)
+def name(request: pytest.FixtureRequest) -> KernelName:
+    kernel: KernelName = request.param
+    return kernel
+
+
+@pytest.fixture
+def telnet(boot_kernel: BootKernel) -> Guest:
+    """A kernel whose console and kgdb share a line that carries a BREAK."""
+    return boot_kernel("x86_64", append="kgdboc=ttyS0,115200", ports=("telnet", "shell"))
+
+
+# --- getting in and out ---
+
+
+def test_a_running_kernel_is_broken_into_and_runs_on(
+    boot_kernel: BootKernel, name: KernelName
+) -> None:
+    guest = boot_kernel(name, append="kgdboc=ttyS0", ports=("telnet", "shell"))
+    # The first time the kernel goes to kdb, then to the stub, and after a detach to the stub with
+    # a banner that holds a packet.
+    for banner in ("Entering kdb", "KGDB or $3#33 for KDB"):
+        with rsp.connect(guest.ports[0], symbols=guest.symbols) as target:
+            assert target.stub.name == "kgdb"
+            assert target.stop.reason is StopReason.ATTACHED
+            assert "kgdb_breakpoint" in str(target.backtrace()[0])
+            assert "sysrq: DEBUG" in (said := target.console.read())
+            assert banner in said
+        assert alive(guest)
+    assert "KGDB: BP" not in guest.console
+
+
+def test_a_hundred_times_while_a_shell_prints_what_looks_like_packets(
+    boot_kernel: BootKernel, name: KernelName
+) -> None:
+    guest = boot_kernel(name, append="kgdboc=ttyS0", ports=("telnet", "shell"))
+    with rsp.connect(guest.ports[0]) as target:
+        target.resume(wait=False)
+        target.console.write(WRITER + "\r")
+        heard(target, LIKE_PACKETS[-3])
+        printed = 0
+        for cycle in range(100 if name == "x86_64" else 30):
+            stop = target.interrupt()
+            assert stop.reason is StopReason.INTERRUPT, cycle
+            # Where it stands is memory and registers that agree.
+            pc = target.registers.pc
+            assert target.read_memory(pc - 1, 1) == b"\xcc", cycle  # kgdb_breakpoint's int3
+            printed += len(target.console.read())
+            target.resume(wait=False)
+            assert target.running
+            time.sleep(0.01)
+        assert printed > 10_000
+    assert alive(guest)
+
+
+def test_the_same_stop_as_gdb_sees_it(boot_kernel: BootKernel, name: KernelName) -> None:
+    """Over a unix socket, which gdb opens too, and which carries no BREAK: a shell does it."""
+    guest = boot_kernel(name, append="kgdboc=ttyS0", ports=("unix", "shell"))
+    address = guest.ports[0]
+    with rsp.connect(address, symbols=guest.symbols, on_exit=OnExit.LEAVE_STOPPED) as target:
+        registers = dict(target.registers)
+        threads = [int(thread.id, 16) for thread in target.threads]
+        functions = [frame.function for frame in target.backtrace()]
+        pc = target.registers.pc
+    shown, listed, traced = Gdb(address=guest.ports[0], symbols=guest.symbols).run(
+        "info registers", "info threads", "bt"
+    )
+    for each in ("rip", "rsp", "rbp", "rbx") if name == "x86_64" else ("eip", "esp", "ebp", "ebx"):
+        (value,) = re.findall(rf"^{each}\s+(0x\w+)", shown, re.MULTILINE)
+        assert int(value, 16) == registers[each]
+    numbers = re.findall(r"^[* ]+\d+ +Thread (\d+)", listed, re.MULTILINE)
+    assert [int(number) & 0xFFFFFFFF for number in numbers] == threads
+    frames = re.findall(r"^#\d+ +(?:0x\w+ in )?(\w+)", traced, re.MULTILINE)
+    assert frames[:8] == functions[:8]
+    assert functions[0] == "kgdb_breakpoint"
+    assert pc == registers["rip" if name == "x86_64" else "eip"]
+    with rsp.connect(guest.ports[0]):  # taken over from gdb, which has hung up
+        pass
+    assert alive(guest)
+
+
+def test_a_breakpoint_that_insmod_meets(boot_kernel: BootKernel, name: KernelName) -> None:
+    guest = boot_kernel(name, append="kgdboc=ttyS0", ports=("telnet", "shell"))
+    with rsp.connect(guest.ports[0], symbols=guest.symbols) as target:
+        with target.breakpoint("do_init_module") as point:
+            target.resume(wait=False)
+            guest.start("insmod /dummy.ko")
+            stop = target.wait(20)
+            assert stop.breakpoint is point
+            assert target.backtrace()[0].function == "do_init_module"
+            assert point.hits == 1
+        target.resume(wait=False)
+        guest.run("while [ ! -e /sys/module/dummy ]; do usleep 10000; done")
+        guest.run("rmmod dummy && insmod /dummy.ko")  # the breakpoint is gone
+    assert "dummy" in guest.run("cat /proc/modules")
+
+
+def stopped_by_hand(line: Transport) -> bytes:
+    """Break in as somebody else would, and return what comes up to the unacknowledged stop."""
+    line.send_break()
+    line.write(b"g")
+    said, end = b"", time.monotonic() + HEARD
+    while not re.search(rb"\$T05thread:\w+;#..$", said):
+        assert time.monotonic() < end, said
+        with contextlib.suppress(rsp.RspTimeout):
+            said += line.read(4096, 0.1)
+    return said
+
+
+def test_what_another_client_has_left_is_taken_over(telnet: Guest) -> None:
+    address = telnet.ports[0]
+    gone = rsp.connect(address, symbols=telnet.symbols)
+    # Its breakpoint stays, and the kernel believes it connected.
+    point = gone.breakpoint("do_init_module").locations[0]
+    gone.resume(wait=False)
+    time.sleep(0.2)
+    gone.session.close()
+    # Stopped, with a stop that nobody has acknowledged.
+    with open_transport(address, timeout=5) as line:
+        stopped_by_hand(line)
+    with rsp.connect(address, on_exit=OnExit.LEAVE_STOPPED) as target:
+        assert target.stub.name == "kgdb"
+        assert target.read_memory(point, 1) != b"\xcc"
+    # Standing still, and silent.
+    with rsp.connect(address) as target:
+        assert target.stop.reason is StopReason.ATTACHED
+    telnet.run("insmod /dummy.ko && rmmod dummy")
+    assert alive(telnet)
+
+
+def test_kdb_and_back(telnet: Guest) -> None:
+    with rsp.connect(telnet.ports[0], symbols=telnet.symbols) as target:
+        assert "Release" in target.monitor("summary") or "release" in target.monitor("summary")
+        with target.breakpoint("do_init_module") as point:
+            target.console.read()
+            target.enter_kdb()
+            heard(target, "kdb> ")
+            target.console.write("summary\r")
+            assert "sysname" in heard(target, "kdb> ")
+            target.console.write("half a comm")  # what is typed already does no harm
+            assert target.interrupt().reason is StopReason.INTERRUPT
+            assert target.registers.pc
+            target.resume(wait=False)
+            telnet.start("insmod /dummy.ko")
+            assert target.wait(20).breakpoint is point
+            # From the prompt it may go on by itself.
+            target.enter_kdb()
+            heard(target, "kdb> ")
+            target.console.write("go\r")
+            assert alive(telnet)
+            target.interrupt()
+    gone = rsp.connect(telnet.ports[0])
+    gone.enter_kdb()
+    heard(gone, "kdb> ")
+    gone.session.close()
+    # Left at its prompt, it is found there.
+    with rsp.connect(telnet.ports[0]) as target:
+        assert target.stub.name == "kgdb"
+    telnet.run("rmmod dummy")
+
+
+@pytest.mark.parametrize("options", ["kgdbwait", "kgdbwait nokaslr maxcpus=1"])
+def test_a_kernel_that_waits_for_us_when_it_boots(
+    boot_kernel: BootKernel, name: KernelName, options: str
+) -> None:
+    """On a port of its own: nothing but packets passes there, and no BREAK is heard."""
+    guest = boot_kernel(
+        name,
+        append=f"kgdboc=ttyS1,115200 {options}",
+        ports=("console", "unix", "console", "shell"),
+        stopped=True,
+    )
+    guest.monitor("cont")
+    guest.wait_for("Waiting for connection from remote gdb")
+    with rsp.connect(guest.ports[1], symbols=guest.symbols) as target:
+        assert target.backtrace()[0].function == "kgdb_breakpoint"
+        target.resume(wait=False)
+        guest.wait_for("lab: the guest is up")
+        with pytest.raises(rsp.UnsupportedCommand, match="sysrq-trigger"):
+            target.interrupt()
+        assert target.running
+        guest.start("echo g > /proc/sysrq-trigger")
+        guest.wait_for("sysrq: DEBUG")
+        assert target.wait(20).reason is StopReason.SIGNAL
+    assert alive(guest)
+
+
+# --- rsp console ---
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_terminal_that_can_break_in(telnet: Guest, terminal: bool) -> None:
+    """What is typed comes from a pipe, or from a terminal."""
+    keys, typing = os.openpty() if terminal else os.pipe()[::-1]
+    command = [sys.executable, "-m", "rsp", "console", telnet.ports[0]]
+    with subprocess.Popen(
+        [*command, "--symbols", telnet.symbols],
+        stdin=typing,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as console:
+        os.close(typing)
+        assert console.stdout is not None
+        os.set_blocking(console.stdout.fileno(), False)
+
+        def until(text: bytes) -> bytes:
+            said, end = b"", time.monotonic() + 2 * HEARD
+            while text not in said:
+                assert time.monotonic() < end, said
+                said += console.stdout.read() or b""  # type: ignore[union-attr]  # it is a pipe
+                time.sleep(0.02)
+            return said
+
+        try:
+            if terminal:
+                until(b"Ctrl-] b stops the kernel")
+            os.write(keys, b"echo one''two\r")
+            until(b"\nonetwo")
+            os.write(keys, b"\x1db")
+            assert b"kgdb_breakpoint" in until(b"(rsp) ")
+            os.write(keys, b"summary\n")
+            assert b"sysname" in until(b"(rsp) ")
+            os.write(keys, b"c\n")
+            assert alive(telnet)
+            os.write(keys, b"echo three''four\r")
+            until(b"\nthreefour")
+            if terminal:
+                os.write(keys, b"\x1dq")
+            else:
+                os.close(keys)
+            assert console.wait(HEARD) == 0
+        finally:
+            console.kill()
+    if terminal:
+        os.close(keys)
+    assert alive(telnet)
+
+
+# --- what stands in the way ---
+
+
+def test_sysrq_off_and_a_shell_that_can_do_without(telnet: Guest) -> None:
+    telnet.run("echo 0 > /proc/sys/kernel/sysrq")
+    try:
+        with rsp.connect(telnet.ports[0]) as target:
+            target.resume(wait=False)
+            assert target.interrupt().reason is StopReason.INTERRUPT
+    finally:
+        assert alive(telnet)
+        telnet.run("echo 1 > /proc/sys/kernel/sysrq")
+
+
+@pytest.mark.parametrize(
+    ("sysrq", "typed", "reason"),
+    [
+        (16, "sleep 1000", r"kernel\.sysrq=1"),
+        (0, "sleep 1000", r"kernel\.sysrq.*no prompt|no prompt.*kernel\.sysrq"),
+        (0, "while :; do printf 'lab login: '; read line; done", "log in as root"),
+    ],
+)
+def test_why_a_kernel_cannot_be_stopped(telnet: Guest, sysrq: int, typed: str, reason: str) -> None:
+    telnet.run(f"echo {sysrq} > /proc/sys/kernel/sysrq")
+    with open_transport(telnet.ports[0], timeout=5) as line:
+        line.write(typed.encode() + b"\r")
+        time.sleep(0.3)
+    try:
+        with pytest.raises(rsp.UnsupportedCommand, match=reason):
+            rsp.connect(telnet.ports[0])
+    finally:
+        assert alive(telnet)
+        telnet.run("echo 1 > /proc/sys/kernel/sysrq")
+        with open_transport(telnet.ports[0], timeout=5) as line:
+            line.write(b"\x03")
+
+
+def test_a_stop_is_waited_for(telnet: Guest) -> None:
+    with pytest.raises(rsp.RspTimeout, match="interrupt=True"):
+        rsp.connect(telnet.ports[0], interrupt=False, timeout=1.5)
+    telnet.start("sleep 1; echo g > /proc/sysrq-trigger")
+    with rsp.connect(telnet.ports[0], interrupt=False, timeout=10) as target:
+        assert target.stub.name == "kgdb"
+    assert alive(telnet)
+
+
+# --- the pieces that people use ---
+
+
+def test_by_the_monitor_of_qemu(boot_kernel: BootKernel, tmp_path: Path) -> None:
+    monitor = f"unix:{tmp_path}/monitor"
+    guest = boot_kernel(
+        "x86_64",
+        append="kgdboc=ttyS0",
+        ports=("unix", "shell"),
+        args=("-monitor", f"{monitor},server=on,wait=off"),
+    )
+    with rsp.connect(guest.ports[0], interrupt=monitor) as target:
+        assert "NonMaskable" in target.console.read()
+        target.resume(wait=False)
+        assert target.interrupt().reason is StopReason.INTERRUPT
+    assert alive(guest)
+
+
+def test_a_pseudo_terminal(boot_kernel: BootKernel, name: KernelName) -> None:
+    guest = boot_kernel(name, append="kgdboc=ttyS0", ports=("pty", "shell"))
+    with rsp.connect(f"{guest.ports[0]},115200", symbols=guest.symbols) as target:
+        assert target.backtrace()[0].function == "kgdb_breakpoint"
+        target.resume(wait=False)
+        target.console.write("echo typed\r")
+        heard(target, "\ntyped")
+        assert target.interrupt().reason is StopReason.INTERRUPT
+    assert alive(guest)
+
+
+@pytest.mark.live("socat")
+@pytest.mark.parametrize("port", ["pty", "unix"])
+def test_socat_in_front_of_it(boot_kernel: BootKernel, port: str) -> None:
+    guest = boot_kernel("x86_64", append="kgdboc=ttyS0", ports=(port, "shell"))
+    place = guest.ports[0].removeprefix("unix:")
+    behind = f"{place},raw,echo=0" if port == "pty" else f"UNIX-CONNECT:{place}"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        number = free.getsockname()[1]
+    listening = f"TCP-LISTEN:{number},bind=127.0.0.1,reuseaddr"
+    with subprocess.Popen(["socat", listening, behind]) as socat:
+        try:
+            with connected(f"127.0.0.1:{number}") as target:
+                target.resume(wait=False)
+                assert target.interrupt().reason is StopReason.INTERRUPT
+                assert len(target.read_memory(target.registers.sp, 1000)) == 1000
+        finally:
+            socat.terminate()
+    assert alive(guest)
+
+
+def connected(address: str) -> Target:
+    """Connect to what is about to listen."""
+    end = time.monotonic() + HEARD
+    while True:
+        try:
+            return rsp.connect(address)
+        except rsp.TransportError:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
+def test_console_messages_in_packets(boot_kernel: BootKernel) -> None:
+    """kgdbcon: each message waits for its ack, also while nobody waits for the target."""
+    guest = boot_kernel(
+        "x86_64",
+        append="kgdboc=ttyS1 kgdbcon",
+        ports=("console", "unix", "console", "shell"),
+    )
+    guest.start("echo g > /proc/sysrq-trigger")
+    guest.wait_for("Entering kdb")
+    said: list[str] = []
+    with rsp.connect(guest.ports[1]) as target:
+        target.console.callback = said.append
+        target.resume(wait=False)
+        guest.run("echo '<1>a message' > /dev/kmsg; echo '<1>and one more' > /dev/kmsg")
+        assert "a message" in heard(target, "and one more")
+        guest.start("echo g > /proc/sysrq-trigger")
+        assert target.wait(20).reason is StopReason.SIGNAL
+    assert "a message" in "".join(said)
+    guest.run("echo '<1>without us' > /dev/kmsg")
+    assert alive(guest)

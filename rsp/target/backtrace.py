@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, overload
 
 from rsp.arch.layout import Role
@@ -40,8 +42,9 @@ MAX_FRAMES: Final = 4096
 
 _BLOCK: Final = 1024
 """So many bytes of the stack are read at once: some ten frames of a kernel."""
-_SERIAL_BLOCK: Final = 64
-"""So many on a serial line, where each costs 0.2 ms, and a request of its own 5 ms."""
+_SERIAL_BLOCK: Final = 16
+"""So many on a serial line, where each costs 0.2 ms, and a request of its own 5 ms: registers are
+saved beside each other."""
 _STACK: Final = 1 << 14
 """So far around a stack pointer memory is a stack, which may be read without being asked for."""
 _SPACE: Final = 1 << 64
@@ -64,7 +67,6 @@ class Backtrace(Sequence[Frame]):
         end_reason: why there are no more.
         complete: whether that is as it should be: the program's ``main``, the outermost frame, user
             space. Otherwise the rest of the stack is damaged, or nothing says how to read it.
-        user_registers: where a kernel was entered from user space, the registers there.
     """
 
     def __init__(
@@ -73,12 +75,17 @@ class Backtrace(Sequence[Frame]):
         end_reason: str,
         *,
         complete: bool,
-        user_registers: Registers | None = None,
+        user: Activation | None = None,
     ) -> None:
         self._frames = tuple(frames)
         self.end_reason = end_reason
         self.complete = complete
-        self.user_registers = user_registers
+        self._user = user
+
+    @cached_property
+    def user_registers(self) -> Registers | None:
+        """Where a kernel was entered from user space, the registers there; read when asked for."""
+        return self._user.snapshot() if self._user is not None else None
 
     @overload
     def __getitem__(self, key: int) -> Frame: ...
@@ -97,7 +104,7 @@ class Backtrace(Sequence[Frame]):
         lines = [f"#{frame.level:<3}{frame}" for frame in self._frames]
         if not self.complete:
             lines.append(f"Backtrace stopped: {self.end_reason}")
-        elif self.user_registers is not None:
+        elif self._user is not None:
             lines.append(f"Backtrace ends: {self.end_reason}")
         return "\n".join(lines)
 
@@ -175,7 +182,7 @@ def _walk(activation: Activation, not_entered: Callable[[], int] = int) -> Backt
     below: FrameContext | None = None
     above: FrameContext | None = None
     seen: set[tuple[int, int | None]] = set()
-    user_registers = None
+    user: Activation | None = None
     while True:
         reason, complete, caller = "", False, None
         try:
@@ -189,7 +196,7 @@ def _walk(activation: Activation, not_entered: Callable[[], int] = int) -> Backt
             reason, caller = str(damage), None
         if caller is not None and caller.interrupted and _is_user(caller):
             reason, complete = f"user space at {caller.pc:#x}", True
-            user_registers, caller = caller.snapshot(), None
+            user, caller = caller, None
         context = above or context_of(activation)
         if below is not None:
             below.caller = context
@@ -202,7 +209,7 @@ def _walk(activation: Activation, not_entered: Callable[[], int] = int) -> Backt
             # Where a program begins for who wrote it, as in gdb without `backtrace past-main`.
             reason, complete = "main", True
         if reason:
-            return Backtrace(frames, reason, complete=complete, user_registers=user_registers)
+            return Backtrace(frames, reason, complete=complete, user=user)
         assert caller is not None
         above = context_of(caller)
         for skipped in jumps_between(context, above):
@@ -397,15 +404,24 @@ class _Memory:
         is_current = current is None or current.thread_id == thread
         self._other = None if is_current else Memory(target.session, target.stub)
         limits = target.session.connection.limits
-        largest = min(_BLOCK if limits.reliable else _SERIAL_BLOCK, limits.largest_read)
+        self._sparing = not limits.reliable
+        largest = min(_SERIAL_BLOCK if self._sparing else _BLOCK, limits.largest_read)
         self._block = 1 << largest.bit_length() - 1
         self._blocks: dict[int, bytes] = {}
+        self._expected: dict[int, bytes] = {}
         self._faults: dict[tuple[int, int], MemoryFault] = {}
         self._stack = range(0)
 
     def look_at(self, stack_pointer: int) -> None:
         """Take what is around a stack pointer for a stack."""
         self._stack = range(stack_pointer - _BLOCK, stack_pointer + _STACK)
+
+    def expect(self, address: int, size: int) -> None:
+        """Read these bytes, on a line where those around them cost too much."""
+        if self._sparing and address // self._block not in self._blocks:
+            with suppress(MemoryFault):
+                data = self._ask(address, size)
+                self._expected |= {address + at: data[at : at + 4] for at in range(0, size, 4)}
 
     def read(self, address: int, size: int) -> bytes | None:
         """Return memory, None where it cannot be read."""
@@ -422,6 +438,9 @@ class _Memory:
         """
         if address < 0 or address + size > _SPACE:
             raise MemoryFault(f"there is no memory at {address:#x}", address=address % _SPACE)
+        known = [self._expected.get(each, b"") for each in range(address, address + size, 4)]
+        if all(known):
+            return b"".join(known)[:size]
         if size > self._block or not (
             address in self._stack or address // self._block in self._blocks
         ):

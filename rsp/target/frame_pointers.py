@@ -157,7 +157,20 @@ def _without_frame(frame: Activation, sp: int) -> tuple[int, int | None] | None:
             return at, at - machine.word_size if has_pushed else None
         if place == has_pushed and done <= end and is_behind_call(frame, pc):
             return at, sp if has_pushed else None
+    # Assembly that changes to a task which has not run yet returns to where that begins.
+    for place in range(_MOST_PUSHED if frame.is_assembly(frame.pc) else 0):
+        at = sp + place * machine.word_size
+        if _begins_assembly(frame, machine.read_word(at)):
+            return at, at - machine.word_size if has_pushed else None
     return None
+
+
+def _begins_assembly(frame: Activation, pc: int) -> bool:
+    """Return whether assembly of the same file begins at an address, as ret_from_fork does."""
+    if frame.binary is None or not frame.is_assembly(pc):
+        return False
+    symbol = frame.binary.lookup(pc - frame.slide)
+    return symbol is not None and symbol.address == pc - frame.slide
 
 
 def call_target(frame: Activation, pc: int) -> int | None:
@@ -179,14 +192,18 @@ def _behind_call(frame: Activation, at: int, fp: int | None) -> Activation:
     if offset == 0:
         raise EndOfStack("the return address is 0", complete=True)
     pc = machine.code_base + offset
-    if not is_behind_call(frame, pc):
+    begins = frame.is_assembly(frame.pc) and _begins_assembly(frame, pc)
+    if not begins and not is_behind_call(frame, pc):
         raise EndOfStack(
             f"{_unknown(frame)}, and {pc:#x} at {machine.stack_base + at:#x} is no return address"
         )
     registers = {machine.pc: offset, machine.sp: at + machine.word_size & machine.mask}
     if fp is not None:
         registers[machine.fp] = fp
-    return Activation(machine, registers, pc, interrupted=False)
+    caller = Activation(machine, registers, pc, interrupted=False)
+    if begins:
+        caller.lookup_pc = pc  # nothing has been called before it
+    return caller
 
 
 def is_behind_call(frame: Activation, pc: int) -> bool:

@@ -159,7 +159,9 @@ class Memory:
                     data=answer.data,
                 )
             data = answer.data
-        # Stubs fail a range as a whole (QEMU), or answer the readable part of it (gdbserver).
+        elif self._stub.faults_by_page:
+            return b""
+        # Stubs fail a range as a whole, or answer the readable part of it (gdbserver).
         bad = length
         while len(data) < bad:
             middle = min(bad - len(data), max(1, (bad - len(data)) // 2)) if data else 1

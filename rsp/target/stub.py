@@ -61,6 +61,7 @@ class Stub:
         runs_on_close: whether a running target runs on when the stream is closed.
         echoes_watchpoints: whether a watchpoint that a step meets is reported again by the next
             resume, before anything has run.
+        faults_by_page: whether a read within a page that fails would fail for any byte of it.
         step_flags: whether ``Qqemu.sstep`` keeps interrupts and timers out of single steps.
         tells_accelerator: whether ``qRcmd`` of ``info kvm`` tells who runs the code: where that is
             QEMU itself, software breakpoints are not in the target's memory.
@@ -83,6 +84,7 @@ class Stub:
     delivers_signals: bool = False
     runs_on_close: bool = False
     echoes_watchpoints: bool = False
+    faults_by_page: bool = False
     step_flags: bool = False
     tells_accelerator: bool = False
     pc_after_breakpoint: int = 0
@@ -171,6 +173,7 @@ def _qemu(facts: Facts, limits: Limits) -> Stub:
         physical_memory=facts.physical_memory,
         runs_on_close=True,
         echoes_watchpoints=True,
+        faults_by_page=True,
         step_flags=True,
         tells_accelerator=True,
     )
@@ -210,6 +213,7 @@ def _kgdb(_facts: Facts, limits: Limits) -> Stub:
         tasks=True,
         only_stopped_thread=True,
         bare_watchpoints=True,
+        faults_by_page=True,
         # It has no real mode, and what it executes at level 0 is itself.
         modes={"x86-64": CpuMode.LONG64, "i386": CpuMode.PROTECTED32},
     )

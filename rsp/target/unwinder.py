@@ -11,7 +11,7 @@ differently.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from rsp.errors import BadImage
@@ -28,6 +28,7 @@ from rsp.symbols.unwind import (
     ValExpression,
 )
 from rsp.target.registers import Registers
+from rsp.target.saved_registers import Saved, SavedRegisters, unread
 from rsp.target.tail_calls import TailCalls
 from rsp.target.values import Space
 
@@ -68,6 +69,9 @@ class Reader(Protocol):
 
     def look_at(self, stack_pointer: int) -> None:
         """Take what is around a stack pointer for a stack."""
+
+    def expect(self, address: int, size: int) -> None:
+        """Note that these bytes are asked for next, and those around them need not be."""
 
 
 class Machine:
@@ -215,6 +219,17 @@ class Activation:
             raise EndOfStack(f"{name} is not known")
         return value
 
+    def is_assembly(self, pc: int) -> bool:
+        """Return whether code of the same file is of no function that a compiler tells of."""
+        binary, link_pc = self.binary, pc - self.slide
+        if binary is None:
+            return False
+        section = binary.image.section_at(link_pc)
+        try:
+            return section is not None and section.executable and not binary.frames(link_pc)
+        except BadImage:
+            return False
+
     def _rules(self, pc: int) -> UnwindRules | None:
         if self.binary is None or self.binary.image.word_size != self.machine.word_size:
             return None
@@ -302,31 +317,41 @@ def caller_of(frame: Activation) -> Activation:
     if cfa is None:
         raise EndOfStack("where the frame is on the stack cannot be told")
     machine.memory.look_at(cfa)  # which may be on another stack
+    match rules.registers.get(rules.return_address):
+        case AtCfa(offset):
+            # With the pc of interrupted code goes cs, which tells whether that is the kernel's.
+            words = 1 if rules.kind is FrameKind.CALL else 2
+            machine.memory.expect(cfa + offset & machine.mask, words * machine.word_size)
     registers, unsaved = _follow(frame, rules, cfa)
     name = machine.names.get(rules.return_address, machine.pc)
     if isinstance(rules.registers.get(rules.return_address, Undefined()), Undefined):
         raise EndOfStack(
             "the outermost frame", complete=True
         )  # so it is marked (DWARF 5, section 6.4.4)
-    pc = registers.get(name)
+    pc = SavedRegisters(registers).get(name)
     if pc is None:
         _cannot_read(frame, rules, cfa)
-    registers[machine.pc] = pc
-    caller = Activation(machine, registers, pc, interrupted=rules.signal_frame, unsaved=unsaved)
+    caller = Activation(
+        machine,
+        SavedRegisters({**registers, machine.pc: pc}),
+        pc,
+        interrupted=rules.signal_frame,
+        unsaved=SavedRegisters(unsaved),
+    )
     return kernel_entry.caller_before(frame, caller, cfa)
 
 
 def _follow(
     frame: Activation, rules: UnwindRules, cfa: int
-) -> tuple[dict[str, int], dict[str, int]]:
+) -> tuple[dict[str, int | Saved], dict[str, int | Saved]]:
     """Return the caller's registers, and those that no rule speaks of."""
     machine = frame.machine
-    registers = {}
+    registers: dict[str, int | Saved] = {}
     for register, rule in rules.registers.items():
         name = machine.names.get(register)
         value = _value(frame, register, rule, cfa) if name is not None else None
         if name is not None and value is not None:
-            registers[name] = value & _MASKS.get(name, machine.mask)
+            registers[name] = value
     unsaved = {}
     if rules.kind is FrameKind.CALL and not rules.signal_frame:
         changed = {
@@ -336,37 +361,47 @@ def _follow(
         }
         unsaved = {
             name: value
-            for name, value in {**frame.unsaved, **frame.registers}.items()
+            for name, value in {**unread(frame.unsaved), **unread(frame.registers)}.items()
             if name not in changed and name not in registers
         }
     return registers, unsaved
 
 
-def _value(frame: Activation, register: int, rule: RegisterRule, cfa: int) -> int | None:
+def _value(frame: Activation, register: int, rule: RegisterRule, cfa: int) -> int | Saved | None:
+    """Return the caller's value of a register, or where it lies."""
+    machine = frame.machine
+    name = machine.names[register]
+    mask = _MASKS.get(name, machine.mask)
+    match rule:
+        case SameValue():
+            return unread(frame.registers).get(name)
+        case AtCfa(offset):
+            return Saved(partial(_read, frame, cfa + offset, mask))
+    value = _computed(frame, rule, cfa)
+    return None if value is None else value & mask
+
+
+def _computed(frame: Activation, rule: RegisterRule, cfa: int) -> int | None:
     from rsp.symbols.expressions import number
 
     machine = frame.machine
     match rule:
-        case SameValue():
-            return frame.registers.get(machine.names[register])
-        case AtCfa(offset):
-            return _read(frame, cfa + offset)
         case ValCfa(offset):
             return cfa + offset & machine.mask
         case InRegister(other):
             return frame.register(other)
         case AtExpression(expression):
             found = number(expression, frame, stack=(cfa,))
-            return _read(frame, found) if isinstance(found, int) else None
+            return _read(frame, found, machine.mask) if isinstance(found, int) else None
         case ValExpression(expression):
             found = number(expression, frame, stack=(cfa,))
             return found if isinstance(found, int) else None
     return None
 
 
-def _read(frame: Activation, address: int) -> int | None:
+def _read(frame: Activation, address: int, mask: int) -> int | None:
     data = frame.machine.memory.read(address & frame.machine.mask, frame.machine.word_size)
-    return None if data is None else int.from_bytes(data, "little")
+    return None if data is None else int.from_bytes(data, "little") & mask
 
 
 def _cannot_read(frame: Activation, rules: UnwindRules, cfa: int) -> NoReturn:

@@ -388,14 +388,18 @@ def test_every_instruction_of_a_return(shared_kernel: BootKernel) -> None:
         check_registers(registers, after, SAVED["x86-64"])
 
 
+@pytest.mark.parametrize("new", [False, True], ids=["slept", "new"])
 @pytest.mark.parametrize("kernel", ["debian", "i386"])
 def test_every_instruction_of_a_switch_of_tasks(
-    kernel: KernelName, shared_kernel: BootKernel
+    kernel: KernelName, new: bool, shared_kernel: BootKernel
 ) -> None:
     """It has the stack of one task first, then that of another; both were in __schedule."""
     guest = shared_kernel(kernel)
     with rsp.connect(guest.address, symbols=guest.symbols, timeout=30) as target:
-        stop_at(target, "__switch_to_asm")
+        wanted = is_new if new else lambda target: not is_new(target)
+        with target.breakpoint("__switch_to_asm", condition=wanted):
+            assert target.resume(timeout=60)
+        callers: list[str | None] = []
         for _ in range(150):
             found = target.backtrace()
             if found[0].function != "__switch_to_asm":
@@ -405,6 +409,17 @@ def test_every_instruction_of_a_switch_of_tasks(
             check_ends({0: found})
             target.step(timeout=20)
         assert found[0].function == "__switch_to"
+        assert ("ret_from_fork" in callers) == new
+
+
+def is_new(target: Target) -> bool:
+    """Whether the task that is changed to has not run yet."""
+    registers = target.registers
+    task = registers["rsi"] if "rsi" in registers else registers["edx"]
+    frame = target.value(
+        f"(struct inactive_task_frame *)((struct task_struct *){task:#x})->thread.sp"
+    )
+    return int(frame["ret_addr"]) == target.symbols["ret_from_fork"].address
 
 
 def test_every_instruction_of_a_thunk(shared_kernel: BootKernel) -> None:

@@ -45,8 +45,16 @@ class Symbol:
     size: int = 0x100
 
 
+@dataclass
+class Section:
+    executable: bool
+
+
 class Image:
     word_size = 8
+
+    def section_at(self, address: int) -> Section:
+        return Section(executable=address >= CODE)
 
 
 class Binary:
@@ -58,6 +66,9 @@ class Binary:
 
     def unwind_rules(self, address: int) -> UnwindRules | None:
         return self._rules.get(address)
+
+    def frames(self, address: int) -> tuple[()]:
+        return ()  # it is all assembly
 
     def lookup(self, address: int) -> Symbol | None:
         begin = address & ~0xFF
@@ -97,6 +108,9 @@ class Memory:
         return data
 
     def look_at(self, stack_pointer: int) -> None:
+        pass
+
+    def expect(self, address: int, size: int) -> None:
         pass
 
 

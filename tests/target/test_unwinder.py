@@ -97,6 +97,9 @@ class Memory:
     def look_at(self, stack_pointer: int) -> None:
         pass
 
+    def expect(self, address: int, size: int) -> None:
+        pass
+
 
 def words(*values: int, size: int = 8) -> bytes:
     return b"".join(value.to_bytes(size, "little") for value in values)

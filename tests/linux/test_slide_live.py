@@ -139,6 +139,37 @@ def test_slide_while_it_boots(boot_kernel: BootKernel, kernel: KernelName) -> No
     assert set(seen) == {slide_of(guest)}
 
 
+@pytest.mark.parametrize("kernel", ["debian", "i386"])
+def test_breakpoints_that_were_set_before_there_was_a_slide(
+    boot_kernel: BootKernel, kernel: KernelName
+) -> None:
+    """They are hit wherever KASLR puts the kernel, and nothing else stops it."""
+    guest = boot_kernel(kernel, stopped=True, **SMALL)
+    first = "i386_start_kernel" if kernel == "i386" else "x86_64_start_kernel"
+    with rsp.connect(guest.address, symbols=guest.symbols) as target:
+        asked: list[int] = []
+
+        def condition(target: Target) -> bool:
+            asked.append(target.registers.pc)
+            return True
+
+        at_first = target.breakpoint(first, condition=condition)
+        point = target.breakpoint("kernel_init")
+        linked = point.locations
+        for name, its in ((first, at_first), ("kernel_init", point)):
+            stop = target.resume(timeout=60)
+            assert stop is not None
+            assert (stop.breakpoint, stop.reason) == (its, rsp.StopReason.BREAKPOINT)
+            assert target.backtrace()[0].function == name
+            assert its.hits == 1
+        assert asked == list(at_first.locations)
+        assert len(target.breakpoints) == 2
+        slide = rsp.linux.Kernel(target).slide
+        assert [place - slide for place in point.locations] == list(linked)
+    guest.wait_for("lab: the guest is up", 60)
+    assert slide_of(guest) == slide
+
+
 def test_slide_in_a_module_that_nothing_knows(shared_kernel: BootKernel) -> None:
     guest = shared_kernel("debian", kaslr=True)
     expected = slide_of(guest)

@@ -67,9 +67,7 @@ def test_its_load_comes_by_the_places_where_tests_stop_it(
     shared_kernel: BootKernel, name: KernelName
 ) -> None:
     guest = shared_kernel(name)
-    places = ["tcp_init_sock", "vfs_read", "do_init_module"]
-    if name != "i386":  # whose recipe has no nanosleep for busybox: see guest/load
-        places.append("do_nanosleep")
+    places = ["tcp_init_sock", "vfs_read", "do_init_module", "do_nanosleep"]
     guest.monitor("stop")  # until gdb has read its symbols, which takes a while
     guest.start("insmod /dummy.ko; rmmod dummy")
     # A breakpoint that has been met is taken away, so that each is met once.

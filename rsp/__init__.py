@@ -43,12 +43,12 @@ if TYPE_CHECKING:
     from rsp.symbols.table import Location, SourceLine, Symbol, SymbolTable
     from rsp.symbols.types import Type
     from rsp.target.backtrace import Backtrace
-    from rsp.target.breakpoints import Breakpoint, BreakpointKind, Watch, Watchpoint
     from rsp.target.disassembly import Instruction
-    from rsp.target.execution import Stop, StopReason
     from rsp.target.frame import Frame, FrameKind
+    from rsp.target.points import Breakpoint, BreakpointKind, Watch, Watchpoint
     from rsp.target.registers import Registers
     from rsp.target.resumption import Resumption
+    from rsp.target.stop import Stop, StopReason
     from rsp.target.stub import Stub
     from rsp.target.target import OnExit, Target
     from rsp.target.threads import Thread
@@ -76,9 +76,9 @@ _HOMES = {
     "rsp.symbols.table": ("Location", "SourceLine", "Symbol", "SymbolTable"),
     "rsp.symbols.types": ("Type",),
     "rsp.target.backtrace": ("Backtrace",),
-    "rsp.target.breakpoints": ("Breakpoint", "BreakpointKind", "Watch", "Watchpoint"),
+    "rsp.target.points": ("Breakpoint", "BreakpointKind", "Watch", "Watchpoint"),
     "rsp.target.disassembly": ("Instruction",),
-    "rsp.target.execution": ("Stop", "StopReason"),
+    "rsp.target.stop": ("Stop", "StopReason"),
     "rsp.target.frame": ("Frame", "FrameKind"),
     "rsp.target.registers": ("Registers",),
     "rsp.target.stub": ("Stub",),

@@ -9,14 +9,14 @@ from rsp.cli.arguments import add_target, connect, parse_number, symbols_of
 from rsp.cli.bt import frame_in_json
 from rsp.cli.text import place, print_json, printable
 from rsp.errors import LocalProtocolError, RspTimeout
-from rsp.target.breakpoints import BreakpointKind
-from rsp.target.execution import StopReason
+from rsp.target.points import BreakpointKind
+from rsp.target.stop import StopReason
 
 if TYPE_CHECKING:
     import argparse
 
-    from rsp.target.breakpoints import Breakpoint
-    from rsp.target.execution import Stop
+    from rsp.target.points import Breakpoint
+    from rsp.target.stop import Stop
     from rsp.target.target import Target
 
 

@@ -14,8 +14,8 @@ from rsp.errors import BadImage, StubError, SymbolError
 from rsp.linux.modules import Module, has_modules, list_modules
 from rsp.linux.slide import SlideFinder, is_kernel, read_by_kernel, start_places
 from rsp.symbols.modules import find_module
-from rsp.target.breakpoints import BreakpointKind
-from rsp.target.placement import Where, held_by_stub
+from rsp.target.placement import Where, held_by_stub, relocate
+from rsp.target.points import BreakpointKind
 from rsp.target.values import Space, Value
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rsp.linux.log import LogRecord
     from rsp.linux.tasks import Task
-    from rsp.target.breakpoints import Breakpoint
+    from rsp.target.points import Breakpoint
     from rsp.target.target import Target
 
 logger = logging.getLogger("rsp.linux")
@@ -88,7 +88,7 @@ class Kernel:
             moved = self._table.slide != self._slide
             self._table.slide = self._slide
             if moved:
-                self._target.relocate()
+                relocate(self._target)
         if self._directory is not None and has_modules(self._target):
             try:
                 self._follow_modules(list_modules(self._target))

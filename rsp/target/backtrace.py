@@ -134,8 +134,10 @@ def _not_entered(target: Target, thread: ThreadId | None) -> int:
 
     As in gdb: those that a stop is just in front of, but for one that a breakpoint was set on.
     """
+    from rsp.target.position import position_of
+
     try:
-        return target.position_of(thread).hidden
+        return position_of(target, thread).hidden
     except SymbolError:
         return 0
 

@@ -1,7 +1,8 @@
-"""Breakpoints and watchpoints: inserted, counted, removed.
+"""The breakpoints and watchpoints of a target: inserted, counted, removed.
 
-Here live the handles that users hold and the table of them. Where a name's places are, and what
-holds there, is the business of ``placement``; running into them, and past them, of ``execution``.
+Here lives the table of them, and the packets. What each is to its user is in ``points``; where a
+name's places are, and what holds there, in ``placement``; running into them, and past them, in
+``execution``.
 """
 
 from __future__ import annotations
@@ -9,221 +10,43 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from enum import Enum
 from errno import EEXIST, ENOENT
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Final, overload
 
 from rsp.errors import (
     LocalProtocolError,
     MemoryFault,
     NoHardwareBreakpoint,
-    RspError,
     StubError,
     UnsupportedCommand,
 )
 from rsp.target.ctrl_c import held
+from rsp.target.points import (
+    INT3_LENGTH,
+    TITLES,
+    TYPES,
+    Breakpoint,
+    BreakpointKind,
+    Condition,
+    Point,
+    Watch,
+    Watchpoint,
+    rows_of,
+    size_of,
+)
 from rsp.wire import commands, replies
 from rsp.wire.commands import BreakpointType
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
-    from rsp.symbols.locations import Location
     from rsp.target.placement import Where
     from rsp.target.session import Session
 
-
 logger = logging.getLogger("rsp.target")
-
-
-class BreakpointKind(Enum):
-    """How a breakpoint is made."""
-
-    AUTO = "auto"
-    """By software where that holds, else by hardware."""
-    SOFTWARE = "software"
-    HARDWARE = "hardware"
-
-
-class Watch(Enum):
-    """Which accesses a watchpoint stops at."""
-
-    WRITE = "write"
-    READ = "read"
-    ACCESS = "access"
-
-
-_TYPES: Final = {
-    BreakpointKind.SOFTWARE: BreakpointType.SOFTWARE,
-    BreakpointKind.HARDWARE: BreakpointType.HARDWARE,
-    Watch.WRITE: BreakpointType.WRITE,
-    Watch.READ: BreakpointType.READ,
-    Watch.ACCESS: BreakpointType.ACCESS,
-}
-# gdb's names in its table ("info breakpoints").
-_TITLES: Final = {
-    BreakpointType.SOFTWARE: "breakpoint",
-    BreakpointType.HARDWARE: "hw breakpoint",
-    BreakpointType.WRITE: "hw watchpoint",
-    BreakpointType.READ: "read watchpoint",
-    BreakpointType.ACCESS: "acc watchpoint",
-}
-# On x86 the kind of a breakpoint is the length of its instruction, and int3 has one byte.
-_INT3_LENGTH: Final = 1
 
 DEBUG_REGISTERS: Final = 4
 """How many addresses an x86 CPU compares (Intel SDM volume 3B, section 18.2): breakpoints and
 watchpoints share them."""
 _WATCHED_BY_ONE: Final = 8
-
-Condition = Callable[[Any], bool]
-
-
-class Point:
-    """What breakpoints and watchpoints share: where they are, their hits, their removal.
-
-    Used as a context manager it is removed at the end.
-
-    Attributes:
-        number: counted from 1 in each target.
-        what: what the user asked for.
-        locations: the addresses.
-        hits: how often the target has stopped here with the condition true, as gdb counts.
-        condition: called with the Target at each hit; a false result lets it run on.
-    """
-
-    def __init__(
-        self,
-        table: Breakpoints,
-        number: int,
-        what: str,
-        locations: tuple[int, ...],
-        condition: Condition | None,
-    ) -> None:
-        self._table = table
-        self.number = number
-        self.what = what
-        self.locations = locations
-        self.condition = condition
-        self.hits = 0
-        self.types: dict[int, BreakpointType] = {}
-
-    @property
-    def inserted(self) -> bool:
-        """Whether it is still there."""
-        return bool(self.types)
-
-    def remove(self) -> None:
-        """Take it out of the target. May be called twice.
-
-        Raises:
-            LocalProtocolError: the target runs; stop it first.
-        """
-        self._table.remove(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            self.remove()
-        except RspError as failure:
-            if error is None:
-                raise
-            # The first error is the one to be seen; what is left is taken out on detaching.
-            logger.warning("breakpoint %d could not be removed: %s", self.number, failure)
-
-    def __repr__(self) -> str:
-        where = ", ".join(f"{address:#x}" for address in self.locations)
-        return f"<{type(self).__name__} {self.number} at {where}, {self.hits} hits>"
-
-
-class Breakpoint(Point):
-    """A breakpoint at one or more addresses.
-
-    Attributes:
-        wanted: the kind that was asked for.
-        temporary: it is removed when the target stops at it.
-        internal: it is no user's: neither listed nor numbered, and gone with the next stop.
-        lasting: internal, but it stays until it is removed.
-        remarks: for some addresses, why the breakpoint there is not what it would be elsewhere.
-    """
-
-    def __init__(
-        self,
-        table: Breakpoints,
-        number: int,
-        where: Where,
-        condition: Condition | None,
-        *,
-        wanted: BreakpointKind,
-        temporary: bool = False,
-        internal: bool = False,
-        lasting: bool = False,
-    ) -> None:
-        super().__init__(table, number, where.what, where.addresses, condition)
-        self.wanted = wanted
-        self.temporary = temporary
-        self.internal = internal or lasting
-        self.lasting = lasting
-        self.remarks: dict[int, str] = {}
-        self._where = where
-
-    def set_where(self, where: Where) -> None:
-        """Note where it is now."""
-        self._where = where
-        self.locations = where.addresses
-
-    @property
-    def places(self) -> tuple[Location, ...]:
-        """What the symbols say of the locations: function, file and line; empty without symbols."""
-        return self._where.places
-
-    @property
-    def digits(self) -> int:
-        """How many digits gdb writes its addresses with."""
-        return self._where.digits
-
-    def shown(self, address: int) -> str:
-        """Return how gdb's table shows a location."""
-        return self._where.shown(address)
-
-    @property
-    def reason(self) -> str:
-        """Why AUTO chose hardware somewhere, and what else is unusual there; mostly empty."""
-        where: dict[str, list[int]] = {}
-        for address, remark in self.remarks.items():
-            where.setdefault(remark, []).append(address)
-        return "; ".join(
-            f"{addresses[0]:#x}"
-            + (f" and {len(addresses) - 1} more" if len(addresses) > 1 else "")
-            + f": {remark}"
-            for remark, addresses in where.items()
-        )
-
-    @property
-    def kind(self) -> BreakpointKind:
-        """How it was made; HARDWARE as soon as one of its locations is."""
-        hardware = BreakpointType.HARDWARE in self.types.values()
-        return BreakpointKind.HARDWARE if hardware else BreakpointKind.SOFTWARE
-
-
-class Watchpoint(Point):
-    """A watchpoint on a range of memory.
-
-    Attributes:
-        length: how many bytes are watched.
-        watch: which accesses.
-    """
-
-    length: int
-    watch: Watch
 
 
 class Breakpoints(Sequence[Point]):
@@ -299,16 +122,8 @@ class Breakpoints(Sequence[Point]):
         addresses = [address for address, kind in point.types.items() if kind is software]
         kept = self._kept([each for each in addresses if each in doubts], held_by_stub)
         for address in addresses:
-            try:
-                self._delete(software, address, _INT3_LENGTH)
-            except StubError as error:
-                logger.debug("breakpoint %d: %s", point.number, error)
-            del point.types[address]
-            point.remarks.pop(address, None)
-            try:
-                self._place(point, address, doubts.get(address), kept)
-            except StubError as error:
-                logger.warning("breakpoint %d is not armed any more: %s", point.number, error)
+            self._drop(point, address)
+            self._replace(point, address, doubts, kept)
 
     def move(
         self,
@@ -323,20 +138,12 @@ class Breakpoints(Sequence[Point]):
         """
         if where.addresses == point.locations:
             return
-        for address, kind in list(point.types.items()):
-            try:
-                self._delete(kind, address, _INT3_LENGTH)
-            except StubError as error:
-                logger.debug("breakpoint %d: %s", point.number, error)
-            del point.types[address]
-        point.remarks.clear()
+        for address in list(point.types):
+            self._drop(point, address)
         point.set_where(where)
         kept = self._kept(doubts, held_by_stub)
         for address in where.addresses:
-            try:
-                self._place(point, address, doubts.get(address), kept)
-            except StubError as error:
-                logger.warning("breakpoint %d is not armed any more: %s", point.number, error)
+            self._replace(point, address, doubts, kept)
 
     def add_watch(
         self, address: int, length: int, watch: Watch, condition: Condition | None
@@ -350,11 +157,9 @@ class Breakpoints(Sequence[Point]):
             raise LocalProtocolError(f"a watchpoint on {length} bytes: at least 1 is watched")
         if not 0 <= address <= (1 << 64) - length:
             raise LocalProtocolError(f"a watchpoint at {address:#x}: not within 64 bits")
-        what = f"*{address:#x}@{length}"
-        point = Watchpoint(self, self._last_number + 1, what, (address,), condition)
-        point.length, point.watch = length, watch
+        point = Watchpoint(self, self._last_number + 1, address, length, watch, condition)
         with self._whole(point):
-            point.types[address] = self._insert((_TYPES[watch],), address, length)
+            point.types[address] = self._insert((TYPES[watch],), address, length)
         return point
 
     def remove(self, point: Point) -> None:
@@ -367,7 +172,7 @@ class Breakpoints(Sequence[Point]):
         with held():
             for address in list(point.types):
                 try:
-                    self._delete(point.types[address], address, _size(point))
+                    self._delete(point.types[address], address, size_of(point))
                 except StubError as error:
                     refusal = error
                 del point.types[address]
@@ -471,11 +276,11 @@ class Breakpoints(Sequence[Point]):
         if not self._points:
             return "No breakpoints or watchpoints."
         # gdb's column is as wide as "read watchpoint" only where there is one.
-        wide = max([14, *(len(_TITLES[kind]) for point in self for kind in point.types.values())])
+        wide = max([14, *(len(TITLES[kind]) for point in self for kind in point.types.values())])
         digits = max((each.digits for each in self if isinstance(each, Breakpoint)), default=16)
         lines = [f"{'Num':<8}{'Type':<{wide}} {'Disp':<5}{'Enb':<4}{'Address':<{digits + 3}}What"]
         for point in self._points:
-            lines += _rows(point, wide, digits)
+            lines += rows_of(point, wide, digits)
         return "\n".join(lines)
 
     # --- in packets ---
@@ -494,6 +299,23 @@ class Breakpoints(Sequence[Point]):
                 raise
             self._last_number = max(self._last_number, point.number)
 
+    def _drop(self, point: Breakpoint, address: int) -> None:
+        """Take out one location, which may be gone with the memory that it was in."""
+        try:
+            self._delete(point.types.pop(address), address, INT3_LENGTH)
+        except StubError as error:
+            logger.debug("breakpoint %d: %s", point.number, error)
+        point.remarks.pop(address, None)
+
+    def _replace(
+        self, point: Breakpoint, address: int, doubts: Mapping[int, str], kept: bool
+    ) -> None:
+        """Insert one location at a stop of another reason."""
+        try:
+            self._place(point, address, doubts.get(address), kept)
+        except StubError as error:
+            logger.warning("breakpoint %d is not armed any more: %s", point.number, error)
+
     def _kept(self, doubtful: Collection[int], held_by_stub: Callable[[], bool]) -> bool:
         """Return whether doubtful addresses are for software breakpoints that the stub keeps."""
         return len(doubtful) > DEBUG_REGISTERS - self.debug_registers_used and held_by_stub()
@@ -511,15 +333,15 @@ class Breakpoints(Sequence[Point]):
                 order = (software, hardware)
             case _:
                 order = (software if kept else hardware,)
-        kind = point.types[address] = self._insert(order, address, _INT3_LENGTH)
+        kind = point.types[address] = self._insert(order, address, INT3_LENGTH)
         if kind is software and doubt is not None:
             point.remarks[address] = (
-                f"{_TITLES[kind]} by software, although {doubt}: this stub keeps it out of memory, "
+                f"{TITLES[kind]} by software, although {doubt}: this stub keeps it out of memory, "
                 f"and there are not enough of the {DEBUG_REGISTERS} debug registers left"
             )
         elif kind is not order[0] or doubt is not None:
             doubt = doubt or "the stub refuses a software breakpoint there"
-            point.remarks[address] = f"{_TITLES[kind]}, because {doubt}"
+            point.remarks[address] = f"{TITLES[kind]}, because {doubt}"
 
     @property
     def debug_registers_used(self) -> int:
@@ -562,7 +384,7 @@ class Breakpoints(Sequence[Point]):
         self._users.pop(key, None)
         if not (isinstance(reply, replies.Ok) or self._was_done(reply, ENOENT)):
             raise StubError(
-                f"the stub refuses to remove the {_TITLES[kind]} at {address:#x}",
+                f"the stub refuses to remove the {TITLES[kind]} at {address:#x}",
                 code=reply.code if isinstance(reply, replies.ErrorReply) else None,
             )
 
@@ -585,7 +407,7 @@ class Breakpoints(Sequence[Point]):
         address: int,
         reply: replies.ErrorReply | replies.Unsupported,
     ) -> StubError:
-        title = _TITLES[kind]
+        title = TITLES[kind]
         code = reply.code if isinstance(reply, replies.ErrorReply) else None
         if kind is not BreakpointType.SOFTWARE:
             why = "the stub has none"
@@ -619,31 +441,3 @@ class Breakpoints(Sequence[Point]):
             f"x86 has {DEBUG_REGISTERS} debug registers, for breakpoints and watchpoints together, "
             + (f"and these use {self.debug_registers_used}: {users}" if users else "none ours")
         )
-
-
-def _rows(point: Point, wide: int, digits: int) -> list[str]:
-    """Return what gdb's table has of a point: its row, its hits, and a row for each location."""
-    title = _TITLES[next(iter(point.types.values()))] if point.types else ""
-    keep, where = "keep", [" " * (digits + 3) + point.what]
-    if isinstance(point, Breakpoint):
-        title = _TITLES[_TYPES[point.kind]]
-        keep = "del" if point.temporary else "keep"
-        size = digits + 2
-        where = [f"{address:#0{size}x} {point.shown(address)}" for address in point.types]
-    many = len(where) > 1
-    first = "<MULTIPLE>" if many else (where or [""])[0]
-    rows = [f"{point.number:<8}{title:<{wide}} {keep:<5}y   {first}".rstrip()]
-    if point.condition is not None:
-        name = getattr(point.condition, "__qualname__", repr(point.condition))
-        rows.append(f"\tstop only if {name}")
-    if point.hits:
-        rows.append(f"\tbreakpoint already hit {point.hits} time{'s' * (point.hits > 1)}")
-    if many:
-        for count, each in enumerate(where, 1):
-            number = f"{point.number}.{count}"
-            rows.append(f"{number:<8}{'':<{wide}} {'':<5}y   {each}".rstrip())
-    return rows
-
-
-def _size(point: Point) -> int:
-    return point.length if isinstance(point, Watchpoint) else _INT3_LENGTH

@@ -1,6 +1,6 @@
 """Running the target: resume, step, wait, interrupt.
 
-Here live what a stop is, stepping over one's own breakpoints, and conditions. Inserting
+Here live what a stop reply means, stepping over one's own breakpoints, and conditions. Inserting
 breakpoints is the business of ``breakpoints``.
 """
 
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -26,19 +25,20 @@ from rsp.errors import (
     StubError,
     UnsupportedCommand,
 )
-from rsp.target.breakpoints import Breakpoint, Point, Watch, Watchpoint
 from rsp.target.ctrl_c import held
+from rsp.target.placement import rearm
+from rsp.target.points import Breakpoint, Point, Watch, Watchpoint
+from rsp.target.stop import Stop, StopReason
 from rsp.wire import commands, replies, stops
 from rsp.wire.commands import Action, ActionKind
 from rsp.wire.limits import InterruptWay
-from rsp.wire.signals import Signal, signal_name
+from rsp.wire.signals import Signal
 from rsp.wire.threads import ALL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from rsp.arch.modes import CpuMode
-    from rsp.symbols.table import SourceLine
     from rsp.target.position import Position
     from rsp.target.registers import Registers
     from rsp.target.target import Target
@@ -49,105 +49,6 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger("rsp.target")
-
-
-class StopReason(Enum):
-    """Why the target stands still."""
-
-    ATTACHED = "attached"
-    """It stood, or was stopped, when we connected."""
-    BREAKPOINT = "breakpoint"
-    WATCHPOINT = "watchpoint"
-    STEP = "step"
-    INTERRUPT = "interrupt"
-    SIGNAL = "signal"
-    EVENT = "event"
-    """A library, fork, exec or system call that the stub reports."""
-    EXITED = "exited"
-    TERMINATED = "terminated"
-
-
-def _nowhere() -> None:
-    """Say nothing of where a stop is."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stop:
-    """A stop of the target.
-
-    Attributes:
-        reason: why.
-        signal: gdb's number of the signal, 0 for none.
-        thread: the thread that stopped, None where the stub has none.
-        breakpoint: the breakpoint that was hit.
-        watchpoint: the watchpoint that was hit.
-        address: the address whose access the watchpoint caught.
-        status: the exit status of a process that exited.
-        event: the stub's word for an event: ``fork``, ``library``, …
-        int3: where the int3 is that the CPU has just executed, if it is none of ours: the program's
-            own, or another debugger's.
-        return_value: what the function returned that ``finish`` ran to the end of; None where it
-            returns nothing, or what is in no general register.
-    """
-
-    reason: StopReason
-    signal: int = 0
-    thread: Thread | None = None
-    breakpoint: Breakpoint | None = None
-    watchpoint: Watchpoint | None = None
-    address: int | None = None
-    status: int | None = None
-    event: str | None = None
-    int3: int | None = None
-    return_value: int | None = None
-    _find: Callable[[], Position | None] = field(default=_nowhere, repr=False, compare=False)
-
-    @property
-    def position(self) -> Position | None:
-        """Where it stopped in the program: pc, function, source line; None for a target that ended.
-
-        It is found out when it is first asked for.
-
-        Raises:
-            LocalProtocolError: that is after the target has run on.
-            BadImage: the symbols are damaged there.
-        """
-        return self._find()
-
-    @property
-    def line(self) -> SourceLine | None:
-        """The source line, None where nothing says so; the errors of ``position``."""
-        position = self.position
-        return position.line if position is not None else None
-
-    @property
-    def function(self) -> str | None:
-        """The function, None where nothing says so; the errors of ``position``."""
-        position = self.position
-        return position.function if position is not None else None
-
-    @property
-    def signal_name(self) -> str:
-        """The signal's name in gdb, empty for none."""
-        return signal_name(self.signal) if self.signal else ""
-
-    def __str__(self) -> str:
-        parts = [self.reason.value]
-        if self.breakpoint is not None:
-            parts.append(f"{self.breakpoint.number} ({self.breakpoint.what})")
-        if self.watchpoint is not None:
-            parts.append(f"{self.watchpoint.number} at {self.address or 0:#x}")
-        if self.status is not None:
-            parts.append(f"with status {self.status}")
-        if self.event is not None:
-            parts.append(self.event)
-        if self.signal:
-            parts.append(self.signal_name)
-        if self.int3 is not None:
-            parts.append(f"by an int3 at {self.int3:#x} that is not ours")
-        if self.thread is not None:
-            parts.append(f"in thread {self.thread.id}")
-        return " ".join(parts)
 
 
 # What a watchpoint's report is about.
@@ -630,7 +531,7 @@ class Execution:
             return True
         self._put_back()
         if target.points.any and self.note_mode():
-            target.rearm()
+            rearm(target)
         if passing and stop.reason is StopReason.STEP:
             self._go_on()
             return False
@@ -736,12 +637,14 @@ class Execution:
     def _position(
         self, stops: int, thread: ThreadId | None, hit: Sequence[Point], copies: bool
     ) -> Position | None:
+        from rsp.target.position import stopped_at
+
         if stops != self._stops or self.running:
             raise LocalProtocolError(
                 "where an earlier stop was in the program was not asked for then: take .position, "
                 ".line or .function before the target runs on"
             )
-        return self._target.position_at(thread, hit, copies=copies)
+        return stopped_at(self._target, thread, hit, copies=copies)
 
     def _foreign_int3(self, reply: stops.Stopped) -> int | None:
         """Return where the int3 is that a SIGTRAP comes of which nothing of ours explains."""

@@ -1,17 +1,19 @@
 """Where a breakpoint goes, and what would become of it there.
 
 Here live: from what a user asks for (a name, a source line, an address) to all of its addresses,
-how gdb's table shows each, and the comparison of the code in memory with that of the image.
-Inserting is the business of ``breakpoints``.
+how gdb's table shows each, the comparison of the code in memory with that of the image, and what
+follows where one of them has changed. Inserting is the business of ``breakpoints``.
 """
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from rsp.errors import BadImage, LocalProtocolError, MemoryFault, StubError
+from rsp.errors import BadImage, LocalProtocolError, MemoryFault, StubError, SymbolError
 from rsp.symbols.contents import Damaged
+from rsp.target.points import Breakpoint, BreakpointKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from rsp.symbols.locations import Location
     from rsp.symbols.table import SymbolTable
     from rsp.target.target import Target
+
+logger = logging.getLogger("rsp.target")
 
 _WINDOW: Final = 64
 """How many bytes of code are compared. A running kernel has patched single instructions of them:
@@ -134,6 +138,27 @@ def doubts(addresses: Iterable[int], target: Target) -> dict[int, str]:
             verdicts[address // unit] = _doubt(address, target, alone=unit == 1)
     found = ((address, verdicts[address // unit]) for address in addresses)
     return {address: doubt for address, doubt in found if doubt is not None}
+
+
+def rearm(target: Target) -> None:
+    """Insert software breakpoints of AUTO anew: the CPU may see other memory there now."""
+    for point in target.points:
+        if isinstance(point, Breakpoint) and point.wanted is BreakpointKind.AUTO:
+            found = doubts(point.locations, target)
+            target.points.rearm(point, found, lambda: held_by_stub(target))
+
+
+def relocate(target: Target) -> None:
+    """Move the breakpoints to where the symbols are now: their place has become known."""
+    for point in target.points:
+        if isinstance(point, Breakpoint) and not point.what.startswith("*"):
+            try:
+                where = locate(point.what, target)
+            except SymbolError as error:
+                logger.warning("breakpoint %d stays where it is: %s", point.number, error)
+                continue
+            found = doubts(where.addresses, target)
+            target.points.move(point, where, found, lambda: held_by_stub(target))
 
 
 def held_by_stub(target: Target) -> bool:

@@ -21,17 +21,18 @@ from typing import TYPE_CHECKING, Final
 from rsp.errors import BadImage, SymbolError
 from rsp.symbols.contents import Damaged
 from rsp.target.backtrace import machine_of
-from rsp.target.breakpoints import BreakpointKind
-from rsp.target.execution import StopReason
 from rsp.target.placement import Where
-from rsp.target.position import Position
+from rsp.target.points import BreakpointKind
+from rsp.target.position import Position, position_of
+from rsp.target.stop import StopReason
 from rsp.target.unwinder import Activation, EndOfStack, caller_of
 from rsp.wire import commands, replies
 
 if TYPE_CHECKING:
-    from rsp.target.execution import Execution, Stop
+    from rsp.target.execution import Execution
     from rsp.target.position import LineKey
     from rsp.target.registers import Registers
+    from rsp.target.stop import Stop
     from rsp.target.target import Target
     from rsp.wire.threads import ThreadId
 
@@ -164,7 +165,7 @@ class Stepping:
         """
         deadline = None if timeout is None else monotonic() + timeout
         thread = self._thread
-        position = self._target.position_of(thread)
+        position = position_of(self._target, thread)
         if not over and position.hidden:
             # The copy begins right here: only what is shown changes.
             return self._ended(position.revealed())
@@ -180,7 +181,7 @@ class Stepping:
         """
         deadline = None if timeout is None else monotonic() + timeout
         thread = self._thread
-        view = _View(self._target, thread, self._target.position_of(thread))
+        view = _View(self._target, thread, position_of(self._target, thread))
         if view.position.copies:
             self._set_flags()
             walk = _Walk(self._target, self._execution, thread, view.position, True, deadline)

@@ -22,26 +22,21 @@ from rsp.errors import (
     SymbolError,
     UnsupportedCommand,
 )
-from rsp.target.breakpoints import (
-    Breakpoint,
-    BreakpointKind,
-    Breakpoints,
-    Point,
-    Watch,
-    Watchpoint,
-)
+from rsp.target.breakpoints import Breakpoints
 from rsp.target.ctrl_c import held
-from rsp.target.execution import Execution, Stop, StopReason
+from rsp.target.execution import Execution
 from rsp.target.memory import Memory, MemoryStream
 from rsp.target.placement import doubts, held_by_stub, locate
+from rsp.target.points import Breakpoint, BreakpointKind, Watch, Watchpoint
 from rsp.target.processor import Processor
+from rsp.target.stop import Stop, StopReason
 from rsp.target.threads import Thread, ThreadList
 from rsp.wire import commands, replies
 from rsp.wire.limits import InterruptWay
 from rsp.wire.threads import ThreadId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
     from types import TracebackType
     from typing import Self
@@ -53,7 +48,6 @@ if TYPE_CHECKING:
     from rsp.target.console import ConsoleText
     from rsp.target.disassembly import Instruction
     from rsp.target.handshake import Greeting
-    from rsp.target.position import Position
     from rsp.target.registers import Registers
     from rsp.target.resumption import ThreadUnwinder
     from rsp.target.session import Session
@@ -512,24 +506,6 @@ class Target:
             self.await_program()
         return point
 
-    def rearm(self) -> None:
-        """Insert software breakpoints of AUTO anew: the CPU may see other memory there now."""
-        for point in self.points:
-            if isinstance(point, Breakpoint) and point.wanted is BreakpointKind.AUTO:
-                self.points.rearm(point, doubts(point.locations, self), lambda: held_by_stub(self))
-
-    def relocate(self) -> None:
-        """Move the breakpoints to where the symbols are now: their place has become known."""
-        for point in self.points:
-            if isinstance(point, Breakpoint) and not point.what.startswith("*"):
-                try:
-                    where = locate(point.what, self)
-                except SymbolError as error:
-                    logger.warning("breakpoint %d stays where it is: %s", point.number, error)
-                    continue
-                doubtful = doubts(where.addresses, self)
-                self.points.move(point, where, doubtful, lambda: held_by_stub(self))
-
     def watchpoint(
         self,
         address: int,
@@ -680,45 +656,6 @@ class Target:
         self._check_open()
         return self._execution.run_until_mode(mode, max_steps)
 
-    def position_of(self, thread: ThreadId | None) -> Position:
-        """Return where a thread is in the program.
-
-        Raises:
-            SymbolError: there are no symbols.
-        """
-        from rsp.target.position import Position
-
-        stopped, pc = self.stop.thread, self.registers_of(thread).pc
-        if stopped is None or stopped.thread_id == thread:
-            position = self.stop.position
-            if position is not None and position.pc == pc:  # the pc may have been written since
-                return position
-        return Position(self.symbols, pc, hidden=0)
-
-    def position_at(
-        self, thread: ThreadId | None, hit: Sequence[Point], *, copies: bool
-    ) -> Position | None:
-        """Return where a thread has just stopped, None without symbols.
-
-        Args:
-            thread: which one.
-            hit: what it has stopped at: what a breakpoint was set on counts as entered.
-            copies: whether inlined copies count as entered where they begin.
-        """
-        from rsp.target.position import Position
-
-        if self._symbols is None:
-            return None
-        pc = self.processor.registers(thread).pc
-        entered = frozenset(
-            place.function
-            for point in hit
-            if isinstance(point, Breakpoint) and not point.internal
-            for place in point.places
-            if place.address == pc and place.function is not None
-        )
-        return Position(self.symbols, pc, entered=entered, hidden=0 if copies else None)
-
     @property
     def fallback(self) -> Callable[[int, int], bytes] | None:
         """What reads memory by address and length that this CPU does not see, or MemoryFault."""
@@ -743,19 +680,9 @@ class Target:
             StubError: the stub gives no registers.
             LocalProtocolError: the target runs.
         """
-        from rsp.target.disassembly import disassemble, name_of
+        from rsp.target.position import current_line
 
-        pc = self.registers.pc
-        symbols = self.symbols if self.has_symbols else None
-        line = self.position_of(self._current).line if symbols is not None else None
-        text = symbols.text_of(line) if symbols is not None and line is not None else None
-        if line is not None and text is not None:
-            return f"{line.line}\t{text}"
-        try:
-            return f"=> {disassemble(self, pc, 1)[0]}"
-        except (MemoryFault, UnsupportedCommand):
-            name = name_of(pc, symbols)
-            return f"=> {pc:#x}" + (f" <{name}>" if name is not None else "")
+        return current_line(self, self._current)
 
     def invalidate(self) -> None:
         """Forget what was cached for this stop."""

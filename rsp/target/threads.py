@@ -15,9 +15,9 @@ from rsp.wire.threads import ThreadId
 
 if TYPE_CHECKING:
     from rsp.target.backtrace import Backtrace
-    from rsp.target.execution import Stop
     from rsp.target.registers import Registers
     from rsp.target.session import Session
+    from rsp.target.stop import Stop
     from rsp.target.stub import Stub
     from rsp.target.target import Target
 

@@ -267,7 +267,7 @@ def test_debug_registers_are_counted_together(stopped: Stopped) -> None:
             target.watchpoint(where, 4, Watch.READ)
         with pytest.raises(rsp.NoHardwareBreakpoint, match="multiple of their length"):
             target.watchpoint(where + 1, 4)
-        points: list[rsp.target.breakpoints.Point] = [
+        points: list[rsp.target.points.Point] = [
             target.watchpoint(where, 4),
             target.watchpoint(where, 2, Watch.ACCESS),
             target.breakpoint("vfs_read", kind=BreakpointKind.HARDWARE),

@@ -11,8 +11,8 @@ import rsp
 from rsp.arch.modes import CpuMode
 from rsp.errors import LocalProtocolError, MemoryFault, NoHardwareBreakpoint, SymbolNotFound
 from rsp.symbols.image import Image
-from rsp.target.breakpoints import BreakpointKind
 from rsp.target.placement import Where, doubts, held_by_stub
+from rsp.target.points import BreakpointKind
 from rsp.testing.boot import ELF
 from rsp.testing.cpu import State
 from rsp.testing.personalities import KGDB, PLAIN, QEMU, Personality
@@ -25,7 +25,7 @@ from rsp.wire.signals import Signal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rsp.target.execution import Stop
+    from rsp.target.stop import Stop
     from rsp.target.target import Target
 
 START = 0x1000

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from lab.guest import BootKernel, Guest
     from lab.servers import BootQemu
-    from rsp.target.breakpoints import Breakpoint
-    from rsp.target.execution import Stop
+    from rsp.target.points import Breakpoint
+    from rsp.target.stop import Stop
     from rsp.target.target import Target
 
 PATIENCE = 120.0

@@ -15,7 +15,7 @@ from rsp.errors import (
     RspTimeout,
     StubError,
 )
-from rsp.target.breakpoints import BreakpointKind, Watch
+from rsp.target.points import BreakpointKind, Watch
 from rsp.testing.cpu import Cpu, State
 from rsp.testing.faults import FaultyTransport
 from rsp.testing.personalities import (
@@ -34,7 +34,7 @@ from rsp.wire import commands, stops
 from rsp.wire.signals import Signal
 
 if TYPE_CHECKING:
-    from rsp.target.execution import Stop
+    from rsp.target.stop import Stop
     from rsp.target.target import Target
     from rsp.transports.base import Transport
 

@@ -1,0 +1,119 @@
+"""A stop of the target: why, and where.
+
+Here lives what users get of a stop; how it is made of a stop reply is for ``execution``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from rsp.wire.signals import signal_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rsp.symbols.table import SourceLine
+    from rsp.target.points import Breakpoint, Watchpoint
+    from rsp.target.position import Position
+    from rsp.target.threads import Thread
+
+
+class StopReason(Enum):
+    """Why the target stands still."""
+
+    ATTACHED = "attached"
+    """It stood, or was stopped, when we connected."""
+    BREAKPOINT = "breakpoint"
+    WATCHPOINT = "watchpoint"
+    STEP = "step"
+    INTERRUPT = "interrupt"
+    SIGNAL = "signal"
+    EVENT = "event"
+    """A library, fork, exec or system call that the stub reports."""
+    EXITED = "exited"
+    TERMINATED = "terminated"
+
+
+def _nowhere() -> None:
+    """Say nothing of where a stop is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """A stop of the target.
+
+    Attributes:
+        reason: why.
+        signal: gdb's number of the signal, 0 for none.
+        thread: the thread that stopped, None where the stub has none.
+        breakpoint: the breakpoint that was hit.
+        watchpoint: the watchpoint that was hit.
+        address: the address whose access the watchpoint caught.
+        status: the exit status of a process that exited.
+        event: the stub's word for an event: ``fork``, ``library``, …
+        int3: where the int3 is that the CPU has just executed, if it is none of ours: the program's
+            own, or another debugger's.
+        return_value: what the function returned that ``finish`` ran to the end of; None where it
+            returns nothing, or what is in no general register.
+    """
+
+    reason: StopReason
+    signal: int = 0
+    thread: Thread | None = None
+    breakpoint: Breakpoint | None = None
+    watchpoint: Watchpoint | None = None
+    address: int | None = None
+    status: int | None = None
+    event: str | None = None
+    int3: int | None = None
+    return_value: int | None = None
+    _find: Callable[[], Position | None] = field(default=_nowhere, repr=False, compare=False)
+
+    @property
+    def position(self) -> Position | None:
+        """Where it stopped in the program: pc, function, source line; None for a target that ended.
+
+        It is found out when it is first asked for.
+
+        Raises:
+            LocalProtocolError: that is after the target has run on.
+            BadImage: the symbols are damaged there.
+        """
+        return self._find()
+
+    @property
+    def line(self) -> SourceLine | None:
+        """The source line, None where nothing says so; the errors of ``position``."""
+        position = self.position
+        return position.line if position is not None else None
+
+    @property
+    def function(self) -> str | None:
+        """The function, None where nothing says so; the errors of ``position``."""
+        position = self.position
+        return position.function if position is not None else None
+
+    @property
+    def signal_name(self) -> str:
+        """The signal's name in gdb, empty for none."""
+        return signal_name(self.signal) if self.signal else ""
+
+    def __str__(self) -> str:
+        parts = [self.reason.value]
+        if self.breakpoint is not None:
+            parts.append(f"{self.breakpoint.number} ({self.breakpoint.what})")
+        if self.watchpoint is not None:
+            parts.append(f"{self.watchpoint.number} at {self.address or 0:#x}")
+        if self.status is not None:
+            parts.append(f"with status {self.status}")
+        if self.event is not None:
+            parts.append(self.event)
+        if self.signal:
+            parts.append(self.signal_name)
+        if self.int3 is not None:
+            parts.append(f"by an int3 at {self.int3:#x} that is not ours")
+        if self.thread is not None:
+            parts.append(f"in thread {self.thread.id}")
+        return " ".join(parts)

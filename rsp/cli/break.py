@@ -10,7 +10,6 @@ from rsp.cli.bt import frame_in_json
 from rsp.cli.text import place, print_json, printable
 from rsp.errors import LocalProtocolError, RspTimeout
 from rsp.target.points import BreakpointKind
-from rsp.target.stop import StopReason
 
 if TYPE_CHECKING:
     import argparse
@@ -48,8 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     with connect(arguments) as target:
         point = target.breakpoint(arguments.spec, kind=kind)
         stop = _run(target, point, arguments.count, arguments.timeout)
-        gone = stop.reason in (StopReason.EXITED, StopReason.TERMINATED)
-        backtrace = None if gone else target.backtrace()
+        backtrace = None if stop.ended else target.backtrace()
         if arguments.json:
             frames = [frame_in_json(frame) for frame in backtrace or ()]
             print_json({"stop": _stop_in_json(target, stop, point), "frames": frames})
@@ -83,13 +81,12 @@ def _run(target: Target, point: Breakpoint, count: int, timeout: float) -> Stop:
 
 
 def _stop_in_json(target: Target, stop: Stop, point: Breakpoint) -> dict[str, object]:
-    gone = stop.reason in (StopReason.EXITED, StopReason.TERMINATED)
     line = stop.line
     return {
         "reason": stop.reason.value,
         "signal": stop.signal_name or None,
         "thread": stop.thread.id if stop.thread is not None else None,
-        "pc": None if gone else f"{target.registers.pc:#x}",
+        "pc": None if stop.ended else f"{target.registers.pc:#x}",
         "function": stop.function,
         "file": line.file if line is not None else None,
         "line": line.line if line is not None else None,

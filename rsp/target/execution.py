@@ -58,7 +58,6 @@ _WATCHES: Final = {
     stops.StopReason.AWATCH: tuple(Watch),
 }
 _PLAIN: Final = (stops.StopReason.SIGNAL, stops.StopReason.SWBREAK, stops.StopReason.HWBREAK)
-_GONE: Final = (StopReason.EXITED, StopReason.TERMINATED)
 _NOT_DELIVERED: Final = (0, Signal.SIGINT, Signal.SIGTRAP)
 _INT3: Final = b"\xcc"
 
@@ -257,12 +256,12 @@ class Execution:
                 return self.stop
             self.step(thread)
             self.wait(None)
-            if self.stop.reason in _GONE:
+            if self.stop.ended:
                 break
         else:
             if processor.is_in_mode(thread, mode):
                 return self.stop
-        reached = None if self.stop.reason in _GONE else processor.mode(thread)
+        reached = None if self.stop.ended else processor.mode(thread)
         raise ModeNotReached(
             f"{mode.name} was not reached in {max_steps} steps: the CPU is in "
             f"{reached.name if reached else 'no mode, for the target has ended'}; raise max_steps, "
@@ -286,7 +285,7 @@ class Execution:
     def _begin(self) -> None:
         if self.running:
             raise LocalProtocolError("the target runs already: interrupt() or wait() first")
-        if self.stop.reason in _GONE:
+        if self.stop.ended:
             raise LocalProtocolError(f"the target has {self.stop.reason.value}: connect anew")
         if self._judging:
             raise LocalProtocolError(
@@ -515,7 +514,7 @@ class Execution:
         if not under_way:
             # A report that nobody asked for: no hit is counted twice, and nothing is resumed.
             self.stop = stop
-            if stop.reason in _GONE:
+            if stop.ended:
                 target.points.forget_all()
             return True
         passing, self._passing = self._passing, False
@@ -525,7 +524,7 @@ class Execution:
             and (passing or self._stepping)
             and target.stub.echoes_watchpoints
         )
-        if stop.reason in _GONE:
+        if stop.ended:
             self._lifted = []
             target.points.forget_all()
             return True

@@ -96,6 +96,11 @@ class Stop:
         return position.function if position is not None else None
 
     @property
+    def ended(self) -> bool:
+        """Whether there is no target any more: it has exited, or was terminated."""
+        return self.reason in (StopReason.EXITED, StopReason.TERMINATED)
+
+    @property
     def signal_name(self) -> str:
         """The signal's name in gdb, empty for none."""
         return signal_name(self.signal) if self.signal else ""

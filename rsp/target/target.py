@@ -29,7 +29,6 @@ from rsp.target.memory import Memory, MemoryStream
 from rsp.target.placement import doubts, held_by_stub, locate
 from rsp.target.points import Breakpoint, BreakpointKind, Watch, Watchpoint
 from rsp.target.processor import Processor
-from rsp.target.stop import Stop, StopReason
 from rsp.target.threads import Thread, ThreadList
 from rsp.wire import commands, replies
 from rsp.wire.limits import InterruptWay
@@ -52,12 +51,12 @@ if TYPE_CHECKING:
     from rsp.target.resumption import ThreadUnwinder
     from rsp.target.session import Session
     from rsp.target.stepping import Stepping
+    from rsp.target.stop import Stop
     from rsp.target.stub import Stub
     from rsp.target.values import Value
 
 logger = logging.getLogger("rsp.target")
 
-_STRING_PIECE: Final = 64
 _ID_EXAMPLES: Final = "1, p01.02, fffffffe (rsp info lists them)"
 
 
@@ -336,23 +335,7 @@ class Target:
         Raises:
             MemoryFault: memory ends before the string does; ``partial`` has what there is.
         """
-        text = b""
-        while len(text) < max_size:
-            # Up to a boundary, so that a string at the end of mapped memory is not missed.
-            at = address + len(text)
-            size = min(_STRING_PIECE - at % _STRING_PIECE, max_size - len(text))
-            try:
-                piece = self.read_memory(at, size)
-            except MemoryFault as fault:
-                text += fault.partial
-                if b"\0" in text:
-                    break
-                fault.partial = text
-                raise
-            text += piece
-            if b"\0" in piece:
-                break
-        return text.partition(b"\0")[0]
+        return read_string(self.read_memory, address, max_size)
 
     def virtual_to_physical(self, address: int, root: int | None = None) -> Translation:
         """Follow the page tables of the current thread's CPU to a physical address.
@@ -775,7 +758,7 @@ class Target:
 
     @property
     def _gone(self) -> bool:
-        return self._execution.stop.reason in (StopReason.EXITED, StopReason.TERMINATED)
+        return self._execution.stop.ended
 
     def _first_thread(self) -> ThreadId | None:
         reply = self.session.ask(commands.QueryCurrentThread())

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rsp.errors import (
     LocalProtocolError,
-    MemoryFault,
     NoHardwareBreakpoint,
     RemoteProtocolError,
     RspError,
@@ -25,7 +24,7 @@ from rsp.errors import (
 from rsp.target.breakpoints import Breakpoints
 from rsp.target.ctrl_c import held
 from rsp.target.execution import Execution
-from rsp.target.memory import Memory, MemoryStream
+from rsp.target.memory import Memory, MemoryStream, read_string
 from rsp.target.placement import doubts, held_by_stub, locate
 from rsp.target.points import Breakpoint, BreakpointKind, Watch, Watchpoint
 from rsp.target.processor import Processor

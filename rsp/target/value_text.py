@@ -25,12 +25,13 @@ from rsp.symbols.types import (
     Qualified,
     Tagged,
 )
+from rsp.target.memory import read_string
 from rsp.target.scalars import decode, float_text, is_scalar, is_text, wide_prefix
 from rsp.target.symbolic import symbolic
 from rsp.target.values import UNTYPED, Value, is_code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rsp.symbols.types import Type
 
@@ -157,11 +158,15 @@ class _Printer:
     def _string(value: Value, ctype: Type, address: int) -> str:
         """Return the string at an address; one that is longer than shown has dots behind it."""
         width = ctype.size or 1
-        if width == 1:
+        read, fault = value.space_.read, None
+        try:
             # One more, to see whether the string goes on.
-            data, fault = value.space_.read_string(address, ELEMENTS + 1)
-        else:
-            data, fault = _read_wide(value, address, width)
+            if width == 1:
+                data = read_string(read, address, ELEMENTS + 1)
+            else:
+                data = _read_wide(read, address, width)
+        except MemoryFault as error:
+            data, fault = error.partial, error
         shown = data[: ELEMENTS * width]
         cut = len(data) > len(shown)
         text = ""
@@ -256,18 +261,19 @@ def _while_absent(values: Iterator[Value]) -> Iterator[Value]:
         yield value
 
 
-def _read_wide(value: Value, address: int, width: int) -> tuple[bytes, MemoryFault | None]:
-    """Read wide characters up to a NUL, or one more than are shown."""
+def _read_wide(read: Callable[[int, int], bytes], address: int, width: int) -> bytes:
+    """Read wide characters up to a NUL, or one more than are shown; the error of `read_string`."""
     data = b""
     while len(data) <= ELEMENTS * width:
         try:
-            unit = value.space_.read(address + len(data), width)
+            unit = read(address + len(data), width)
         except MemoryFault as fault:
-            return data, fault
+            fault.partial = data
+            raise
         if not any(unit):
             break
         data += unit
-    return data, None
+    return data
 
 
 def _enum_text(enum: Enum, number: int) -> str:

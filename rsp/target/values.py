@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, SupportsIndex, overload
 
 from rsp.errors import MemoryFault, SymbolError, SymbolNotFound, nearest
 from rsp.symbols.types import VOID, Array, Compound, Enum, Float, Function, Pointer, Void
+from rsp.target.memory import read_string
 from rsp.target.scalars import MAX_SCALAR, decode, encode, is_scalar, is_signed
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ MAX_VALUE: Final = 1 << 24
 """The largest value in bytes that is read at once; a damaged file may claim any size."""
 _AHEAD: Final = 4096
 """How many bytes are read at once of the numbers in an array that is gone through."""
-_STRING_PIECE: Final = 64
 _END: Final = 1 << 64
 
 UNTYPED: Final = Void("<data variable, no debug info>")
@@ -69,24 +69,6 @@ class Space:
             return target.read_memory(address, length)
 
         return cls(read=read, symbols=symbols, word_size=size)
-
-    def read_string(self, address: int, limit: int) -> tuple[bytes, MemoryFault | None]:
-        """Read up to a NUL, which is not returned, or ``limit`` bytes, or to where memory ends."""
-        text = b""
-        while len(text) < limit:
-            # Up to a boundary, so that a string at the end of mapped memory is not missed.
-            at = (address + len(text)) % _END
-            size = min(_STRING_PIECE - at % _STRING_PIECE, limit - len(text))
-            fault = None
-            try:
-                piece = self.read(at, size)
-            except MemoryFault as error:
-                piece, fault = error.partial, error
-            head, nul, _ = piece.partition(b"\0")
-            text += head
-            if nul or fault:
-                return text, None if nul else fault
-        return text, None
 
 
 class Hole(NamedTuple):
@@ -492,11 +474,7 @@ class Value:
                 return self.bytes_()[:max_size].partition(b"\0")[0]
             max_size = min(max_size, bare.count)
         where = int(self) if isinstance(bare, Pointer) else self.__need_address()
-        text, fault = self.space_.read_string(where, max_size)
-        if fault is not None:
-            fault.partial = text
-            raise fault
-        return text
+        return read_string(self.space_.read, where, max_size)
 
     def enumerator_(self) -> str | None:
         """Return the name that an enumeration has for it; None where it has none, or is none."""

@@ -24,7 +24,7 @@ from rsp.target.backtrace import machine_of
 from rsp.target.placement import Where
 from rsp.target.points import BreakpointKind
 from rsp.target.position import Position, position_of
-from rsp.target.stop import StopReason
+from rsp.target.stop import Stop, StopReason
 from rsp.target.unwinder import Activation, EndOfStack, caller_of
 from rsp.wire import commands, replies
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from rsp.target.execution import Execution
     from rsp.target.position import LineKey
     from rsp.target.registers import Registers
-    from rsp.target.stop import Stop
     from rsp.target.target import Target
     from rsp.wire.threads import ThreadId
 
@@ -216,14 +215,12 @@ class Stepping:
         return thread.thread_id if thread is not None else None
 
     def _ended(self, position: Position) -> Stop:
-        stop = self._execution.stop
+        """Make a step's end of the last stop, of which nothing else is true any more."""
         return self._execution.end_step(
-            replace(
-                stop,
+            Stop(
                 reason=StopReason.STEP,
+                signal=self._execution.stop.signal,
                 thread=self._target.thread,
-                breakpoint=None,
-                watchpoint=None,
                 _find=lambda: position,
             )
         )

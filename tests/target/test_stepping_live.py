@@ -138,6 +138,30 @@ def test_what_a_function_returns(program: Path, tmp_path: Path) -> None:
     assert sum(value is not None for value in values) == 7
 
 
+def test_what_was_returned_is_of_one_stop(program: Path, tmp_path: Path) -> None:
+    """The call returns to where an inlined copy begins: the step after it only shows that."""
+    commands = ["continue", "finish", "step", "step"]
+    with under_gdbserver(program) as address:
+        theirs, _ = gdb_places(
+            address, program, commands, directory=tmp_path, first=["tbreak seven"]
+        )
+    with (
+        under_gdbserver(program) as address,
+        rsp.connect(address, symbols=str(program)) as target,
+    ):
+        target.breakpoint("seven", temporary=True)
+        target.resume(timeout=20)
+        ours = our_places(target, commands[1:])
+    assert ours == theirs[1:]
+    returned, entered = ours[0], ours[1]
+    assert isinstance(returned, Place)
+    assert isinstance(entered, Place)
+    assert (returned.value, entered.value) == (7, None)
+    if program.name.startswith(("Og", "O1")):
+        # Elsewhere the compiler has moved another instruction to behind the call.
+        assert (entered.pc, entered.function) == (returned.pc, "twice")
+
+
 def test_a_breakpoint_in_a_function_that_is_stepped_over(program: Path) -> None:
     with (
         under_gdbserver(program) as address,

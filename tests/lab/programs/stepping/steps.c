@@ -26,6 +26,12 @@ static __attribute__((noinline)) long add(long left, long right)
     return sum;
 }
 
+static __attribute__((noinline)) long seven(void)
+{
+    sink = 7;
+    return sink;
+}
+
 static __attribute__((noinline)) long factorial(long n)
 {
     if (n <= 1)
@@ -139,6 +145,7 @@ int run(void)
     total += choose(1) + choose(2) + choose(3);
     total += both(7).sum;
     total += tail(8);
+    total += twice(seven());
     sink = add(add(1, 2), add(3, 4));
     total += twice(total), total += four_times(total);
     return (int)(total & 0x3f);

@@ -6,6 +6,7 @@ Elapsed time is looked at as a guard against hanging only: the bound is many tim
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import socket
 import threading
@@ -30,6 +31,7 @@ from rsp.errors import (
     TransportError,
     UnsupportedCommand,
 )
+from rsp.testing import strategies
 from rsp.testing.cpu import Cpu, State
 from rsp.testing.faults import Fault, FaultyTransport
 from rsp.testing.personalities import GDBSERVER, KGDB, PLAIN, QEMU, Personality
@@ -39,7 +41,7 @@ from rsp.transports.memory import MemoryTransport
 from rsp.wire import commands, replies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from rsp.transports.base import Transport
 
@@ -407,18 +409,41 @@ def test_any_payload_in_place_of_any_answer(payload: bytes, place: int) -> None:
         use(target)
 
 
-@settings(max_examples=40)
-@given(st.data())
-def test_any_reply_that_is_well_formed_in_place_of_any_answer(data: st.DataObject) -> None:
-    from rsp.testing import strategies
+@functools.cache
+def asked(personality: Personality) -> Sequence[commands.Command]:
+    """What a stub is asked while nothing goes wrong."""
+    stub = serving(personality=personality)
+    heard: list[commands.Command] = []
+    stub.hooks.append(lambda _, command: heard.append(command))
+    with connected(stub) as target:
+        use(target)
+    return heard
 
-    stub = serving(personality=data.draw(st.sampled_from([QEMU, GDBSERVER, KGDB, PLAIN])))
-    left = [data.draw(st.integers(0, 25))]
+
+@st.composite
+def another_answer(
+    draw: st.DrawFn,
+) -> tuple[Personality, int, type[commands.Command], replies.Reply]:
+    """Draw a stub, and what it replies to one command, by type and how many of that are before."""
+    personality = draw(st.sampled_from([QEMU, GDBSERVER, KGDB, PLAIN]))
+    heard = asked(personality)
+    place = draw(st.integers(0, len(heard) - 1))
+    command = heard[place]
+    before = sum(type(each) is type(command) for each in heard[:place])
+    return personality, before, type(command), draw(strategies.replies(command))
+
+
+@settings(max_examples=40)
+@given(another_answer())
+def test_any_reply_that_is_well_formed_in_place_of_any_answer(
+    answer: tuple[Personality, int, type[commands.Command], replies.Reply],
+) -> None:
+    personality, before, kind, reply = answer
+    stub = serving(personality=personality)
+    counted = iter(range(1 << 30))
 
     def instead(_: Stub, command: commands.Command) -> replies.Reply | None:
-        left[0] -= 1
-        # A stop reply for a resume would be a stop.
-        return data.draw(strategies.replies(command)) if left[0] == -1 else None
+        return reply if type(command) is kind and next(counted) == before else None
 
     stub.hooks.append(instead)
     with contextlib.suppress(RspError), rsp.connect(StubTransport(stub), timeout=0.01) as target:

@@ -1,29 +1,27 @@
 """The backtrace of a thread: who called whom, down to the code that runs.
 
-Here live: the loop over callers with its bounds, the frames that one activation shows, and the
-memory that is read for it, in few requests. Here must not live: the step to a caller (`unwinder`)
-and what a frame is (`frame`).
+Here live: the loop over callers with its bounds, and the frames that one activation shows. Here
+must not live: where it begins (`innermost`), the step to a caller (`unwinder`) and what a frame is
+(`frame`).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, overload
 
 from rsp.arch.layout import Role
-from rsp.arch.modes import CpuMode, possible_modes
-from rsp.errors import BadImage, MemoryFault, RspError, SymbolError
+from rsp.errors import BadImage, RspError, SymbolError
 from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.table import SourceLine
 from rsp.symbols.unwind import FrameKind as Saved
 from rsp.target.frame import Frame, FrameKind, Place
 from rsp.target.frame_context import FrameContext
-from rsp.target.memory import Memory
-from rsp.target.unwinder import Activation, EndOfStack, Machine, caller_of
+from rsp.target.innermost import executing, resuming
+from rsp.target.unwinder import Activation, EndOfStack, caller_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,22 +38,7 @@ if TYPE_CHECKING:
 MAX_FRAMES: Final = 4096
 """About how many frames are shown; a kernel's stack has room for some hundred."""
 
-_BLOCK: Final = 1024
-"""So many bytes of the stack are read at once: some ten frames of a kernel."""
-_SERIAL_BLOCK: Final = 16
-"""So many on a serial line, where each costs 0.2 ms, and a request of its own 5 ms: registers are
-saved beside each other."""
-_STACK: Final = 1 << 14
-"""So far around a stack pointer memory is a stack, which may be read without being asked for."""
-_SPACE: Final = 1 << 64
 _USER_PRIVILEGE: Final = 3
-_WORD_SIZES: Final = {
-    CpuMode.REAL16: 2,
-    CpuMode.PROTECTED16: 2,
-    CpuMode.PROTECTED32: 4,
-    CpuMode.COMPAT32: 4,
-    CpuMode.LONG64: 8,
-}
 
 log = logging.getLogger("rsp.target")
 
@@ -119,14 +102,7 @@ def backtrace(target: Target, thread: ThreadId | None) -> Backtrace:
     registers = target.registers_of(thread)
     if registers[registers.layout.role(Role.PC).name] is None:
         return _of_sleeping(target, thread)
-    machine = machine_of(target, thread, registers)
-    known = {
-        name: value
-        for name in machine.names.values()
-        if name in registers and (value := registers[name]) is not None
-    }
-    activation = Activation(machine, known, registers.pc, interrupted=True)
-    return _walk(activation, lambda: _not_entered(target, thread))
+    return _walk(executing(target, thread), lambda: _not_entered(target, thread))
 
 
 def _not_entered(target: Target, thread: ThreadId | None) -> int:
@@ -149,16 +125,7 @@ def backtrace_from(target: Target, resumption: Resumption) -> Backtrace:
         target: in whose memory its stack is.
         resumption: what it will go on with.
     """
-    known = resumption.registers
-    arch, word_size, pc = ("x86-64", 8, "rip") if "rip" in known else ("i386", 4, "eip")
-    current = target.thread
-    memory = _Memory(
-        target, current.thread_id if current is not None else None, begin=resumption.memory
-    )
-    symbols = target.symbols if target.has_symbols else None
-    layout = target.registers.layout
-    machine = Machine(arch, memory, symbols, layout, word_size=word_size)
-    return _walk(Activation(machine, known, known[pc], interrupted=resumption.begins))
+    return _walk(resuming(target, resumption))
 
 
 def _of_sleeping(target: Target, thread: ThreadId | None) -> Backtrace:
@@ -354,144 +321,3 @@ def _kind(activation: Activation, caller: Activation | None) -> FrameKind:
     if caller is not None and caller.interrupted:
         return FrameKind.ENTRY
     return FrameKind.FUNCTION
-
-
-def machine_of(target: Target, thread: ThreadId | None, registers: Registers) -> Machine:
-    """Return how the code that runs uses the stack: 64, 32 or 16 bits, and from which base."""
-    symbols = target.symbols if target.has_symbols else None
-    memory = _Memory(target, thread)
-    mode = CpuMode.UNKNOWN
-    state = None
-    if target.stub.info_registers and not registers.pc >> 32:
-        mode = target.processor.mode(thread)
-        state = target.processor.state(thread)
-    found = symbols.binary_at(registers.pc) if symbols is not None else None
-    if mode in _WORD_SIZES:
-        word_size = _WORD_SIZES[mode]
-    elif possible_modes(registers) == {CpuMode.PROTECTED16, CpuMode.PROTECTED32}:
-        word_size = 4
-    elif found is not None:
-        word_size = found[0].image.word_size
-    else:
-        word_size = 8 if registers.layout.arch == "x86-64" else 4
-    code_base = stack_base = 0
-    if word_size == 2:
-        code_base = registers.pc - (registers.role(Role.PC) & 0xFFFF)
-        stack_base = state.segments["ss"].base if state is not None else 16 * (registers["ss"] or 0)
-    return Machine(
-        "x86-64" if word_size == 8 else "i386",
-        memory,
-        symbols,
-        registers.layout,
-        word_size=word_size,
-        code_base=code_base,
-        stack_base=stack_base,
-    )
-
-
-class _Memory:
-    """The memory as a thread sees it, the stack in blocks, at the stop that it was made at.
-
-    What was read stays; once the target has run, nothing more is. What is below ``begin`` is
-    another task's, and is not read.
-    """
-
-    def __init__(self, target: Target, thread: ThreadId | None, *, begin: int = 0) -> None:
-        self._begin = begin
-        self._target = target
-        self._thread = thread
-        self._stop = target.stop
-        current = target.thread
-        # The target's own cache is of the current thread: each CPU has its own page tables.
-        is_current = current is None or current.thread_id == thread
-        self._other = None if is_current else Memory(target.session, target.stub)
-        limits = target.session.connection.limits
-        self._sparing = not limits.reliable
-        largest = min(_SERIAL_BLOCK if self._sparing else _BLOCK, limits.largest_read)
-        self._block = 1 << largest.bit_length() - 1
-        self._blocks: dict[int, bytes] = {}
-        self._expected: dict[int, bytes] = {}
-        self._faults: dict[tuple[int, int], MemoryFault] = {}
-        self._stack = range(0)
-
-    def look_at(self, stack_pointer: int) -> None:
-        """Take what is around a stack pointer for a stack."""
-        self._stack = range(stack_pointer - _BLOCK, stack_pointer + _STACK)
-
-    def expect(self, address: int, size: int) -> None:
-        """Read these bytes, on a line where those around them cost too much."""
-        if self._sparing and address // self._block not in self._blocks:
-            with suppress(MemoryFault):
-                data = self._ask(address, size)
-                self._expected |= {address + at: data[at : at + 4] for at in range(0, size, 4)}
-
-    def read(self, address: int, size: int) -> bytes | None:
-        """Return memory, None where it cannot be read."""
-        try:
-            return self.fetch(address, size)
-        except MemoryFault:
-            return None
-
-    def fetch(self, address: int, size: int) -> bytes:
-        """Return memory.
-
-        Raises:
-            MemoryFault: it cannot be read, or not any more.
-        """
-        if address < 0 or address + size > _SPACE:
-            raise MemoryFault(f"there is no memory at {address:#x}", address=address % _SPACE)
-        known = [self._expected.get(each, b"") for each in range(address, address + size, 4)]
-        if all(known):
-            return b"".join(known)[:size]
-        if size > self._block or not (
-            address in self._stack or address // self._block in self._blocks
-        ):
-            return self._ask(address, size)
-        data = b""
-        while len(data) < size:
-            number, offset = divmod(address + len(data), self._block)
-            if number not in self._blocks:
-                self._blocks[number] = self._ask_block(number * self._block)
-            part = self._blocks[number][offset : offset + size - len(data)]
-            if not part:  # not all of the block can be read
-                return self._ask(address, size)
-            data += part
-        return data
-
-    def _ask_block(self, address: int) -> bytes:
-        try:
-            return self._ask(address, self._block)
-        except MemoryFault as fault:
-            return fault.partial
-
-    def _ask(self, address: int, size: int) -> bytes:
-        # What several frames have the address of is asked for once, also if it cannot be read.
-        known = self._faults.get((address, size))
-        if known is not None:
-            raise known
-        try:
-            return self._request(address, size)
-        except MemoryFault as fault:
-            self._faults[address, size] = fault
-            raise
-
-    def _request(self, address: int, size: int) -> bytes:
-        if address < self._begin:
-            raise MemoryFault(f"{address:#x} is in another address space", address=address)
-        target = self._target
-        if target.running or target.stop is not self._stop:
-            raise MemoryFault(
-                f"{address:#x}: the target has run since this backtrace was taken",
-                address=address,
-            )
-        try:
-            if self._other is None:
-                return target.read_memory(address, size)
-            target.thread_list.focus(self._thread)
-            return self._other.read(address, size)
-        except MemoryFault:
-            raise
-        except RspError as error:
-            if not target.session.usable:
-                raise
-            raise MemoryFault(str(error), address=address) from error

@@ -1,6 +1,7 @@
 """Running the target: resume, step, wait, interrupt.
 
-Here live what a stop reply means, stepping over one's own breakpoints, and conditions. Inserting
+Here live stepping over one's own breakpoints, the order of resumes and stops, and conditions. What
+a stop reply means is in ``stop_report``, how a stub is told to resume in ``resumes``; inserting
 breakpoints is the business of ``breakpoints``.
 """
 
@@ -8,13 +9,12 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from rsp.arch.flags import Cr0
-from rsp.arch.layout import Role
 from rsp.arch.modes import possible_modes
 from rsp.errors import (
     LocalProtocolError,
@@ -27,10 +27,12 @@ from rsp.errors import (
 )
 from rsp.target.ctrl_c import held
 from rsp.target.placement import rearm
-from rsp.target.points import Breakpoint, Point, Watch, Watchpoint
+from rsp.target.points import Breakpoint, Point
+from rsp.target.resumes import Resume, Resumes
 from rsp.target.stop import Stop, StopReason
+from rsp.target.stop_report import NOT_DELIVERED, Doing, describe, stop_at
 from rsp.wire import commands, replies, stops
-from rsp.wire.commands import Action, ActionKind
+from rsp.wire.commands import ActionKind
 from rsp.wire.limits import InterruptWay
 from rsp.wire.signals import Signal
 from rsp.wire.threads import ALL
@@ -42,41 +44,12 @@ if TYPE_CHECKING:
     from rsp.target.position import Position
     from rsp.target.registers import Registers
     from rsp.target.target import Target
-    from rsp.target.threads import Thread
     from rsp.wire.commands import BreakpointType
     from rsp.wire.replies import Reply
     from rsp.wire.threads import ThreadId
 
 
 logger = logging.getLogger("rsp.target")
-
-
-# What a watchpoint's report is about.
-_WATCHES: Final = {
-    stops.StopReason.WATCH: (Watch.WRITE, Watch.ACCESS),
-    stops.StopReason.RWATCH: (Watch.READ, Watch.ACCESS),
-    stops.StopReason.AWATCH: tuple(Watch),
-}
-_PLAIN: Final = (stops.StopReason.SIGNAL, stops.StopReason.SWBREAK, stops.StopReason.HWBREAK)
-_NOT_DELIVERED: Final = (0, Signal.SIGINT, Signal.SIGTRAP)
-_INT3: Final = b"\xcc"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Goal:
-    """The resume that is to be sent once all threads are past their breakpoints.
-
-    Attributes:
-        kind: what the thread does.
-        thread: whom it is about; None for all.
-        others: whether the others run meanwhile.
-        within: the range to step in, for RANGE_STEP.
-    """
-
-    kind: ActionKind
-    thread: ThreadId | None = None
-    others: bool = True
-    within: tuple[int, int] | None = None
 
 
 class Execution:
@@ -90,18 +63,17 @@ class Execution:
     def __init__(self, target: Target, stop: Reply) -> None:
         self._target = target
         self._session = target.session
-        self._actions: frozenset[str] | None = None
+        self._resumes = Resumes(target.session)
         self._lifted: list[tuple[BreakpointType, int, int]] = []
         self._passing = False  # a step over one's own breakpoint is under way
         self._stepping = False
         self._by_instruction = False  # and what was stepped was an instruction, not a line
         self._interrupting = False
         self._under_way = False  # a resume was sent, and its stop has not been taken
-        self._continues: ThreadId = ALL  # what `c` and `s` are about
         self._echo_due = False  # QEMU will report the last watchpoint once more
         self._hit: Sequence[Point] = ()  # the points that the last stop is at
         self._before: Registers | None = None  # where a step that may be such an echo began
-        self._goal = _Goal(kind=ActionKind.CONTINUE)
+        self._goal = Resume(kind=ActionKind.CONTINUE)  # once all threads are past theirs
         self._to_pass: list[ThreadId | None] = []  # who has yet to step over a breakpoint for it
         self._standing: dict[ThreadId, int] = {}  # who has reported a breakpoint, and where
         self._judging = False  # a condition is asked
@@ -166,9 +138,11 @@ class Execution:
         standing = bool(self._breakpoints_at(here))
         if within is not None and (here is None or not within[0] <= here < within[1] or standing):
             within = None
-        if within is not None and not self._can_step_ranges():
+        if within is not None and (
+            self._signal_to_deliver() is not None or not self._resumes.can_step_ranges
+        ):
             within = None
-        self._goal = _Goal(
+        self._goal = Resume(
             kind=ActionKind.STEP if within is None else ActionKind.RANGE_STEP,
             thread=thread,
             others=others and not standing,
@@ -296,7 +270,7 @@ class Execution:
 
     def _run_on(self) -> None:
         thread = self._stopped_thread()
-        self._goal = _Goal(kind=ActionKind.CONTINUE)
+        self._goal = Resume(kind=ActionKind.CONTINUE)
         # The echo comes at once, and is taken with a step.
         standing = self._echo_due or (
             self._target.points.any and self._breakpoints_at(self._pc(thread))
@@ -334,7 +308,7 @@ class Execution:
             if self._to_pass:
                 thread = self._to_pass.pop(0)
                 self._lift(thread)
-                self._send(_Goal(kind=ActionKind.STEP, thread=thread, others=False))
+                self._send(Resume(kind=ActionKind.STEP, thread=thread, others=False))
                 return
             if goal.kind is ActionKind.STEP and not goal.others and points.any:
                 self._lift(goal.thread)
@@ -345,7 +319,7 @@ class Execution:
         if points.any and (pc := self._pc(thread)) is not None:
             self._lifted = points.lift(pc)
 
-    def _send(self, goal: _Goal) -> None:
+    def _send(self, goal: Resume) -> None:
         try:
             self._send_resume(goal)
         except (RspError, KeyboardInterrupt):
@@ -359,67 +333,21 @@ class Execution:
             self._standing.pop(goal.thread, None)
         self._target.forget()
 
-    def _send_resume(self, goal: _Goal) -> None:
-        kind, thread = goal.kind, goal.thread
-        signal = self._signal_to_deliver()
+    def _send_resume(self, goal: Resume) -> None:
         stopped = self._stopped_thread()
         self._before = None
         if self._echo_due:
             self._before = self._target.processor.registers(stopped)
         elif self._lifted and self._target.stub.echoes_watchpoints:
-            self._before = self._target.processor.registers(thread)
+            self._before = self._target.processor.registers(goal.thread)
         self._echo_due = False
-        known = self._known_actions()
-        if kind.value in known and (signal is None or kind.value.upper() in known):
-            start, end = goal.within or (None, None)
-            actions: tuple[Action, ...] = (
-                Action(kind=kind, signal=signal, thread=thread, start=start, end=end),
-            )
-            if thread is not None and goal.others and ActionKind.CONTINUE.value in known:
-                actions += (Action(kind=ActionKind.CONTINUE),)
-            if signal is not None and thread is None:
-                # The signal is for the thread that it stopped, and no other.
-                actions = (
-                    Action(kind=kind, signal=signal, thread=stopped),
-                    Action(kind=kind),
-                )
-            self._session.tell(commands.VCont(actions=actions))
-        else:
-            self._session.tell(self._without_vcont(kind, signal, thread))
-
-    def _known_actions(self) -> frozenset[str]:
-        if self._actions is None:
-            reply = self._session.ask(commands.QueryVCont())
-            known = reply.actions if isinstance(reply, replies.ResumeActions) else ()
-            self._actions = frozenset(known)
-        return self._actions
-
-    def _can_step_ranges(self) -> bool:
-        return self._signal_to_deliver() is None and (
-            ActionKind.RANGE_STEP.value in self._known_actions()
-        )
-
-    def _without_vcont(
-        self, kind: ActionKind, signal: int | None, thread: ThreadId | None
-    ) -> commands.Command:
-        # It holds for every resume that follows, also when the stub then refuses this one.
-        about = ALL if thread is None or thread == self._stopped_thread() else thread
-        if about != self._continues:
-            reply = self._session.ask(commands.SelectThread(operation="c", thread=about))
-            if about != ALL and not isinstance(reply, replies.Ok):
-                raise StubError(
-                    f"this stub resumes no thread but the one that stopped; {thread} did not"
-                )
-            self._continues = about
-        if kind is ActionKind.STEP:
-            return commands.Step() if signal is None else commands.StepWithSignal(signal=signal)
-        return commands.Continue() if signal is None else commands.ContinueWithSignal(signal=signal)
+        self._resumes.send(goal, signal=self._signal_to_deliver(), stopped=stopped)
 
     def _signal_to_deliver(self) -> int | None:
         """Return the signal that a process was about to get when it stopped: gdb's default."""
         if not self._target.stub.delivers_signals or self.stop.reason is not StopReason.SIGNAL:
             return None
-        return None if self.stop.signal in _NOT_DELIVERED else self.stop.signal
+        return None if self.stop.signal in NOT_DELIVERED else self.stop.signal
 
     # --- stops ---
 
@@ -446,7 +374,7 @@ class Execution:
             true = self._judge([each for each in self._target.points.at(pc) if not each.internal])
             self.stop = replace(self.stop, reason=StopReason.BREAKPOINT)
         if true:
-            self.stop = _stop_at(true[0], self.stop)
+            self.stop = stop_at(true[0], self.stop)
             return True
         if self._stepping or self._interrupting:
             reason = StopReason.STEP if self._stepping else StopReason.INTERRUPT
@@ -483,7 +411,7 @@ class Execution:
             if isinstance(point, Breakpoint) and point.temporary:
                 self._target.points.remove(point)
         if failure is not None:
-            self.stop = _stop_at(true[0], self.stop)
+            self.stop = stop_at(true[0], self.stop)
             raise failure
         return true
 
@@ -496,17 +424,17 @@ class Execution:
             self._put_back()
             code = reply.code if isinstance(reply, replies.ErrorReply) else None
             why = "the stub refuses to let the target run"
-            if target.stub.only_stopped_thread and self._continues != ALL:
+            if target.stub.only_stopped_thread and self._resumes.selected != ALL:
                 why = (
-                    f"this stub executes instructions of no thread but the one that stopped, and "
-                    f"not of {self._continues}: to step there, let the target run to a breakpoint "
-                    "in it"
+                    "this stub executes instructions of no thread but the one that stopped, and "
+                    f"not of {self._resumes.selected}: to step there, let the target run to a "
+                    "breakpoint in it"
                 )
             raise StubError(why, code=code)
         if isinstance(reply, stops.Stopped):
             target.thread_list.stopped_in(reply.thread)
             if self._is_echo(reply):
-                self._send(_Goal(kind=ActionKind.STEP, thread=reply.thread, others=False))
+                self._send(Resume(kind=ActionKind.STEP, thread=reply.thread, others=False))
                 self._before = None  # once: an instruction may change nothing (a jump to itself)
                 return False
         self._stops += 1
@@ -552,79 +480,15 @@ class Execution:
         self._target.points.put_back(lifted)
 
     def _describe(self, reply: Reply, *, attached: bool = False) -> Stop:
-        match reply:
-            case stops.Exited(status=status):
-                return Stop(reason=StopReason.EXITED, status=status)
-            case stops.Terminated(signal=signal):
-                return Stop(reason=StopReason.TERMINATED, signal=signal)
-            case stops.Stopped():
-                thread = self._target.thread_of(reply.thread)
-                if attached:
-                    return Stop(
-                        reason=StopReason.ATTACHED,
-                        signal=reply.signal,
-                        thread=thread,
-                        _find=self._finder(reply.thread, ()),
-                    )
-                return self._describe_stopped(reply, thread)
-        # A stub that answers `?` with anything else stands still all the same.
-        return Stop(reason=StopReason.ATTACHED if attached else StopReason.EVENT)
-
-    def _describe_stopped(self, reply: stops.Stopped, thread: Thread | None) -> Stop:
-        points = self._target.points
-        self._hit = ()
-        if reply.reason in _WATCHES:
-            if reply.address is not None:
-                # valgrind calls every access `watch`.
-                self._hit = points.watching(
-                    reply.address, _WATCHES[reply.reason]
-                ) or points.watching(reply.address, tuple(Watch))
-            stop = Stop(
-                reason=StopReason.WATCHPOINT,
-                signal=reply.signal,
-                thread=thread,
-                address=reply.address,
-                _find=self._finder(reply.thread, self._hit),
-            )
-            return _stop_at(self._hit[0], stop) if self._hit else stop
-        if reply.reason not in _PLAIN:
-            return Stop(
-                reason=StopReason.EVENT,
-                signal=reply.signal,
-                thread=thread,
-                event=reply.reason.value,
-                _find=self._finder(reply.thread, ()),
-            )
-        reason = StopReason.SIGNAL
-        int3 = address = None
-        if reply.signal == Signal.SIGTRAP and points.any:
-            self._hit = self._breakpoints_hit(reply)
-        if self._hit:
-            reason = StopReason.BREAKPOINT
-            if reply.thread is not None:
-                self._standing[reply.thread] = self._target.processor.registers(reply.thread).pc
-        elif self._interrupting and reply.signal in _NOT_DELIVERED:
-            reason = StopReason.INTERRUPT
-        elif reply.signal == Signal.SIGTRAP and (self._stepping or self._passing):
-            reason = StopReason.STEP
-        elif reply.signal == Signal.SIGTRAP:
-            int3 = self._foreign_int3(reply)
-            watchpoints = [point for point in points if isinstance(point, Watchpoint)]
-            if int3 is None and watchpoints and self._target.stub.bare_watchpoints:
-                # Nothing else is left; which one of several it was is not told.
-                reason = StopReason.WATCHPOINT
-                if len(watchpoints) == 1:
-                    self._hit = watchpoints
-                    address = watchpoints[0].locations[0]
-        stop = Stop(
-            reason=reason,
-            signal=reply.signal,
-            thread=thread,
-            int3=int3,
-            address=address,
-            _find=self._finder(reply.thread, self._hit),
+        doing = Doing(
+            stepping=self._stepping, passing=self._passing, interrupting=self._interrupting
         )
-        return _stop_at(self._hit[0], stop) if self._hit else stop
+        stop, self._hit = describe(self._target, reply, None if attached else doing)
+        if not isinstance(reply, stops.Stopped):
+            return stop
+        if reply.thread is not None and any(isinstance(each, Breakpoint) for each in self._hit):
+            self._standing[reply.thread] = self._target.processor.registers(reply.thread).pc
+        return replace(stop, _find=self._finder(reply.thread, self._hit))
 
     def _finder(
         self, thread: ThreadId | None, hit: Sequence[Point]
@@ -645,19 +509,6 @@ class Execution:
             )
         return stopped_at(self._target, thread, hit, copies=copies)
 
-    def _foreign_int3(self, reply: stops.Stopped) -> int | None:
-        """Return where the int3 is that a SIGTRAP comes of which nothing of ours explains."""
-        target = self._target
-        # Who says "swbreak" has moved the pc back to the instruction (gdb manual, "Stop Reply
-        # Packets"); the CPU leaves it behind.
-        behind = 0 if reply.reason is stops.StopReason.SWBREAK else len(_INT3)
-        try:
-            address = target.processor.registers(reply.thread).pc - behind
-            target.thread_list.focus(reply.thread)
-            return address if target.peek(address, len(_INT3)) == _INT3 else None
-        except (StubError, LocalProtocolError):
-            return None
-
     def _is_echo(self, reply: stops.Stopped) -> bool:
         """Whether a step ended before it began.
 
@@ -672,27 +523,3 @@ class Execution:
             and (reply.signal, reply.reason) == (Signal.SIGTRAP, stops.StopReason.SIGNAL)
             and self._target.processor.registers(reply.thread) == before
         )
-
-    def _breakpoints_hit(self, reply: stops.Stopped) -> Sequence[Point]:
-        target = self._target
-        pc = target.processor.registers(reply.thread).pc
-        behind = target.stub.pc_after_breakpoint
-        if behind and not self._stepping and not self._passing:
-            before = target.points.at(pc - behind, software=True)
-            if before:
-                # The stub reports where the int3 ended; the instruction there is yet to run.
-                name = target.processor.registers(reply.thread).layout.role(Role.PC).name
-                target.processor.write(reply.thread, name, pc - behind)
-                return before
-        return target.points.at(pc)
-
-
-def _stop_at(point: Point, stop: Stop) -> Stop:
-    match point:
-        case Breakpoint(internal=True):
-            return replace(stop, reason=StopReason.STEP, breakpoint=None)
-        case Breakpoint():
-            return replace(stop, breakpoint=point)
-        case Watchpoint():
-            return replace(stop, watchpoint=point)
-    return stop

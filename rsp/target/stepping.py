@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.errors import BadImage, SymbolError
 from rsp.symbols.contents import Damaged
-from rsp.target.backtrace import machine_of
+from rsp.target.innermost import executing
 from rsp.target.placement import Where
 from rsp.target.points import BreakpointKind
 from rsp.target.position import Position, position_of
@@ -89,15 +89,7 @@ class _View:
     @cached_property
     def activation(self) -> Activation:
         """The function with its registers."""
-        target, thread = self._target, self._thread
-        registers = target.registers_of(thread)
-        machine = machine_of(target, thread, registers)
-        values = {
-            name: value
-            for name in machine.names.values()
-            if name in registers and (value := registers[name]) is not None
-        }
-        return Activation(machine, values, self.pc, interrupted=True)
+        return executing(self._target, self._thread)
 
     @cached_property
     def caller(self) -> Activation | None:

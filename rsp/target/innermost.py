@@ -1,0 +1,87 @@
+"""The innermost activation of a thread, which its backtrace and its steps begin at.
+
+Here live: of a thread that a CPU executes, how wide its code and its stack are, and with which
+segment bases; of code that none does, what it will go on with. The way to the callers is the
+business of ``unwinder``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rsp.arch.layout import Role
+from rsp.arch.modes import CpuMode, possible_modes
+from rsp.target.stack_memory import StackMemory
+from rsp.target.unwinder import Activation, Machine
+
+if TYPE_CHECKING:
+    from rsp.target.registers import Registers
+    from rsp.target.resumption import Resumption
+    from rsp.target.target import Target
+    from rsp.wire.threads import ThreadId
+
+_WORD_SIZES: Final = {
+    CpuMode.REAL16: 2,
+    CpuMode.PROTECTED16: 2,
+    CpuMode.PROTECTED32: 4,
+    CpuMode.COMPAT32: 4,
+    CpuMode.LONG64: 8,
+}
+
+
+def executing(target: Target, thread: ThreadId | None) -> Activation:
+    """Return what a thread executes, by its registers; the errors of ``Target.registers``."""
+    registers = target.registers_of(thread)
+    machine = _machine_of(target, thread, registers)
+    known = {
+        name: value
+        for name in machine.names.values()
+        if name in registers and (value := registers[name]) is not None
+    }
+    return Activation(machine, known, registers.pc, interrupted=True)
+
+
+def resuming(target: Target, resumption: Resumption) -> Activation:
+    """Return what no CPU executes now, and goes on with a resumption."""
+    known = resumption.registers
+    arch, word_size, pc = ("x86-64", 8, "rip") if "rip" in known else ("i386", 4, "eip")
+    current = target.thread
+    memory = StackMemory(
+        target, current.thread_id if current is not None else None, begin=resumption.memory
+    )
+    symbols = target.symbols if target.has_symbols else None
+    machine = Machine(arch, memory, symbols, target.registers.layout, word_size=word_size)
+    return Activation(machine, known, known[pc], interrupted=resumption.begins)
+
+
+def _machine_of(target: Target, thread: ThreadId | None, registers: Registers) -> Machine:
+    """Return how the code that runs uses the stack: 64, 32 or 16 bits, and from which base."""
+    symbols = target.symbols if target.has_symbols else None
+    memory = StackMemory(target, thread)
+    mode = CpuMode.UNKNOWN
+    state = None
+    if target.stub.info_registers and not registers.pc >> 32:
+        mode = target.processor.mode(thread)
+        state = target.processor.state(thread)
+    found = symbols.binary_at(registers.pc) if symbols is not None else None
+    if mode in _WORD_SIZES:
+        word_size = _WORD_SIZES[mode]
+    elif possible_modes(registers) == {CpuMode.PROTECTED16, CpuMode.PROTECTED32}:
+        word_size = 4
+    elif found is not None:
+        word_size = found[0].image.word_size
+    else:
+        word_size = 8 if registers.layout.arch == "x86-64" else 4
+    code_base = stack_base = 0
+    if word_size == 2:
+        code_base = registers.pc - (registers.role(Role.PC) & 0xFFFF)
+        stack_base = state.segments["ss"].base if state is not None else 16 * (registers["ss"] or 0)
+    return Machine(
+        "x86-64" if word_size == 8 else "i386",
+        memory,
+        symbols,
+        registers.layout,
+        word_size=word_size,
+        code_base=code_base,
+        stack_base=stack_base,
+    )

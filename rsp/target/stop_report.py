@@ -1,0 +1,155 @@
+"""What a stop reply means.
+
+Here live the signs by which a breakpoint, a watchpoint, the end of a step and an interrupt are told
+from each other and from all else. What follows from a stop is the business of ``execution``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from rsp.arch.layout import Role
+from rsp.errors import LocalProtocolError, StubError
+from rsp.target.points import Breakpoint, Watch, Watchpoint
+from rsp.target.stop import Stop, StopReason
+from rsp.wire import stops
+from rsp.wire.signals import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rsp.target.points import Point
+    from rsp.target.target import Target
+    from rsp.wire.replies import Reply
+
+NOT_DELIVERED: Final = (0, Signal.SIGINT, Signal.SIGTRAP)
+"""The signals that are about debugging, and not for the program."""
+
+# What a watchpoint's report is about.
+_WATCHES: Final = {
+    stops.StopReason.WATCH: (Watch.WRITE, Watch.ACCESS),
+    stops.StopReason.RWATCH: (Watch.READ, Watch.ACCESS),
+    stops.StopReason.AWATCH: tuple(Watch),
+}
+_PLAIN: Final = (stops.StopReason.SIGNAL, stops.StopReason.SWBREAK, stops.StopReason.HWBREAK)
+_INT3: Final = b"\xcc"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doing:
+    """What the target was let run for.
+
+    Attributes:
+        stepping: a step was asked for.
+        passing: a step over one's own breakpoint is under way.
+        interrupting: it was asked to stop.
+    """
+
+    stepping: bool
+    passing: bool
+    interrupting: bool
+
+
+def describe(target: Target, reply: Reply, doing: Doing | None) -> tuple[Stop, Sequence[Point]]:
+    """Return what a reply says, and the points that were hit.
+
+    Args:
+        target: whose.
+        reply: to a resume, or to ``?``.
+        doing: what came before; None where the target was found standing.
+
+    Raises:
+        StubError: the stub gives no registers.
+    """
+    match reply:
+        case stops.Exited(status=status):
+            return Stop(reason=StopReason.EXITED, status=status), ()
+        case stops.Terminated(signal=signal):
+            return Stop(reason=StopReason.TERMINATED, signal=signal), ()
+        case stops.Stopped():
+            stop = Stop(
+                reason=StopReason.ATTACHED,
+                signal=reply.signal,
+                thread=target.thread_of(reply.thread),
+            )
+            if doing is None:
+                return stop, ()
+            stop, hit = _describe_stopped(target, reply, doing, stop)
+            return (stop_at(hit[0], stop) if hit else stop), hit
+    # A stub that answers `?` with anything else stands still all the same.
+    return Stop(reason=StopReason.ATTACHED if doing is None else StopReason.EVENT), ()
+
+
+def stop_at(point: Point, stop: Stop) -> Stop:
+    """Return the stop as one at a point."""
+    match point:
+        case Breakpoint(internal=True):
+            return replace(stop, reason=StopReason.STEP, breakpoint=None)
+        case Breakpoint():
+            return replace(stop, breakpoint=point)
+        case Watchpoint():
+            return replace(stop, watchpoint=point)
+    return stop
+
+
+def _describe_stopped(
+    target: Target, reply: stops.Stopped, doing: Doing, stop: Stop
+) -> tuple[Stop, Sequence[Point]]:
+    points = target.points
+    hit: Sequence[Point] = ()
+    if reply.reason in _WATCHES:
+        if reply.address is not None:
+            # valgrind calls every access `watch`.
+            hit = points.watching(reply.address, _WATCHES[reply.reason]) or points.watching(
+                reply.address, tuple(Watch)
+            )
+        return replace(stop, reason=StopReason.WATCHPOINT, address=reply.address), hit
+    if reply.reason not in _PLAIN:
+        return replace(stop, reason=StopReason.EVENT, event=reply.reason.value), ()
+    trapped = reply.signal == Signal.SIGTRAP
+    if trapped and points.any:
+        hit = _breakpoints_hit(target, reply, doing)
+    if hit:
+        return replace(stop, reason=StopReason.BREAKPOINT), hit
+    if doing.interrupting and reply.signal in NOT_DELIVERED:
+        return replace(stop, reason=StopReason.INTERRUPT), ()
+    if trapped and (doing.stepping or doing.passing):
+        return replace(stop, reason=StopReason.STEP), ()
+    if not trapped:
+        return replace(stop, reason=StopReason.SIGNAL), ()
+    int3 = _foreign_int3(target, reply)
+    watchpoints = [point for point in points if isinstance(point, Watchpoint)]
+    if int3 is not None or not watchpoints or not target.stub.bare_watchpoints:
+        return replace(stop, reason=StopReason.SIGNAL, int3=int3), ()
+    # Nothing else is left; which one of several it was is not told.
+    stop = replace(stop, reason=StopReason.WATCHPOINT)
+    if len(watchpoints) > 1:
+        return stop, ()
+    return replace(stop, address=watchpoints[0].locations[0]), watchpoints
+
+
+def _breakpoints_hit(target: Target, reply: stops.Stopped, doing: Doing) -> Sequence[Point]:
+    pc = target.processor.registers(reply.thread).pc
+    behind = target.stub.pc_after_breakpoint
+    if behind and not doing.stepping and not doing.passing:
+        before = target.points.at(pc - behind, software=True)
+        if before:
+            # The stub reports where the int3 ended; the instruction there is yet to run.
+            name = target.processor.registers(reply.thread).layout.role(Role.PC).name
+            target.processor.write(reply.thread, name, pc - behind)
+            return before
+    return target.points.at(pc)
+
+
+def _foreign_int3(target: Target, reply: stops.Stopped) -> int | None:
+    """Return where the int3 is that a SIGTRAP comes of which nothing of ours explains."""
+    # Who says "swbreak" has moved the pc back to the instruction (gdb manual, "Stop Reply
+    # Packets"); the CPU leaves it behind.
+    behind = 0 if reply.reason is stops.StopReason.SWBREAK else len(_INT3)
+    try:
+        address = target.processor.registers(reply.thread).pc - behind
+        target.thread_list.focus(reply.thread)
+        return address if target.peek(address, len(_INT3)) == _INT3 else None
+    except (StubError, LocalProtocolError):
+        return None

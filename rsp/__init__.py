@@ -207,7 +207,8 @@ def connect(
         modules: of a Linux kernel, a directory with the files of its modules: their symbols are
             loaded, and followed while it runs.
         slide: how far from its link addresses that image was loaded; "auto" is as linked, or as the
-            table says, and of a Linux kernel found out as soon as its symbols are used.
+            table says; of a Linux kernel, and of a position-independent program whose stub tells
+            its entry point, it is found out as soon as symbols are used.
         timeout: seconds that the connection, and then each request, may take.
         record: a file to record the session in, in the form of gdb's remotelog.
         interrupt: whether a kernel that runs behind a serial line is stopped: by BREAK and g
@@ -265,6 +266,8 @@ def connect(
         if table is not None and "linux_banner" in table:
             target.follow = partial(_follow_linux, target, modules, slide)
             target.thread_unwinders.append(_resumption_on_linux)
+        elif table is not None and slide == "auto" and _may_lie_anywhere(target, table):
+            target.follow = partial(_follow_executable, target)
         return target
     except BaseException:
         transport.close()
@@ -286,6 +289,18 @@ def _follow_linux(
     from rsp.linux.kernel import Kernel
 
     Kernel(target, modules=modules, slide=None if slide == "auto" else slide).follow()
+
+
+def _may_lie_anywhere(target: Target, table: SymbolTable) -> bool:
+    binary, _ = next(table.binaries())
+    told = target.stub.features.get("qXfer:auxv:read") is True
+    return told and binary.image.position_independent
+
+
+def _follow_executable(target: Target) -> None:
+    from rsp.target.executable import follow
+
+    follow(target)
 
 
 def _resumption_on_linux(thread: Thread) -> Resumption | None:

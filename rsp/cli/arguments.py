@@ -169,7 +169,8 @@ def add_symbol_options(parser: argparse.ArgumentParser) -> None:
         type=parse_slide,
         default="auto",
         help="how far from its link addresses the file was loaded: auto, none or 0x… "
-        "(default: auto, which finds out that of a running Linux kernel, and is none elsewhere)",
+        "(default: auto, which finds out that of a running Linux kernel and of a "
+        "position-independent program, and is none elsewhere)",
     )
     parser.add_argument(
         "--symbol-script",

@@ -24,7 +24,7 @@ from rsp.symbols.inflate import inflate_file, inflate_section
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ET_REL = 1
+ET_REL, ET_DYN = 1, 3
 SHT_SYMTAB, SHT_RELA, SHT_NOTE, SHT_NOBITS, SHT_REL, SHT_DYNSYM = 2, 4, 7, 8, 9, 11
 SHF_ALLOC, SHF_EXECINSTR, SHF_COMPRESSED = 0x2, 0x4, 0x800
 SHN_XINDEX = 0xFFFF
@@ -96,6 +96,8 @@ class Image:
         word_size: the size of an address, 4 or 8.
         machine: ``i386`` or ``x86-64``.
         relocatable: ET_REL, an object or a module, which has no addresses yet.
+        position_independent: ET_DYN, a program or a library that may lie anywhere.
+        entry: the link address at which a program begins.
         sections: the section headers, in the order of the file.
 
     Raises:
@@ -211,9 +213,10 @@ class Image:
             raise self._bad(f"made for another machine (e_machine {machine}), not for x86")
         self.machine = _MACHINES[machine]
         fields = header.unpack_from(self._map, 16)
-        kind, _, _, _, _, table = fields[:6]
+        kind, _, _, self.entry, _, table = fields[:6]
         entry_size, count, names_index = fields[10:]
         self.relocatable = kind == ET_REL
+        self.position_independent = kind == ET_DYN
 
         layout = _SECTION_HEADERS[self.word_size]
         size = len(self._map)

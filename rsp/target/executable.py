@@ -1,0 +1,66 @@
+"""Where a position-independent executable lies (``gcc -pie``, which is the default of Linux).
+
+The kernel that starts a program tells it by the auxiliary vector, which the stub hands on: the
+entry point of it (getauxval(3); gdb manual, "General Query Packets", ``qXfer:auxv:read``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rsp.errors import LocalProtocolError, MemoryFault, SymbolError
+from rsp.symbols.contents import Damaged
+
+if TYPE_CHECKING:
+    from rsp.symbols.image import Image
+    from rsp.target.target import Target
+
+AT_ENTRY: Final = 9
+"""The entry point of the program (elf.h)."""
+_NOTE: Final = ".note.gnu.build-id"
+
+
+def follow(target: Target) -> None:
+    """Give the symbols the place of the program that a stub runs; nothing where that is not told.
+
+    Raises:
+        SymbolError: another program runs.
+    """
+    table = target.image_symbols
+    image = next(table.binaries())[0].image
+    auxv = target.session.transfer("auxv")
+    entry = _value(auxv, AT_ENTRY, image.word_size) if auxv is not None else None
+    if entry is None:
+        return
+    slide = entry - image.entry
+    if not _is_at(target, image, slide):
+        raise SymbolError(
+            f"{image.path} is not the program that runs, whose entry point is {entry:#x}: give the "
+            "file of that, or say where this one lies (slide=, --slide)"
+        )
+    table.slide = slide
+    target.follow = None
+
+
+def _value(auxv: bytes, kind: int, word: int) -> int | None:
+    """Return what an auxiliary vector has of a kind; it is pairs of words.
+
+    >>> _value(bytes([6, 0, 0, 0, 0, 16, 0, 0, 9, 0, 0, 0, 4, 3, 2, 1]), AT_ENTRY, 4) == 0x1020304
+    True
+    """
+    for at in range(0, len(auxv) - 2 * word + 1, 2 * word):
+        if int.from_bytes(auxv[at : at + word], "little") == kind:
+            return int.from_bytes(auxv[at + word : at + 2 * word], "little")
+    return None
+
+
+def _is_at(target: Target, image: Image, slide: int) -> bool:
+    """Whether a file lies there, as far as it has something to recognize it by."""
+    note = image.named(_NOTE)
+    try:
+        expected = bytes(image.contents(note).view) if note is not None and note.loaded else b""
+        if note is None or not expected:
+            return True
+        return target.read_memory(note.address + slide, len(expected)) == expected
+    except (Damaged, MemoryFault, LocalProtocolError):  # no address at all
+        return False

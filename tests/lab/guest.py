@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 SCRIPTS = Path(__file__).parent / "guest"
 UP = "lab: the guest is up"
 MODULES = {
-    "debian": ("dummy", "dm-mod", "libcrc32c", "xfs"),
-    "debian-6.12": ("dummy", "dm-mod", "libcrc32c", "xfs"),
+    "debian": ("dummy", "dm-mod", "libcrc32c", "xfs", "zsmalloc"),
+    "debian-6.12": ("dummy", "dm-mod", "libcrc32c", "xfs", "zsmalloc"),
     "x86_64": ("dummy",),
     "i386": ("dummy",),
 }

@@ -36,9 +36,10 @@ log = logging.getLogger("lab.kernels")
 RECIPES = Path(__file__).parent / "recipes"
 
 # Debian's kernel: package → subdirectory. From each only what the tests use: xfs is large, dummy
-# is small and depends on nothing, and dm-mod is dm_mod once it is loaded.
+# is small and depends on nothing, dm-mod is dm_mod once it is loaded, zsmalloc has per-CPU data.
 PACKAGES = {"linux-image-cloud-amd64": "image", "linux-image-cloud-amd64-dbg": "debug"}
-MEMBERS = ("*/boot/*", *(f"*/{name}.ko*" for name in ("xfs", "libcrc32c", "dummy", "dm-mod")))
+MODULES = ("xfs", "libcrc32c", "dummy", "dm-mod", "zsmalloc")
+MEMBERS = ("*/boot/*", *(f"*/{name}.ko*" for name in MODULES))
 # Release of the kernel → what is appended to the name of Debian's suite that has it.
 SUITES = {"6.1": "", "6.12": "-backports"}
 

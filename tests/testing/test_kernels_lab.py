@@ -86,7 +86,7 @@ def test_debians_kernel(debian_kernel: DebianKernel) -> None:
     assert " T start_kernel\n" in debian_kernel.system_map.read_text()
 
 
-@pytest.mark.parametrize("name", ["xfs", "libcrc32c", "dummy", "dm-mod"])
+@pytest.mark.parametrize("name", ["xfs", "libcrc32c", "dummy", "dm-mod", "zsmalloc"])
 def test_debians_modules_and_their_debug_files(debian_kernel: DebianKernel, name: str) -> None:
     module, stripped = debian_kernel.module(name), debian_kernel.stripped_module(name)
     assert header(module)["Type"].startswith("REL")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rsp.errors import BadImage, StubError, SymbolError
 from rsp.linux.modules import Module, has_modules, list_modules
-from rsp.linux.slide import SlideFinder, is_kernel, read_by_kernel, start_places
+from rsp.linux.slide import SlideFinder, is_kernel, read_by_kernel, start_places, was_reset
 from rsp.symbols.modules import find_module
 from rsp.target.placement import Where, held_by_stub, relocate
 from rsp.target.points import BreakpointKind
@@ -60,8 +60,10 @@ class Kernel:
             raise SymbolError(f"{self._table.path} is not the vmlinux of a Linux kernel")
         self._directory = modules
         self._slide = slide
+        self._is_fixed = slide is not None
         if slide is not None:
             self._table.slide = slide
+        self._placed = self._table.slide  # where the breakpoints by name were put
         self._start: Breakpoint | None = None
         # By name, its struct module, and whether its init function is over.
         self._known: dict[str, tuple[int, bool]] = {}
@@ -77,23 +79,39 @@ class Kernel:
         Raises:
             SymbolError: another kernel runs than that of the symbols.
         """
+        rebooted = self._slide is not None and self._has_gone()
         if self._slide is None:
             self._slide = SlideFinder(self._target, self._table).find()
             if self._slide is None:
                 self._target.await_program = self._await_start
+                if rebooted and self._target.points.any:
+                    self._await_start()
                 return
             self._target.await_program = None
             if self._start is not None:
                 self._start.remove()
-            moved = self._table.slide != self._slide
+                self._start = None
             self._table.slide = self._slide
-            if moved:
+            if self._placed != self._slide:
                 relocate(self._target)
+                self._placed = self._slide
         if self._directory is not None and has_modules(self._target):
             try:
                 self._follow_modules(list_modules(self._target))
             except (StubError, SymbolError) as error:  # not set up yet
                 logger.debug("the modules cannot be listed: %s", error)
+
+    def _has_gone(self) -> bool:
+        """Forget where the kernel and its modules were if the machine boots anew."""
+        if self._is_fixed or not was_reset(self._target, self._table):
+            return False
+        logger.info("the machine boots anew: its kernel is looked for again")
+        for name in self._known:
+            self._unload(name)
+        self._known = {}
+        self._slide = None
+        self._table.slide = 0
+        return True
 
     def _await_start(self) -> None:
         """Have the kernel stop as soon as it has moved itself, wherever that may be.
@@ -165,9 +183,9 @@ class Kernel:
         Raises:
             SymbolError: it has not begun to run yet, so that it is nowhere; or another kernel runs.
         """
-        if self._slide is None:
-            self._target.symbols  # noqa: B018 - which calls `follow`, once for each stop
-        if self._slide is None:  # or calls that of another Kernel of this target
+        self._target.symbols  # noqa: B018 - which calls `follow`, once for each stop
+        if self._slide != self._table.slide:  # or that of another Kernel of this target
+            self._slide = None
             self.follow()
         if self._slide is None:
             raise SymbolError(

@@ -19,9 +19,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from rsp.arch.descriptors import gate
+from rsp.arch.flags import Cr0
 from rsp.errors import MemoryFault, RegisterUnavailable, StubError, SymbolError
 from rsp.symbols.contents import Damaged
 from rsp.target.page_walk import PageTables
+from rsp.target.stop import StopReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from rsp.arch.modes import CpuState
     from rsp.symbols.image import Image
     from rsp.symbols.table import SymbolTable
+    from rsp.target.registers import Registers
     from rsp.target.target import Target
 
 logger = logging.getLogger("rsp.linux")
@@ -117,6 +120,12 @@ class SlideFinder:
         if seen is not None and (state is None or self._identity(seen) != (None, None)):
             raise self._other(seen)
         return None
+
+    def is_still_at(self, slide: int) -> bool:
+        """Return whether a kernel that was found is where it was; the errors of ``find``."""
+        # One of 32 bits maps all low memory, and there what the last one has left where that was.
+        found = self.find() if self._word == 4 else None
+        return self._holds(slide) if found is None else found == slide
 
     # --- guesses ---
 
@@ -232,6 +241,24 @@ class SlideFinder:
             f"{self._table.path} (build-id {ours.hex() if ours else 'none'}) is not the kernel "
             f"that runs ({runs}): give the vmlinux of that build"
         )
+
+
+def was_reset(target: Target, table: SymbolTable) -> bool:
+    """Return whether the kernel is no longer where its symbols are: it, or another, boots anew.
+
+    A CPU that does not page sees nothing of a kernel: it may be one that is only now started. Steps
+    are not asked, since many are of one command; nor is a serial line, which does not survive this.
+    """
+    if target.stop.reason is StopReason.STEP or not target.session.connection.limits.reliable:
+        return False
+    if _pages(target.registers):
+        return not SlideFinder(target, table).is_still_at(table.slide)
+    return not any(_pages(thread.registers) for thread in target.threads)
+
+
+def _pages(registers: Registers) -> bool:
+    cr0 = registers.get("cr0")
+    return cr0 is None or bool(cr0 & Cr0.PG)
 
 
 def start_places(table: SymbolTable) -> range:

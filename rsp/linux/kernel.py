@@ -206,7 +206,7 @@ class Kernel:
 
     def _text(self, name: str) -> str:
         self._check_found()
-        text = self._target.value(name).string_()
+        text = self._target.value(name, names={}).string_()
         return text.decode("utf-8", "backslashreplace")
 
     def _check_found(self) -> None:
@@ -222,7 +222,7 @@ class Kernel:
             SymbolError: there is no such CPU.
         """
         self._check_found()
-        return self._target.value(name, cpu=cpu)
+        return self._target.value(name, cpu=cpu, names={})
 
     def log(self) -> tuple[LogRecord, ...]:
         """Return what its ring buffer holds, the oldest first; see `read_log`."""

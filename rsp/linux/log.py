@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from rsp.symbols.types import Type
     from rsp.target.target import Target
+    from rsp.target.values import Value
 
 LARGEST: Final = 1 << 26
 """The largest ring in bytes that is believed; CONFIG_LOG_BUF_SHIFT is at most 25."""
@@ -103,7 +104,7 @@ class _Ring:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        ring = target.value("*prb").loaded_()
+        ring = _variable(target, "*prb").loaded_()
         descriptors, text = ring["desc_ring"], ring["text_data_ring"]
         self._word = ring.space_.word_size
         self._count = _size(int(descriptors["count_bits"]))
@@ -199,9 +200,9 @@ def _old_records(target: Target) -> Iterator[tuple[int, LogRecord]]:
     place: dict[str, Place] = {
         name: place_of(header, name) for name in names if has_member(header, name)
     }
-    size, length = header.size or 0, int(target.value("log_buf_len"))
-    ring = read_at(target, int(target.value("log_buf")), _bounded(length))
-    at, end = int(target.value("log_first_idx")), int(target.value("log_next_idx"))
+    size, length = header.size or 0, int(_variable(target, "log_buf_len"))
+    ring = read_at(target, int(_variable(target, "log_buf")), _bounded(length))
+    at, end = (int(_variable(target, f"log_{each}_idx")) for each in ("first", "next"))
     for _ in range(length // max(size, 1) + 1):
         if at == end:
             return
@@ -244,12 +245,12 @@ def _joined(records: Iterator[tuple[int, LogRecord]]) -> Iterator[LogRecord]:
 
 def _lines(target: Target) -> Iterator[LogRecord]:
     """Yield the messages of the ring of plain text that kernels before 3.5 have."""
-    length = _bounded(int(target.value("log_buf_len")))
-    ring = read_at(target, int(target.value("log_buf")), length)
-    end = int(target.value("log_end")) % (1 << 32)
+    length = _bounded(int(_variable(target, "log_buf_len")))
+    ring = read_at(target, int(_variable(target, "log_buf")), length)
+    end = int(_variable(target, "log_end")) % (1 << 32)
     used = end
     if "logged_chars" in target.symbols:
-        used = int(target.value("logged_chars"))
+        used = int(_variable(target, "logged_chars"))
     used = max(0, min(used, length, end))
     first = (end - used) % length
     text = (ring[first:] + ring[:first])[:used]
@@ -289,3 +290,8 @@ def _bounded(length: int) -> int:
 
 def _lost() -> SymbolError:
     return SymbolError("the log's ring buffer makes no sense: it is not set up yet, or overwritten")
+
+
+def _variable(target: Target, name: str) -> Value:
+    """Return a variable of the kernel, whatever the code that has stopped calls so."""
+    return target.value(name, names={})

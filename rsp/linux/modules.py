@@ -253,7 +253,7 @@ def list_modules(target: Target) -> tuple[Module, ...]:
     module = target.symbols.type("struct module")
     head = _head(module)
     offset = place_of(module, "list").offset
-    anchor = target.value("modules")
+    anchor = target.value("modules", names={})
     node = int(anchor["next"])
     seen: set[int] = set()
     found = []

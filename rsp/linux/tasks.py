@@ -200,7 +200,7 @@ def list_tasks(target: Target) -> tuple[Task, ...]:
         SymbolError: a list makes no sense.
     """
     layout = _Layout(target)
-    first = Task(target, target.value("init_task"), layout)
+    first = Task(target, target.value("init_task", names={}), layout)
     found: list[Task] = []
     seen = {first.address}
     task = first

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 from rsp.errors import BadImage
 from rsp.symbols.cache import image_key
 from rsp.symbols.contents import Damaged
+from rsp.symbols.declared import Declared
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.aranges import AddressIndex
 from rsp.symbols.dwarf.lines import LineProgram
+from rsp.symbols.dwarf.named import entries_named
 from rsp.symbols.dwarf.origins import attribute
 from rsp.symbols.dwarf.plans import Kind
 from rsp.symbols.dwarf.sections import DwarfSections
@@ -63,8 +65,14 @@ _BARE_TYPES = (
     *(kinds for keyword in _TYPES.values() for kinds in keyword),
 )
 
+# What may be a name in an expression.
+_DEFINED = frozenset((Kind.FUNCTION, Kind.VARIABLE, Kind.ENUMERATOR))
+_ENUMERATOR = frozenset((dw.DW_TAG_enumerator,))
+
 _MANY = 32
 """So many places of a name or a line are kept in the cache."""
+_HEAD = 4096
+"""So many bytes of a unit are searched for the offset of its line program."""
 _LONGEST_KIND = 140
 """A name of a file has 255 bytes at most."""
 
@@ -130,6 +138,7 @@ class Binary:
         self._progress = progress
         self._base = base
         self._programs: dict[int, LineProgram] = {}
+        self._scopes: dict[int, Declared] = {}
 
     @property
     def path(self) -> str:
@@ -358,6 +367,74 @@ class Binary:
     def nearest_types(self, name: str) -> tuple[str, ...]:
         """Return names of types that are much like one that is not there."""
         return self.index.nearest(split_name(name)[1])
+
+    @_answers
+    def declared_in(self, owner: Die, name: str) -> Die | None:
+        """Return what a unit, a function or a block declares by a name; see `Declared.find`."""
+        return self._scope(owner).find(name)
+
+    @_answers
+    def type_in(self, owner: Die, name: str) -> Type | None:
+        """Return a type that a unit, a function or a block defines itself."""
+        die = self._scope(owner).type(name)
+        return self.types.type(die) if die is not None else None
+
+    @_answers
+    def names_in(self, owner: Die) -> tuple[str, ...]:
+        """Return the names that `declared_in` knows."""
+        return tuple(self._scope(owner).names())
+
+    @_answers
+    def units_of(self, file: str) -> tuple[Unit, ...]:
+        """Return the units of a source file, by the end of its path; of a header, one with it."""
+        programs = {program.header.offset for program, _ in self._locator.programs(file)}
+        needles = [offset.to_bytes(4, "little") for offset in programs]
+        info = self.units.sections.info
+        found = []
+        for unit in self.units if programs else ():
+            # To read the entries of all units takes a second in a kernel.
+            head = info[unit.first_die : min(unit.first_die + _HEAD, unit.end)]
+            likely = len(needles) > _MANY or any(needle in head for needle in needles)
+            if likely and unit.line_offset in programs:
+                found.append(unit)
+        own = [unit for unit in found if f"/{unit.comp_dir}/{unit.name}".endswith(f"/{file}")]
+        return tuple(own or found[:1])
+
+    @_answers
+    def defined(self, name: str) -> tuple[Die, ...]:
+        """Return what any unit defines by a name: variables, functions and enumerations.
+
+        An enumerator is found by a search of .debug_info, in 0.1 s for a kernel; the index is made
+        for what that does not find, unless there is no such name at all.
+        """
+        index = self.__dict__.get("index") or self._kept_index
+        if index is None:
+            for die in entries_named(self.units, name, _ENUMERATOR):
+                found = self._scope(die.unit.root).find(name)
+                if found is not None:
+                    return (found,)
+            if not self._mentions(name):
+                return ()
+            index = self.index
+        entries = (each for each in index.find(name) if not each.declaration)
+        return tuple(self.units.die(each.offset) for each in entries if each.kind in _DEFINED)
+
+    def _mentions(self, name: str) -> bool:
+        """Return whether a text is in the DWARF at all."""
+        text = name.encode(errors="surrogateescape") + b"\0"
+        sections = self.units.sections
+        return any(
+            each.find(text) >= 0 for each in (sections.str, sections.line_str, sections.info)
+        )
+
+    def _scope(self, owner: Die) -> Declared:
+        scope = self._scopes.get(owner.offset)
+        if scope is None:
+            if len(self._scopes) >= _KEPT:
+                del self._scopes[next(iter(self._scopes))]
+            scope = Declared(self.functions.walk(owner.unit), owner)
+            self._scopes[owner.offset] = scope
+        return scope
 
     @_answers
     def variable(self, symbol: ElfSymbol) -> Variable | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from rsp.errors import SymbolError
 from rsp.symbols.types import MAX_CHAIN, Array, Pointer, Qualified, Qualifier, canonical
 from rsp.target.c_arithmetic import base_types, binary, integer, unary
-from rsp.target.scope import Scope, find_type
+from rsp.target.scope import Scope
 from rsp.target.values import Value, element_size
 
 if TYPE_CHECKING:
@@ -38,8 +38,9 @@ _TOKEN = re.compile(
         (?P<float>(?:(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+)(?![\w.]))
       | (?P<number>\d\w*)
       | (?P<name>\$?[A-Za-z_]\w*)
+      | (?P<quoted>'[^'\n]+'(?=\s*::))
       | (?P<char>'(?:[^'\\\n]|\\(?:[0-7]{1,3}|x[0-9a-fA-F]{1,2}|.))')
-      | (?P<operator>->|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&|^~!<>()\[\].])
+      | (?P<operator>->|::|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&|^~!<>()\[\].])
       | (?P<end>\Z)
     )""",
     re.VERBOSE,
@@ -212,6 +213,10 @@ class _Parser:
                 return integer(space, _character(token.text), "char")
             case "name" if token.text.startswith("$"):
                 return self._scope.register(token.text[1:])
+            case "quoted":
+                return self._qualified(token.text[1:-1])
+            case "name" if self._peek() == "::":
+                return self._qualified(token.text)
             case "name":
                 return self._scope.value(token.text)
         if token.text == "(":
@@ -220,6 +225,17 @@ class _Parser:
             return value
         self._next -= 1
         raise self._error("a name, a number or ( should be")
+
+    def _qualified(self, name: str) -> Value:
+        """Return what is behind ``function::`` or ``'file.c'::``, or both."""
+        from rsp.target.qualified import scope_of
+
+        scope = self._scope
+        while self._peek() == "::":
+            self._take()
+            scope = scope_of(scope, name)
+            name = self._take_name("a name")
+        return scope.value(name)
 
     def _number(self, token: _Token) -> Value:
         """Return an integer in the first of the types that has it (C17, section 6.4.4.1)."""
@@ -285,7 +301,7 @@ class _Parser:
                 else:
                     words.append(word)
             name = _base_name(words)
-        ctype = find_type(self._scope.space, name)
+        ctype = self._scope.type(name)
         qualifiers |= self._qualifiers()
         if qualifiers:
             ctype = Qualified(ctype, qualifiers)

@@ -20,6 +20,7 @@ from rsp.symbols.dwarf.origins import attribute, origins
 from rsp.symbols.types import VOID, Array, Compound
 from rsp.symbols.value_locations import Value as Computed
 from rsp.target.frame_context import FrameContext, value_at
+from rsp.target.surroundings import Surroundings
 from rsp.target.symbolic import place_of
 from rsp.target.value_text import print_text, summary_text
 from rsp.target.values import Value
@@ -224,6 +225,27 @@ class Frame:
         except Damaged as damage:
             raise BadImage(f"{context.binary.path}: {damage}", path=context.binary.path) from damage
         return None
+
+    def value(self, expression: str) -> Value:
+        """Return what an expression of C comes to in this frame: its names, file and registers.
+
+        Raises:
+            SymbolNotFound: a name stands for nothing.
+            SymbolError: it is no expression, or C has no such operation.
+            MemoryFault: a pointer in it cannot be read, or not any more.
+        """
+        from rsp.target.c_expression import evaluate
+        from rsp.target.local_names import frame_scope
+
+        activation, around = self._activation, None
+        if activation.binary is not None and self._context is not None:
+            around = Surroundings(
+                binary=activation.binary,
+                slide=activation.slide,
+                unit=self._context.unit,
+                blocks=tuple(reversed(self._blocks)),
+            )
+        return evaluate(expression, frame_scope(self, around, activation.machine.space))
 
     def _arguments(self) -> Iterator[Variable]:
         context = self._context

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rsp.symbols.call_sites import CallSite, Passed
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.units import Unit
+    from rsp.symbols.expressions import Context
     from rsp.symbols.types import Type
     from rsp.symbols.value_locations import Location, Piece
     from rsp.target.unwinder import Activation
@@ -161,17 +162,7 @@ class FrameContext:
             return Unavailable(str(error))
 
     def _locate(self, die: Die) -> Location:
-        described = _located(die)
-        if described is None:
-            for origin in origins(die):
-                constant = origin.get(dw.DW_AT_const_value)
-                if constant is not None:
-                    return _constant(constant)
-            return OptimizedOut()
-        expression = expression_at(
-            described, dw.DW_AT_location, self.activation.link_pc, entry_pc=self.start
-        )
-        return evaluate(expression, self) if expression else OptimizedOut()
+        return location_of(die, self, self.activation.link_pc, self.start)
 
     @property
     def _stack_pointer(self) -> int:
@@ -219,6 +210,29 @@ class FrameContext:
         return tail_calls.goes_to(targets, function) and not tail_calls.may_lead_back(function)
 
 
+def location_of(die: Die, context: Context, pc: int = 0, start: int | None = None) -> Location:
+    """Return where a variable is.
+
+    Args:
+        die: its entry.
+        context: the frame that it is looked at from.
+        pc: where that is, in the file.
+        start: where the function begins there.
+
+    Raises:
+        Damaged: the entry makes no sense.
+    """
+    described = _located(die)
+    if described is None:
+        for origin in origins(die):
+            constant = origin.get(dw.DW_AT_const_value)
+            if constant is not None:
+                return _constant(constant)
+        return OptimizedOut()
+    expression = expression_at(described, dw.DW_AT_location, pc, entry_pc=start)
+    return evaluate(expression, context) if expression else OptimizedOut()
+
+
 def _located(die: Die) -> Die | None:
     """Return the entry that has the location: the variable's own, or that of its origin."""
     for origin in origins(die):
@@ -236,7 +250,7 @@ def _constant(value: int | bool | str | bytes) -> Computed:
     return Computed((value & (1 << 64) - 1).to_bytes(8, "little"))
 
 
-def value_at(location: Location, ctype: Type, context: FrameContext, space: Space) -> Value:
+def value_at(location: Location, ctype: Type, context: Context, space: Space) -> Value:
     """Return what is at a location as a value.
 
     Raises:
@@ -251,9 +265,7 @@ def value_at(location: Location, ctype: Type, context: FrameContext, space: Spac
     return Value(space, ctype, data=data, holes=holes)
 
 
-def _contents(
-    location: Location, size: int, context: FrameContext
-) -> tuple[bytes, tuple[Hole, ...]]:
+def _contents(location: Location, size: int, context: Context) -> tuple[bytes, tuple[Hole, ...]]:
     """Return as many bytes of what is at a location, and which of them are not known."""
     match location:
         case InMemory(address):
@@ -277,9 +289,7 @@ def _hole(size: int, why: str) -> tuple[bytes, tuple[Hole, ...]]:
     return bytes(size), (Hole(0, 8 * size, why),)
 
 
-def _joined(
-    pieces: Sequence[Piece], size: int, context: FrameContext
-) -> tuple[bytes, tuple[Hole, ...]]:
+def _joined(pieces: Sequence[Piece], size: int, context: Context) -> tuple[bytes, tuple[Hole, ...]]:
     bits = filled = 0
     holes: list[Hole] = []
     for piece in pieces:

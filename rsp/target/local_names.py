@@ -1,37 +1,116 @@
-"""The names of a frame in an expression: arguments and variables of the code that runs.
+"""The scope of an expression: that of the current thread's stop, or of a frame.
 
-Here lives: which names the innermost frame has, told without a look at the stack, so that an
-expression about anything else costs no more. Here must not live: where their values are (`frame`).
+Here lives: which names the blocks of a frame have, told without a look at the stack, so that an
+expression about anything else costs no more. Here must not live: where a variable of a frame is
+(`frame`), and names outside functions (`scope`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from rsp.errors import RegisterUnavailable, StubError, SymbolError
-from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
-from rsp.symbols.dwarf.origins import attribute, origins
-from rsp.target.values import Value
+from rsp.target.definitions import Definition
+from rsp.target.position import position_of
+from rsp.target.scope import Scope
+from rsp.target.surroundings import Surroundings, surroundings_at
+from rsp.target.values import Space, Value
 
 if TYPE_CHECKING:
-    from rsp.symbols.dwarf.die import Die
+    from collections.abc import Callable, Sequence
+
+    from rsp.target.frame import Frame
+    from rsp.target.registers import Registers
     from rsp.target.target import Target
 
 
-class LocalNames(Mapping[str, Value]):
-    """The arguments and variables of the current thread's innermost frame, at this stop."""
+def current_scope(target: Target, *, cpu: int | None, names: Mapping[str, Value] | None) -> Scope:
+    """Return the scope of the current thread's innermost frame; see ``Target.value``."""
+    space = Space.of(target, target.symbols if target.has_symbols else None)
+    is_here = names is None  # other names are not of this place
+    around = cache(lambda: _around(target) if is_here else ())
+    frames = cache(target.backtrace)
+    if names is None:
+        names = LocalNames(around, space, lambda: target.registers, lambda: frames()[0])
+    return Scope(
+        space=space,
+        names=names,
+        around=around,
+        frames=frames,
+        registers=lambda: target.registers,
+        cpu=cpu,
+    )
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
+
+def frame_scope(frame: Frame, around: Surroundings | None, space: Space) -> Scope:
+    """Return the scope of a frame; see ``Frame.value``."""
+    place = (around,) if around is not None else ()
+    names = LocalNames(lambda: place, space, lambda: frame.registers, lambda: frame)
+    return Scope(
+        space=space,
+        names=names,
+        around=lambda: place,
+        frames=lambda: (frame,),
+        registers=lambda: frame.registers,
+    )
+
+
+def _around(target: Target) -> tuple[Surroundings, ...]:
+    """Return where the current thread is: not in a copy that begins there and is not entered."""
+    if not target.has_symbols:
+        return ()
+    try:
+        pc = target.registers.pc
+        found = surroundings_at(target.symbols, pc)
+        if found and found.blocks and found.blocks[-1].tag == dw.DW_TAG_inlined_subroutine:
+            thread = target.thread
+            position = position_of(target, thread.thread_id if thread is not None else None)
+            if position.hidden:
+                found = surroundings_at(target.symbols, pc, hidden=position.hidden)
+    except (StubError, RegisterUnavailable, SymbolError):
+        return ()
+    return (found,) if found is not None else ()
+
+
+class LocalNames(Mapping[str, Value]):
+    """What the blocks around a place declare: arguments, variables, static ones, enumerators.
+
+    Args:
+        around: returns the place.
+        space: the memory.
+        registers: returns the current thread's, which tell its CPU.
+        frame: returns the frame, whose variables are not the same in all.
+    """
+
+    def __init__(
+        self,
+        around: Callable[[], Sequence[Surroundings]],
+        space: Space,
+        registers: Callable[[], Registers],
+        frame: Callable[[], Frame],
+    ) -> None:
+        self._around = around
+        self._space = space
+        self._registers = registers
+        self._frame = frame
 
     def __getitem__(self, name: str) -> Value:
-        value = self._target.backtrace()[0].variable(name) if name in self._names else None
-        if value is None:
-            raise KeyError(name)
-        return value
+        for around in self._around():
+            die = around.local(name)
+            if die is None:
+                continue
+            found = Definition(binary=around.binary, slide=around.slide, die=die, name=name)
+            value = (
+                found.value(self._space, self._registers)
+                if found.is_static
+                else self._frame().variable(name)
+            )
+            if value is not None:
+                return value
+        raise KeyError(name)
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
@@ -44,28 +123,4 @@ class LocalNames(Mapping[str, Value]):
 
     @cached_property
     def _names(self) -> frozenset[str]:
-        """What is declared where the pc is, as far in as a copy that was inlined there."""
-        target = self._target
-        if not target.has_symbols:
-            return frozenset()
-        try:
-            pc = target.registers.pc
-            found = target.symbols.binary_at(pc)
-            if found is None:
-                return frozenset()
-            binary, slide = found
-            unit = binary.unit_at(pc - slide)
-            names: list[str | None] = []
-            for block in reversed(binary.functions.blocks(unit, pc - slide) if unit else ()):
-                for origin in origins(block):
-                    names += map(_name, binary.functions.variables(origin))
-                if block.tag != dw.DW_TAG_lexical_block:
-                    break
-        except (StubError, RegisterUnavailable, SymbolError, Damaged):
-            return frozenset()
-        return frozenset(name for name in names if name is not None)
-
-
-def _name(die: Die) -> str | None:
-    name = attribute(die, dw.DW_AT_name)
-    return name if isinstance(name, str) and not attribute(die, dw.DW_AT_declaration) else None
+        return frozenset(name for around in self._around() for name in around.local_names())

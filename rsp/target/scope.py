@@ -1,38 +1,36 @@
-"""What names stand for at a stop: variables, functions, enumerators, registers, per-CPU data.
+"""What names stand for at a stop: variables, functions, enumerators, types, registers.
 
-Here lives: the order in which names are looked up, and the place of a CPU's own data (Linux
-include/asm-generic/percpu.h). Here must not live: the grammar (`c_expression`).
+Here lives: the order in which names are looked up, which is gdb's (gdb/symtab.c, lookup_symbol):
+the blocks outwards, the file, what all files see, other files. Here must not live: the grammar
+(`c_expression`), and what a block or a file declares (`surroundings`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from operator import index
-from typing import TYPE_CHECKING, Final, SupportsIndex, overload
+from typing import TYPE_CHECKING, Final
 
 from rsp.arch.layout import Role
 from rsp.errors import BadImage, RegisterUnavailable, SymbolError, SymbolNotFound, nearest
 from rsp.symbols.contents import Damaged
-from rsp.symbols.dwarf.plans import Kind
-from rsp.symbols.types import VOID, Enum, Function, Pointer
+from rsp.symbols.symtab import Binding
+from rsp.symbols.types import VOID, Function, Pointer
 from rsp.symbols.variables import PER_CPU_SECTION
 from rsp.target.c_arithmetic import base_types
+from rsp.target.definitions import Definition
+from rsp.target.per_cpu import PerCpuValue
 from rsp.target.values import UNAVAILABLE, UNTYPED, UNTYPED_CODE, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rsp.symbols.binary import Binary
-    from rsp.symbols.dwarf.die import Die
     from rsp.symbols.symtab import ElfSymbol
     from rsp.symbols.types import Type
+    from rsp.target.frame import Frame
     from rsp.target.registers import Registers
+    from rsp.target.surroundings import Surroundings
     from rsp.target.values import Space
-
-_OFFSETS: Final = "__per_cpu_offset"
-_CPUS: Final = "nr_cpu_ids"
-_FIRST_CPUS: Final = 64
-_MOST_CPUS: Final = 8192
 
 _ROLES: Final = {Role.PC: "pc", Role.SP: "sp", Role.FP: "fp"}
 
@@ -43,17 +41,24 @@ class Scope:
 
     Attributes:
         space: the memory and the symbols.
-        names: what comes before the symbols: the arguments and variables of a frame, and
-            registers with their dollar (``$pc``).
+        names: what comes first: the arguments and variables of a frame, and registers with their
+            dollar (``$pc``).
+        around: returns the place in the source, whose file comes before others: none where nothing
+            says which, several where a file is meant of which there are several.
+        frames: returns the frames in which the variables of functions are.
         registers: returns the current thread's registers; None where there are none.
         cpu: whose per-CPU data is meant; None is the current thread's CPU, where that can be told.
+        within: the file or the function that was named: only what that can see is meant.
         is_dry: only types matter: whatever is read is zero, and nothing is asked of the target.
     """
 
     space: Space
     names: Mapping[str, Value] = field(default_factory=dict)
+    around: Callable[[], Sequence[Surroundings]] = tuple
+    frames: Callable[[], Sequence[Frame]] = tuple
     registers: Callable[[], Registers] | None = None
     cpu: int | None = None
+    within: str | None = None
     is_dry: bool = False
 
     def dry(self) -> Scope:
@@ -62,65 +67,151 @@ class Scope:
         return replace(self, space=zeros, is_dry=True)
 
     def has(self, name: str) -> bool:
-        """Return whether there is a variable or function of a name."""
+        """Return whether a name stands for a variable, a function or an enumerator."""
+        if name in self.names:
+            return True
+        for around in self.around():
+            if around.in_file(name) is not None:
+                return True
+            if around.type(name) is not None:
+                return False
         symbols = self.space.symbols
-        return name in self.names or (symbols is not None and name in symbols)
+        return symbols is not None and name in symbols
 
     def value(self, name: str) -> Value:
         """Return what a name stands for.
 
         Raises:
             SymbolNotFound: nothing; the message names the nearest symbols.
-            SymbolError: there are no symbols.
+            SymbolError: there are no symbols, or several files are meant that each have one.
             BadImage: the file is damaged.
         """
-        given = self._given(name)
+        given = self.names.get(name)
         if given is not None:
-            return given
+            return self._settled(given)
+        own = self._own(name)
+        if own is not None and not own.external and (value := self._defined(own)) is not None:
+            return value
+        linked = self._linked(name)
+        if linked is not None:
+            return self._symbol(*linked)
+        for definition in self._elsewhere(name) if own is None else (own,):
+            if (value := self._defined(definition)) is not None:
+                return value
+        raise self._missing(name)
+
+    def function(self, name: str) -> Definition | None:
+        """Return the function that a name means, None where it means none.
+
+        Raises:
+            SymbolError, BadImage: as `value`.
+        """
+        own = self._own(name)
+        if own is not None and not own.external:
+            return own if own.is_function else None
+        for around in self.around():
+            if (copy := around.copy_of(name)) is not None:
+                return Definition(binary=around.binary, slide=around.slide, die=copy, name=name)
+        linked = self._linked(name)
+        if linked is not None:
+            binary, slide, symbol = linked
+            frames = binary.frames(symbol.address) if binary.is_code(symbol) else ()
+            if not frames or frames[-1].entry != symbol.address:
+                return None
+            return Definition(binary=binary, slide=slide, die=frames[-1].die, name=name)
+        found = (own,) if own is not None else self._elsewhere(name)
+        return next((each for each in found if each.is_function), None)
+
+    def type(self, name: str) -> Type:
+        """Return a type by its name, ``struct page`` or ``u32``; C's own need no symbols.
+
+        Raises:
+            SymbolNotFound: there is none; the message names the nearest.
+            SymbolError: there are no symbols.
+        """
+        own = base_types(self.space.word_size).get(name)
+        if own is not None:
+            return own
+        for around in self.around():
+            if (found := around.type(name)) is not None:
+                return found
+        if self.space.symbols is None:
+            raise SymbolError(f"no symbols to find the type {name!r} in")
+        return self.space.symbols.type(name)
+
+    # --- the steps ---
+
+    def _own(self, name: str) -> Definition | None:
+        """Return what the file defines."""
+        found = {
+            around.unit.name: Definition(
+                binary=around.binary, slide=around.slide, die=die, name=name
+            )
+            for around in self.around()
+            if around.unit is not None and (die := around.in_file(name)) is not None
+        }
+        if len(found) > 1:
+            raise SymbolError(f"each of {', '.join(found)} has {name!r}: say which, by its path")
+        return next(iter(found.values()), None)
+
+    def _linked(self, name: str) -> tuple[Binary, int, ElfSymbol] | None:
+        """Return the symbol of a name: a global one, else the first."""
+        symbols = self.space.symbols
+        first = None
+        for binary, slide in symbols.binaries() if symbols is not None else ():
+            for symbol in binary.find(name):
+                if symbol.binding is not Binding.LOCAL:
+                    return binary, slide, symbol
+                first = first or (binary, slide, symbol)
+        return first if self.within is None else None
+
+    def _elsewhere(self, name: str) -> Iterator[Definition]:
+        """Yield what has no symbol: enumerators, what was optimized out, clones of functions."""
+        symbols = self.space.symbols
+        for binary, slide in symbols.binaries() if symbols and self.within is None else ():
+            for die in binary.defined(name):
+                yield Definition(binary=binary, slide=slide, die=die, name=name)
+
+    def _missing(self, name: str) -> SymbolError:
         symbols = self.space.symbols
         if symbols is None:
             hint = nearest(name, self.names)
-            raise SymbolError(
+            return SymbolError(
                 f"{name!r} is a name{hint}, and there are no symbols to find it in: give "
                 'connect(…, symbols="vmlinux"), or --symbols FILE'
             )
-        for binary, slide in symbols.binaries():
-            for symbol in binary.find(name):
-                address = symbol.address + (slide if binary.moves(symbol) else 0)
-                if binary.is_code(symbol):
-                    ctype = _function_type(binary, symbol) or UNTYPED_CODE
-                    return Value(self.space, ctype, address=address)
-                return self._variable(binary, symbol, address)
-        found = self._enumerator(name)
-        if found is not None:
-            return found
-        symbols[name]  # raises SymbolNotFound, with the nearest
-        raise SymbolNotFound(f"no symbol {name!r}", name=name)
+        if self.within is None:
+            try:
+                symbols[name]  # which names the nearest
+            except SymbolNotFound as error:
+                return error
+        known = {*self.names, *(each for around in self.around() for each in around.file_names())}
+        where = self.within or symbols.path
+        return SymbolNotFound(f"no symbol {name!r} in {where}{nearest(name, known)}", name=name)
 
-    def _given(self, name: str) -> Value | None:
-        value = self.names.get(name)
-        if value is not None and self.is_dry:
-            return Value(self.space, value.type_, address=0)
-        return value
+    # --- their values ---
 
-    def _variable(self, binary: Binary, symbol: ElfSymbol, address: int) -> Value:
-        ctype = binary.type_of_variable(symbol) or UNTYPED
-        if symbol.section != PER_CPU_SECTION or self.is_dry:
+    def _defined(self, definition: Definition) -> Value | None:
+        value = definition.value(self.space, self.registers)
+        return self._settled(value) if value is not None else None
+
+    def _symbol(self, binary: Binary, slide: int, symbol: ElfSymbol) -> Value:
+        address = symbol.address + (slide if binary.moves(symbol) else 0)
+        if binary.is_code(symbol):
+            ctype = _function_type(binary, symbol) or UNTYPED_CODE
             return Value(self.space, ctype, address=address)
-        variable = PerCpuValue(self.space, ctype, address, self.registers)
-        return variable if self.cpu is None else variable.on(self.cpu)
+        ctype = binary.type_of_variable(symbol) or UNTYPED
+        if symbol.section != PER_CPU_SECTION:
+            return Value(self.space, ctype, address=address)
+        return self._settled(PerCpuValue(self.space, ctype, address, self.registers))
 
-    def _enumerator(self, name: str) -> Value | None:
-        """Return an enumerator; the first question about one may make the index of names."""
-        assert self.space.symbols is not None
-        for binary, _ in self.space.symbols.binaries():
-            for entry in binary.index.find(name):
-                if entry.kind is not Kind.ENUMERATOR:
-                    continue
-                ctype = _entry_type(binary, binary.types.type, entry.offset)
-                if isinstance(ctype, Enum) and name in ctype.enumerators:
-                    return Value.number_(self.space, ctype, ctype.enumerators[name])
-        return None
+    def _settled(self, value: Value) -> Value:
+        """Return a value as it is here: of the CPU that is meant; in memory that may be read."""
+        if self.is_dry and (value.space_ is not self.space or isinstance(value, PerCpuValue)):
+            return Value(self.space, value.type_, address=0)
+        if isinstance(value, PerCpuValue) and self.cpu is not None:
+            return value.on(self.cpu)
+        return value
 
     def register(self, name: str) -> Value:
         """Return the value of a register: ``$rip``, ``$sp``, ``$eax``.
@@ -129,9 +220,9 @@ class Scope:
             RegisterUnavailable: there is no such register.
             SymbolError: it is no number of C.
         """
-        given = self._given(f"${name}")
+        given = self.names.get(f"${name}")
         if given is not None:
-            return given
+            return self._settled(given)
         if self.registers is None:
             raise RegisterUnavailable(f"no registers here: ${name}", register=name)
         registers = self.registers()
@@ -156,122 +247,12 @@ class Scope:
         return Value.number_(self.space, ctype, (number ^ sign) - sign)
 
 
-def find_type(space: Space, name: str) -> Type:
-    """Return a type by its name, ``struct page`` or ``u32``; C's own need no symbols.
-
-    Raises:
-        SymbolNotFound: there is none; the message names the nearest.
-        SymbolError: there are no symbols.
-    """
-    own = base_types(space.word_size).get(name)
-    if own is not None:
-        return own
-    if space.symbols is None:
-        raise SymbolError(f"no symbols to find the type {name!r} in")
-    return space.symbols.type(name)
-
-
 def _function_type(binary: Binary, symbol: ElfSymbol) -> Type | None:
     """Return the prototype of a function, None where nothing says so."""
     frames = binary.frames(symbol.address)
     if frames and frames[-1].entry == symbol.address:
-        return _entry_type(binary, binary.types.type, frames[-1].die.offset)
+        try:
+            return binary.types.type(frames[-1].die)
+        except Damaged as damage:
+            raise BadImage(f"{binary.path}: {damage}", path=binary.path) from damage
     return None if binary.btf is None else binary.btf.function(symbol.name)
-
-
-def _entry_type(binary: Binary, read: Callable[[Die], Type], offset: int) -> Type:
-    try:
-        return read(binary.units.die(offset))
-    except Damaged as damage:
-        raise BadImage(f"{binary.path}: {damage}", path=binary.path) from damage
-
-
-class PerCpuValue(Value):
-    """A variable that each CPU has its own of, before it is said which: ``[n]`` is CPU n's.
-
-    Everything else is about the CPU of the current thread, where that can be told.
-    """
-
-    __slots__ = ("__offset", "__registers")
-
-    def __init__(
-        self,
-        space: Space,
-        ctype: Type,
-        offset: int,
-        registers: Callable[[], Registers] | None,
-    ) -> None:
-        super().__init__(space, ctype)
-        self.__offset = offset
-        self.__registers = registers
-
-    def on(self, cpu: int) -> Value:
-        """Return that of a CPU.
-
-        Raises:
-            SymbolError: the kernel cannot have that CPU, or this is no kernel.
-            MemoryFault: its place cannot be read.
-        """
-        size = self.space_.word_size
-        if not 0 <= cpu < self.__count():
-            raise SymbolError(f"there is no CPU {cpu}: they are numbered below {self.__count()}")
-        where = self.__offsets() + cpu * size
-        offset = int.from_bytes(self.space_.read(where, size), "little")
-        address = (self.__offset + offset) % (1 << 8 * size)
-        return Value(self.space_, self.type_, address=address)
-
-    def _place_(self) -> int:
-        return self.on(self.__current())._place_() or 0
-
-    @overload
-    def __getitem__(self, key: str | SupportsIndex) -> Value: ...
-    @overload
-    def __getitem__(self, key: slice) -> tuple[Value, ...]: ...
-    def __getitem__(self, key: str | SupportsIndex | slice) -> Value | tuple[Value, ...]:
-        if isinstance(key, str | slice):
-            return super().__getitem__(key)
-        return self.on(index(key))
-
-    def __offsets(self) -> int:
-        symbols = self.space_.symbols
-        if symbols is None or _OFFSETS not in symbols:
-            raise SymbolError(
-                f"a per-CPU variable, and no {_OFFSETS} that says where each CPU's is"
-            )
-        return symbols[_OFFSETS].address
-
-    def __count(self) -> int:
-        symbols, where = self.space_.symbols, self.__offsets()
-        assert symbols is not None
-        room = symbols[_OFFSETS].size // self.space_.word_size or _MOST_CPUS
-        if _CPUS in symbols and where:
-            room = min(room, int.from_bytes(self.space_.read(symbols[_CPUS].address, 4), "little"))
-        return min(room, _MOST_CPUS)
-
-    def __current(self) -> int:
-        """Return the CPU of the current thread: the one whose offset a segment's base is.
-
-        The kernel keeps it in GS on x86-64, where user mode has it swapped out, and in FS on i386.
-        """
-        size = self.space_.word_size
-        bases = set()
-        if self.__registers is not None:
-            registers = self.__registers()
-            names = ("gs_base", "k_gs_base", "fs_base")
-            bases = {registers[name] for name in names if name in registers} - {None, 0}
-        if bases:
-            for count in dict.fromkeys((min(_FIRST_CPUS, self.__count()), self.__count())):
-                data = self.space_.read(self.__offsets(), count * size)
-                offsets = [
-                    int.from_bytes(data[at : at + size], "little")
-                    for at in range(0, len(data), size)
-                ]
-                found = [cpu for cpu, offset in enumerate(offsets) if offset in bases]
-                if len(found) == 1:
-                    return found[0]
-                if found:
-                    break
-        raise SymbolError(
-            "each CPU has its own, and nothing tells the CPU of the current thread: say which, "
-            'as in value("runqueues", cpu=0) or runqueues[0]'
-        )

@@ -370,10 +370,11 @@ class Target:
 
         Args:
             expression: ``init_task.comm``, ``((struct task_struct *)0xffff…)->pid``, ``*ptr``,
-                ``runqueues[0]``, which of a per-CPU variable is CPU 0's.
+                ``runqueues[0]``, which of a per-CPU variable is CPU 0's; ``'file.c'::name`` and
+                ``function::name`` for what others have for themselves.
             cpu: whose per-CPU data is meant; without, the current thread's CPU if it can be told.
-            names: what is found before the symbols; without, the arguments and variables of the
-                current thread's innermost frame.
+            names: what is found before the symbols; without, what the code that the current thread
+                is in knows: the arguments and variables of its innermost frame, and its file.
 
         Raises:
             SymbolNotFound: a name stands for nothing.
@@ -381,15 +382,10 @@ class Target:
             MemoryFault: a pointer in it cannot be read.
         """
         from rsp.target.c_expression import evaluate
-        from rsp.target.local_names import LocalNames
-        from rsp.target.scope import Scope
-        from rsp.target.values import Space
+        from rsp.target.local_names import current_scope
 
         self._check_stopped()
-        space = Space.of(self, self.symbols if self.has_symbols else None)
-        names = LocalNames(self) if names is None else names
-        scope = Scope(space=space, names=names, registers=lambda: self.registers, cpu=cpu)
-        return evaluate(expression, scope)
+        return evaluate(expression, current_scope(self, cpu=cpu, names=names))
 
     def monitor(self, command: str) -> str:
         """Run a command of the stub's own monitor (``qRcmd``) and return what it prints.

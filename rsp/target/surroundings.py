@@ -1,0 +1,149 @@
+"""What the source declares around a place in the code: the blocks there, and the file.
+
+Here lives: which declaration a name means as the compiler sees it (C17, section 6.2.1), as far as
+the file goes. Here must not live: values (`definitions`), and names of other files (`scope`).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rsp.errors import BadImage
+from rsp.symbols.contents import Damaged
+from rsp.symbols.dwarf import constants as dw
+from rsp.symbols.dwarf.origins import attribute, origins
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rsp.symbols.binary import Binary
+    from rsp.symbols.dwarf.die import Die
+    from rsp.symbols.dwarf.units import Unit
+    from rsp.symbols.table import SymbolTable
+    from rsp.symbols.types import Type
+
+log = logging.getLogger("rsp.target")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """A place in the code as the source has it; what is damaged declares nothing.
+
+    Attributes:
+        binary: the file that it is in.
+        slide: what is added to the addresses of that.
+        unit: the source file that was compiled; None where nothing says which.
+        blocks: the blocks that it is in, the innermost first, up to the function or to a copy of
+            one that was inlined there: what calls that cannot be seen.
+    """
+
+    binary: Binary
+    slide: int
+    unit: Unit | None
+    blocks: Sequence[Die] = ()
+
+    def local(self, name: str) -> Die | None:
+        """Return what the blocks declare by a name, the innermost one first."""
+        return self._first(name, self._scopes())
+
+    def in_file(self, name: str) -> Die | None:
+        """Return what the file defines outside its functions by a name."""
+        return self._first(name, [self.unit.root] if self.unit is not None else [])
+
+    def type(self, name: str) -> Type | None:
+        """Return the type that a name means here, None where the file does not define one."""
+        try:
+            scopes = [*self._scopes(), *([self.unit.root] if self.unit is not None else [])]
+            found = (self.binary.type_in(scope, name) for scope in scopes)
+            return next((each for each in found if each is not None), None)
+        except (BadImage, Damaged) as damage:
+            log.debug("%s: %s", self.binary.path, damage)
+            return None
+
+    def local_names(self) -> frozenset[str]:
+        """Return the names that `local` knows."""
+        try:
+            return frozenset(
+                name for scope in self._scopes() for name in self.binary.names_in(scope)
+            )
+        except (BadImage, Damaged) as damage:
+            log.debug("%s: %s", self.binary.path, damage)
+            return frozenset()
+
+    def file_names(self) -> frozenset[str]:
+        """Return the names that `in_file` knows."""
+        try:
+            return frozenset(self.binary.names_in(self.unit.root) if self.unit is not None else ())
+        except (BadImage, Damaged) as damage:
+            log.debug("%s: %s", self.binary.path, damage)
+            return frozenset()
+
+    def copy_of(self, function: str) -> Die | None:
+        """Return the innermost block that is a function of that name, or a copy of it."""
+        try:
+            for block in self.blocks:
+                if block.tag != dw.DW_TAG_lexical_block and _name(block) == function:
+                    return block
+        except Damaged as damage:
+            log.debug("%s: %s", self.binary.path, damage)
+        return None
+
+    def _scopes(self) -> Iterator[Die]:
+        """Yield the blocks, each before what it is a copy of: a copy may lack what is not used."""
+        for block in self.blocks:
+            yield from origins(block)
+
+    def _first(self, name: str, scopes: Iterator[Die] | list[Die]) -> Die | None:
+        try:
+            found = (self.binary.declared_in(scope, name) for scope in scopes)
+            return next((each for each in found if each is not None), None)
+        except (BadImage, Damaged) as damage:
+            log.debug("%s: %s", self.binary.path, damage)
+            return None
+
+
+def _name(die: Die) -> str | None:
+    name = attribute(die, dw.DW_AT_name)
+    return name if isinstance(name, str) else None
+
+
+def surroundings_at(symbols: SymbolTable, pc: int, *, hidden: int = 0) -> Surroundings | None:
+    """Return what is around an address, None where no file has it.
+
+    Args:
+        symbols: where to look.
+        pc: a linear address.
+        hidden: so many of the innermost inlined copies do not count: they begin there.
+    """
+    found = symbols.binary_at(pc)
+    if found is None:
+        return None
+    binary, slide = found
+    try:
+        unit = binary.unit_at(pc - slide)
+        blocks = binary.functions.blocks(unit, pc - slide) if unit is not None else ()
+    except (BadImage, Damaged) as damage:
+        log.debug("%s: %s", binary.path, damage)
+        return Surroundings(binary=binary, slide=slide, unit=None)
+    return Surroundings(
+        binary=binary, slide=slide, unit=unit, blocks=innermost(blocks, hidden=hidden)
+    )
+
+
+def innermost(blocks: Sequence[Die], *, hidden: int = 0) -> tuple[Die, ...]:
+    """Return the blocks of the innermost function or copy that counts, the innermost first.
+
+    Args:
+        blocks: all at an address, the function first.
+        hidden: how many copies do not count.
+    """
+    found: list[Die] = []
+    for block in reversed(blocks):
+        found.append(block)
+        if block.tag != dw.DW_TAG_lexical_block:
+            if not hidden:
+                break
+            found, hidden = [], hidden - 1
+    return tuple(found)

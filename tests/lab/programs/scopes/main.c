@@ -1,0 +1,6 @@
+#include "scopes.h"
+
+int main(void)
+{
+    return first(2) + second(3) == sink;
+}

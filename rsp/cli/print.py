@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "expression",
         metavar="EXPR",
         help="init_task.comm, '((struct task_struct *)0xffff…)->pid', '*ptr', '$sp'; "
-        "runqueues[0] is CPU 0's",
+        "runqueues[0] is CPU 0's; \"'printk.c'::prb\" is that of a file",
     )
 
 

@@ -144,11 +144,9 @@ class Scope:
     def _own(self, name: str) -> Definition | None:
         """Return what the file defines."""
         found = {
-            around.unit.name: Definition(
-                binary=around.binary, slide=around.slide, die=die, name=name
-            )
+            around.file: Definition(binary=around.binary, slide=around.slide, die=die, name=name)
             for around in self.around()
-            if around.unit is not None and (die := around.in_file(name)) is not None
+            if (die := around.in_file(name)) is not None
         }
         if len(found) > 1:
             raise SymbolError(f"each of {', '.join(found)} has {name!r}: say which, by its path")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from rsp.errors import BadImage
@@ -50,12 +51,12 @@ class Surroundings:
 
     def in_file(self, name: str) -> Die | None:
         """Return what the file defines outside its functions by a name."""
-        return self._first(name, [self.unit.root] if self.unit is not None else [])
+        return self._first(name, self._files())
 
     def type(self, name: str) -> Type | None:
         """Return the type that a name means here, None where the file does not define one."""
         try:
-            scopes = [*self._scopes(), *([self.unit.root] if self.unit is not None else [])]
+            scopes = chain(self._scopes(), self._files())
             found = (self.binary.type_in(scope, name) for scope in scopes)
             return next((each for each in found if each is not None), None)
         except (BadImage, Damaged) as damage:
@@ -64,21 +65,20 @@ class Surroundings:
 
     def local_names(self) -> frozenset[str]:
         """Return the names that `local` knows."""
-        try:
-            return frozenset(
-                name for scope in self._scopes() for name in self.binary.names_in(scope)
-            )
-        except (BadImage, Damaged) as damage:
-            log.debug("%s: %s", self.binary.path, damage)
-            return frozenset()
+        return self._names(self._scopes())
 
     def file_names(self) -> frozenset[str]:
         """Return the names that `in_file` knows."""
+        return self._names(self._files())
+
+    @property
+    def file(self) -> str:
+        """The source file, as it was given to the compiler; empty where nothing says which."""
         try:
-            return frozenset(self.binary.names_in(self.unit.root) if self.unit is not None else ())
-        except (BadImage, Damaged) as damage:
+            return self.unit.name if self.unit is not None else ""
+        except Damaged as damage:
             log.debug("%s: %s", self.binary.path, damage)
-            return frozenset()
+            return ""
 
     def copy_of(self, function: str) -> Die | None:
         """Return the innermost block that is a function of that name, or a copy of it."""
@@ -95,7 +95,18 @@ class Surroundings:
         for block in self.blocks:
             yield from origins(block)
 
-    def _first(self, name: str, scopes: Iterator[Die] | list[Die]) -> Die | None:
+    def _files(self) -> Iterator[Die]:
+        if self.unit is not None:
+            yield self.unit.root
+
+    def _names(self, scopes: Iterator[Die]) -> frozenset[str]:
+        try:
+            return frozenset(name for scope in scopes for name in self.binary.names_in(scope))
+        except (BadImage, Damaged) as damage:
+            log.debug("%s: %s", self.binary.path, damage)
+            return frozenset()
+
+    def _first(self, name: str, scopes: Iterator[Die]) -> Die | None:
         try:
             found = (self.binary.declared_in(scope, name) for scope in scopes)
             return next((each for each in found if each is not None), None)

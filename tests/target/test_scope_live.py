@@ -210,6 +210,8 @@ def test_names_of_a_kernel(boot_kernel: BootKernel) -> None:
             target.resume(timeout=60)
         assert target.backtrace()[0].file == "fs/binfmt_elf.c"
         ours = asked(target, expressions)
+        of_cpu = [target.value(f"{each}tasklet_vec", cpu=0) for each in ("", "'softirq.c'::")]
+        assert of_cpu[0].address_ == of_cpu[1].address_ != target.symbols["tasklet_vec"].address
         # Both files have the text of the first.
         assert str(target.value("'fs/binfmt_elf.c'::padzero")) == str(target.value("padzero"))
     gdb = Gdb(address=guest.address, symbols=guest.symbols, settings=PRINTING, timeout=PATIENCE)

@@ -19,8 +19,8 @@ import rsp
 from lab.corpus import CORPUS, GDB_LOGS, LOOK, SCRIPTS
 from rsp.arch.description import parse_target_description
 from rsp.recording import EntryKind, read_log
-from rsp.transports.base import Transport
 from rsp.transports.replay import ReplayTransport
+from rsp.transports.wrapper import TransportWrapper
 from rsp.wire import codec, commands, replies
 from rsp.wire.commands import Unknown
 from rsp.wire.events import NEED_DATA, Console, Reply
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rsp.arch.layout import RegisterLayout
+    from rsp.transports.base import Transport
     from rsp.wire.events import Event
 
 LOGS = {path.stem: path for path in sorted(CORPUS.glob("*.rsplog"))}
@@ -66,22 +67,16 @@ def test_a_log_is_small_and_says_nothing_of_the_machine_it_was_made_on(name: str
 # --- our own, through the whole stack ---
 
 
-class Pieces(Transport):
+class Pieces(TransportWrapper):
     """A replay whose reads are cut into pieces of at most so many bytes, in turn."""
 
     def __init__(self, inner: ReplayTransport, sizes: Sequence[int]) -> None:
-        self.inner, self.sizes, self.turn = inner, sizes, 0
-        self.address, self.reliable = inner.address, inner.reliable
+        super().__init__(inner)
+        self.sizes, self.turn = sizes, 0
 
     def read(self, max_bytes: int, timeout: float | None) -> bytes:
         self.turn += 1
-        return self.inner.read(min(max_bytes, self.sizes[self.turn % len(self.sizes)]), timeout)
-
-    def write(self, data: bytes, timeout: float | None = None) -> None:
-        self.inner.write(data, timeout)
-
-    def close(self) -> None:
-        self.inner.close()
+        return super().read(min(max_bytes, self.sizes[self.turn % len(self.sizes)]), timeout)
 
 
 def replay(name: str, stub: str | Transport) -> None:

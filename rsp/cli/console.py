@@ -16,13 +16,14 @@ import rsp
 from rsp.cli.arguments import add_symbol_options, add_timeout, open_symbols
 from rsp.cli.text import printable
 from rsp.transports import open_transport
-from rsp.transports.base import Transport
+from rsp.transports.wrapper import TransportWrapper
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
     from rsp.target.target import Target
+    from rsp.transports.base import Transport
 
 _ESCAPE: Final = b"\x1d"  # Ctrl-], as in telnet
 _KEYS: Final = "Ctrl-] b stops the kernel, Ctrl-] q ends, Ctrl-] twice types it"
@@ -173,30 +174,8 @@ class _Keyboard:
             termios.tcsetattr(self._file, termios.TCSADRAIN, before)
 
 
-class _Kept(Transport):
+class _Kept(TransportWrapper):
     """The line, which stays open when a target on it is detached from."""
-
-    def __init__(self, line: Transport) -> None:
-        self.address = line.address
-        self.reliable = line.reliable
-        self._line = line
-
-    @property
-    def can_break(self) -> bool:
-        """See `Transport.can_break`."""
-        return self._line.can_break
-
-    def read(self, max_bytes: int, timeout: float | None) -> bytes:
-        """See `Transport.read`."""
-        return self._line.read(max_bytes, timeout)
-
-    def write(self, data: bytes, timeout: float | None = None) -> None:
-        """See `Transport.write`."""
-        self._line.write(data, timeout)
-
-    def send_break(self) -> None:
-        """See `Transport.send_break`."""
-        self._line.send_break()
 
     def close(self) -> None:
         """Leave it open."""

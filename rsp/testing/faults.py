@@ -15,10 +15,13 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from rsp.errors import RspTimeout
-from rsp.transports.base import Transport, read_timeout
+from rsp.transports.base import read_timeout
+from rsp.transports.wrapper import TransportWrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from rsp.transports.base import Transport
 
 
 class Fault(Enum):
@@ -40,7 +43,7 @@ HARM = (Fault.CORRUPT, Fault.DROP, Fault.DOUBLE)
 """The faults of a bad serial line."""
 
 
-class FaultyTransport(Transport):
+class FaultyTransport(TransportWrapper):
     """Does harm to what passes, by chance or at given places; both directions are counted apart.
 
     >>> from rsp.transports.memory import MemoryTransport
@@ -80,10 +83,9 @@ class FaultyTransport(Transport):
         delay: float = 0.01,
         reliable: bool = False,
     ) -> None:
-        self.address = inner.address
+        super().__init__(inner)
         self.reliable = reliable
         self.done: list[tuple[str, int, Fault]] = []
-        self._inner = inner
         self._most = most
         self._delay = delay
         self._received = _Direction("received", (rate, gap), kinds, seed, received or {}, self.done)
@@ -109,7 +111,7 @@ class FaultyTransport(Transport):
             data = self._take_late()
             if not data:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                data = self._inner.read(max_bytes, left)
+                data = super().read(max_bytes, left)
             if not data:
                 return b""
             passed, self._late = self._received.pass_through(data)
@@ -124,22 +126,9 @@ class FaultyTransport(Transport):
         while rest:
             passed, rest = self._sent.pass_through(rest)
             if passed:
-                self._inner.write(passed, timeout)
+                super().write(passed, timeout)
             if rest:
                 time.sleep(self._delay)
-
-    @property
-    def can_break(self) -> bool:
-        """See `Transport.can_break`."""
-        return self._inner.can_break
-
-    def send_break(self) -> None:
-        """See `Transport.send_break`."""
-        self._inner.send_break()
-
-    def close(self) -> None:
-        """See `Transport.close`."""
-        self._inner.close()
 
     def _take_late(self) -> bytes:
         if self._late:
@@ -148,7 +137,7 @@ class FaultyTransport(Transport):
         return late
 
 
-class SlowTransport(Transport):
+class SlowTransport(TransportWrapper):
     """Carries bytes no faster than a serial line does, each way for itself.
 
     What is written goes out at once to the other side's clock: a byte counts as received once all
@@ -182,10 +171,9 @@ class SlowTransport(Transport):
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.address = inner.address
+        super().__init__(inner)
         self.reliable = reliable
         self.sent = self.received = 0
-        self._inner = inner
         self._byte = 10 / baud
         self._clock = clock
         self._sleep = sleep
@@ -196,7 +184,7 @@ class SlowTransport(Transport):
         """See `Transport.read`; what comes in one piece comes byte by byte."""
         deadline = None if timeout is None else self._clock() + timeout
         if not self._arriving:
-            data = self._inner.read(1 << 16, timeout)
+            data = super().read(1 << 16, timeout)
             if not data:
                 return b""
             self._arriving.append((self._carry("in", len(data), self._clock()), data))
@@ -220,25 +208,12 @@ class SlowTransport(Transport):
         """See `Transport.write`; returns when the last byte has been sent."""
         self.sent += len(data)
         self._sleep(max(0.0, self._carry("out", len(data), self._clock()) - self._clock()))
-        self._inner.write(data, timeout)
-
-    @property
-    def can_break(self) -> bool:
-        """See `Transport.can_break`."""
-        return self._inner.can_break
-
-    def send_break(self) -> None:
-        """See `Transport.send_break`."""
-        self._inner.send_break()
-
-    def close(self) -> None:
-        """See `Transport.close`."""
-        self._inner.close()
+        super().write(data, timeout)
 
     def _take_more(self, since: float) -> None:
         """Put on the wire what the other side has sent since; our coming late costs it nothing."""
         with contextlib.suppress(RspTimeout):
-            if data := self._inner.read(1 << 16, 0):
+            if data := super().read(1 << 16, 0):
                 self._arriving.append((self._carry("in", len(data), since), data))
 
     def _carry(self, way: str, count: int, since: float) -> float:

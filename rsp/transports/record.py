@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rsp.errors import ConnectionLost, RspTimeout
-from rsp.transports.base import Transport
+from rsp.transports.wrapper import TransportWrapper
 
 if TYPE_CHECKING:
     from rsp.recording import Recorder
+    from rsp.transports.base import Transport
 
 # How the first line of a recording says what kind of line was recorded: a replay has to be as
 # (un)reliable as that was, or the client would speak otherwise. The address follows.
@@ -20,7 +21,7 @@ RELIABLE_MARK = "transport reliable "
 UNRELIABLE_MARK = "transport unreliable "
 
 
-class RecordingTransport(Transport):
+class RecordingTransport(TransportWrapper):
     """Passes everything through and records it.
 
     A read with timeout 0 that finds nothing is not recorded; a timeout that was waited for is.
@@ -48,9 +49,7 @@ class RecordingTransport(Transport):
     """
 
     def __init__(self, inner: Transport, recorder: Recorder) -> None:
-        self.address = inner.address
-        self.reliable = inner.reliable
-        self._inner = inner
+        super().__init__(inner)
         self._recorder = recorder
         self._ended = False
         recorder.comment((RELIABLE_MARK if inner.reliable else UNRELIABLE_MARK) + inner.address)
@@ -58,7 +57,7 @@ class RecordingTransport(Transport):
     def read(self, max_bytes: int, timeout: float | None) -> bytes:
         """See `Transport.read`."""
         try:
-            data = self._inner.read(max_bytes, timeout)
+            data = super().read(max_bytes, timeout)
         except RspTimeout as error:
             if error.timeout > 0:
                 self._recorder.timeout(error.timeout)
@@ -75,22 +74,17 @@ class RecordingTransport(Transport):
     def write(self, data: bytes, timeout: float | None = None) -> None:
         """See `Transport.write`. Recorded before it is sent, as gdb does."""
         self._recorder.sent(data)
-        self._inner.write(data, timeout)
-
-    @property
-    def can_break(self) -> bool:
-        """See `Transport.can_break`."""
-        return self._inner.can_break
+        super().write(data, timeout)
 
     def send_break(self) -> None:
         """See `Transport.send_break`."""
-        self._inner.send_break()
+        super().send_break()
         self._recorder.break_sent()
 
     def close(self) -> None:
         """See `Transport.close`."""
         try:
-            self._inner.close()
+            super().close()
         finally:
             self._recorder.close()
 

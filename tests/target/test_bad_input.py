@@ -589,14 +589,27 @@ class Interrupted(FaultyTransport):
         return super().read(max_bytes, timeout)
 
 
+@contextlib.contextmanager
+def interruptible(stub: Stub, *, at: int) -> Iterator[tuple[rsp.Target, Interrupted]]:
+    """Connect to a stub over such a line."""
+    lines: list[Interrupted] = []
+
+    def line(inner: Transport) -> Transport:
+        lines.append(Interrupted(inner, at=at))
+        return lines[0]
+
+    with connected(stub, line=line) as target:
+        yield target, lines[0]
+
+
 @pytest.mark.parametrize("at", range(4))
 @pytest.mark.parametrize("personality", [QEMU, GDBSERVER, PLAIN], ids=lambda who: who.name)
 def test_ctrl_c_leaves_nothing_behind(personality: Personality, at: int) -> None:
     stub = serving(personality=personality)
     stub.physical_memory.map(0, bytes(4096))
 
-    def work(target: rsp.Target, lines: list[Interrupted]) -> None:
-        lines[0].armed = True
+    def work(target: rsp.Target, line: Interrupted) -> None:
+        line.armed = True
         if personality is QEMU:
             target.read_memory(0, 4096, physical=True)
         target.breakpoint(0x1010)
@@ -604,14 +617,8 @@ def test_ctrl_c_leaves_nothing_behind(personality: Personality, at: int) -> None
         target.read_memory(0x1000, 4096)
         raise AssertionError("it was not interrupted")
 
-    lines: list[Interrupted] = []
-
-    def line(inner: Transport) -> Transport:
-        lines.append(Interrupted(inner, at=at))
-        return lines[0]
-
-    with pytest.raises(KeyboardInterrupt), connected(stub, line=line) as target:
-        work(target, lines)
+    with pytest.raises(KeyboardInterrupt), interruptible(stub, at=at) as (target, line):
+        work(target, line)
     assert stub.detached
     assert stub.breakpoints == {}
     assert not stub.physical
@@ -620,15 +627,9 @@ def test_ctrl_c_leaves_nothing_behind(personality: Personality, at: int) -> None
 @pytest.mark.parametrize("personality", [QEMU, GDBSERVER, PLAIN], ids=lambda who: who.name)
 def test_ctrl_c_while_it_runs_stops_it(personality: Personality) -> None:
     stub = serving(personality=personality, program=[])
-    lines: list[Interrupted] = []
-
-    def line(inner: Transport) -> Transport:
-        lines.append(Interrupted(inner, at=0))
-        return lines[0]
-
-    with connected(stub, line=line) as target:
+    with interruptible(stub, at=0) as (target, line):
         target.resume(wait=False)
-        lines[0].armed = True
+        line.armed = True
         with pytest.raises(KeyboardInterrupt):
             target.wait()
         assert not target.running
@@ -644,14 +645,8 @@ def test_ctrl_c_that_cannot_stop_it_is_still_ctrl_c() -> None:
         thread="fffffffe",
         threads={"fffffffd": Cpu()},
     )
-    lines: list[Interrupted] = []
-
-    def line(inner: Transport) -> Transport:
-        lines.append(Interrupted(inner, at=0))
-        return lines[0]
-
-    with connected(stub, line=line) as target:
+    with interruptible(stub, at=0) as (target, line):
         target.resume(wait=False)
-        lines[0].armed = True
+        line.armed = True
         with pytest.raises(KeyboardInterrupt):
             target.wait()

@@ -6,43 +6,26 @@ The real ones are in test_backtrace_kernel_live.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsp.arch.layouts import layout_for_length
-from rsp.errors import BadImage, MemoryFault, SymbolNotFound
-from rsp.symbols.unwind import (
-    AtCfa,
-    FrameKind,
-    RegisterOffset,
-    SameValue,
-    UnwindRules,
-    ValCfa,
-    numbers,
-)
+from lab.unwinding import CODE, STACK, N, Symbol, machine_of, rules_of, words
+from rsp.errors import BadImage
+from rsp.symbols.unwind import AtCfa, FrameKind, RegisterOffset, SameValue, UnwindRules, ValCfa
 from rsp.target.frame_pointers import PT_REGS
-from rsp.target.unwinder import Activation, EndOfStack, Machine, caller_of
-from rsp.testing.memory import SparseMemory
+from rsp.target.unwinder import Activation, EndOfStack, caller_of
 
 if TYPE_CHECKING:
-    from rsp.symbols.table import SymbolTable
+    from collections.abc import Mapping
 
-N = numbers("x86-64")
-STACK = 0xFFFF_8000_0000_1000
-CODE = 0xFFFF_FFFF_8100_0000
+    from rsp.symbols.unwind import RegisterRule
+
 SAVER, ENTRY, THUNK, PLAIN, INTERRUPTED = (CODE + 0x100 * number for number in range(1, 6))
 NAMES = {SAVER: "saver", ENTRY: "entry", THUNK: "__x86_indirect_thunk_rax", PLAIN: "plain"}
 SAVED = PT_REGS["x86-64"]
-
-
-@dataclass
-class Symbol:
-    name: str
-    address: int
-    size: int = 0x100
 
 
 @dataclass
@@ -75,93 +58,33 @@ class Binary:
         return Symbol(NAMES[begin], begin) if begin in NAMES else None
 
 
-class Symbols:
-    """The table of that file, and where its code for entries is."""
-
-    def __init__(self, binary: Binary, entries: tuple[int, int] | None = None) -> None:
-        self._binary = binary
-        self._entries = entries
-
-    def binary_at(self, address: int) -> tuple[Binary, int] | None:
-        return (self._binary, 0) if address >= CODE or address >> 28 == 0xC else None
-
-    def __getitem__(self, name: str) -> Symbol:
-        if self._entries is None:
-            raise SymbolNotFound(f"no {name}", name=name)
-        return Symbol(name, self._entries[name.endswith("end")])
-
-
-class Memory:
-    """Memory with holes."""
-
-    def __init__(self, parts: dict[int, bytes]) -> None:
-        self._memory = SparseMemory(parts)
-
-    def read(self, address: int, size: int) -> bytes | None:
-        data = self._memory.read(address, size)
-        return data if len(data) == size else None
-
-    def fetch(self, address: int, size: int) -> bytes:
-        data = self.read(address, size)
-        if data is None:
-            raise MemoryFault("a hole", address=address)
-        return data
-
-    def look_at(self, stack_pointer: int) -> None:
-        pass
-
-    def expect(self, address: int, size: int) -> None:
-        pass
-
-
-def words(*values: int, size: int = 8) -> bytes:
-    return b"".join(value.to_bytes(size, "little") for value in values)
-
-
 def call(at: int, target: int) -> dict[int, bytes]:
     """Return a call instruction that ends at an address."""
     return {at - 7: b"\x90\x90\xe8" + (target - at & 0xFFFFFFFF).to_bytes(4, "little")}
 
 
-def rules_of(kind: FrameKind, offset: int, registers: dict[str, Any], **more: Any) -> UnwindRules:
-    return UnwindRules(
-        begin=0,
-        end=1 << 64,
-        cfa=RegisterOffset(N["rsp"], offset),
-        registers={N[name]: rule for name, rule in registers.items()},
-        return_address=N["rip"],
-        kind=kind,
-        **more,
-    )
+def at_offset(
+    kind: FrameKind, offset: int, registers: Mapping[str, RegisterRule], **more: Any
+) -> UnwindRules:
+    return rules_of(registers, RegisterOffset(N["rsp"], offset), kind=kind, **more)
 
 
 def called(offset: int) -> UnwindRules:
     """Return what ORC has for code that was called."""
-    registers = {"rip": AtCfa(-8), "rsp": ValCfa(0), "rbp": SameValue()}
-    return rules_of(FrameKind.CALL, offset, registers)
+    registers: dict[str, RegisterRule] = {"rip": AtCfa(-8), "rsp": ValCfa(0), "rbp": SameValue()}
+    return at_offset(FrameKind.CALL, offset, registers)
 
 
 def all_saved(offset: int) -> UnwindRules:
     registers = {name: AtCfa(8 * place) for place, name in enumerate(SAVED) if name}
-    return rules_of(FrameKind.REGS, offset, registers, signal_frame=True)
+    return at_offset(FrameKind.REGS, offset, registers, signal_frame=True)
 
 
 def partly_saved(offset: int) -> UnwindRules:
     first = SAVED.index("rip")
     registers = {name: AtCfa(8 * place) for place, name in enumerate(SAVED[first:])}
     same = {name: SameValue() for name in SAVED[:first] if name}
-    return rules_of(FrameKind.REGS_PARTIAL, offset, {**same, **registers}, signal_frame=True)
-
-
-def machine_of(
-    memory: dict[int, bytes],
-    rules: dict[int, UnwindRules],
-    arch: str = "x86-64",
-    entries: tuple[int, int] | None = None,
-) -> Machine:
-    symbols = cast("SymbolTable", Symbols(Binary(rules), entries))
-    layout = layout_for_length(608)
-    return Machine(arch, Memory(memory), symbols, layout, word_size=8 if arch == "x86-64" else 4)
+    return at_offset(FrameKind.REGS_PARTIAL, offset, {**same, **registers}, signal_frame=True)
 
 
 INTERRUPTED_REGISTERS = {
@@ -179,7 +102,7 @@ def test_the_entry_that_called_who_saves_the_registers(place: str) -> None:
     else:
         stack, offset, registers = words(RETURN, *PT_REGS_WORDS), 8, {"rsi": 0}
     rules = RULES | {SAVER + 0x40: all_saved(offset)}
-    machine = machine_of({STACK: stack, **call(RETURN, SAVER)}, rules)
+    machine = machine_of({STACK: stack, **call(RETURN, SAVER)}, Binary(rules))
     frame = Activation(machine, {"rsp": STACK, **registers}, SAVER + 0x40, interrupted=True)
     entry = caller_of(frame)
     assert (entry.pc, entry.interrupted) == (RETURN, False)
@@ -191,7 +114,7 @@ def test_the_entry_that_called_who_saves_the_registers(place: str) -> None:
 def test_another_s_call_is_no_entry() -> None:
     rules = RULES | {SAVER + 0x40: all_saved(8)}
     stack = words(RETURN, *PT_REGS_WORDS)
-    machine = machine_of({STACK: stack, **call(RETURN, PLAIN)}, rules)
+    machine = machine_of({STACK: stack, **call(RETURN, PLAIN)}, Binary(rules))
     frame = Activation(machine, {"rsp": STACK}, SAVER + 0x40, interrupted=True)
     assert caller_of(frame).pc == INTERRUPTED
 
@@ -200,7 +123,7 @@ def test_the_registers_that_are_not_saved_yet() -> None:
     """After `push %rsi; mov 8(%rsp),%rsi; mov %rdi,8(%rsp)`: rsi has the return address."""
     rules = RULES | {SAVER + 0x10: partly_saved(24)}
     stack = words(*PT_REGS_WORDS[SAVED.index("rsi") :])
-    machine = machine_of({STACK: stack, **call(RETURN, SAVER)}, rules)
+    machine = machine_of({STACK: stack, **call(RETURN, SAVER)}, Binary(rules))
     registers = INTERRUPTED_REGISTERS | {"rsp": STACK, "rip": SAVER + 0x10, "rsi": RETURN}
     entry = caller_of(Activation(machine, registers, SAVER + 0x10, interrupted=True))
     assert entry.pc == RETURN
@@ -210,7 +133,7 @@ def test_the_registers_that_are_not_saved_yet() -> None:
 def test_the_instruction_that_changes_to_the_stack_of_the_saved_registers() -> None:
     rules = {ENTRY: partly_saved(8), ENTRY + 3: all_saved(0)}
     memory = {STACK + 0x200: words(*PT_REGS_WORDS), ENTRY: b"\x48\x89\xc4", STACK: bytes(64)}
-    machine = machine_of(memory, rules)
+    machine = machine_of(memory, Binary(rules))
     registers = {"rsp": STACK, "rax": STACK + 0x200}
     found = caller_of(Activation(machine, registers, ENTRY, interrupted=True))
     assert found.registers == INTERRUPTED_REGISTERS
@@ -226,25 +149,27 @@ def test_calls_that_are_there_for_the_cpu_s_sake(stuffed: int, offset: int) -> N
     stack = words(*[inner] * stuffed, 1, 2, RETURN, 0)
     memory = {STACK: stack, **call(RETURN, SAVER), **call(inner, inner + 1)}
     registers = {"rsp": STACK, "rbp": 7}
-    frame = Activation(machine_of(memory, rules), registers, PLAIN + 0x20, interrupted=True)
+    frame = Activation(machine_of(memory, Binary(rules)), registers, PLAIN + 0x20, interrupted=True)
     caller = caller_of(frame)
     assert (caller.pc, caller.registers["rsp"]) == (RETURN, STACK + 24 + 8 * stuffed)
 
 
 @pytest.mark.parametrize("pushed", [(), (THUNK + 5,), (INTERRUPTED,)])
 def test_a_thunk(pushed: tuple[int, ...]) -> None:
-    rules = {THUNK: rules_of(FrameKind.END, 0, {})}
+    rules = {THUNK: at_offset(FrameKind.END, 0, {})}
     memory = {STACK: words(*pushed, RETURN, 0), **call(RETURN, THUNK), THUNK: bytes(16)}
     memory |= {INTERRUPTED - 7: bytes(7)}
     registers = {"rsp": STACK, "rbx": 3}
-    caller = caller_of(Activation(machine_of(memory, rules), registers, THUNK, interrupted=True))
+    caller = caller_of(
+        Activation(machine_of(memory, Binary(rules)), registers, THUNK, interrupted=True)
+    )
     assert (caller.pc, caller.registers["rbx"]) == (RETURN, 3)
     assert caller.registers["rsp"] == STACK + 8 + 8 * len(pushed)
 
 
 def test_a_function_begins_where_a_return_address_points_that_nobody_has_left() -> None:
     rules = {SAVER: called(8), PLAIN: called(8)}
-    machine = machine_of({STACK: words(PLAIN)}, rules)
+    machine = machine_of({STACK: words(PLAIN)}, Binary(rules))
     caller = caller_of(Activation(machine, {"rsp": STACK}, SAVER, interrupted=True))
     assert caller.lookup_pc == caller.pc == PLAIN
     assert caller.rules is rules[PLAIN]
@@ -258,7 +183,7 @@ CPU_32 = {"cs": 0x60, "ss": 0x68, "eax": 1, "ebx": 2, "esi": 3, "edi": 4, "ebp":
 
 
 def interrupted_32(stack: bytes, **registers: int) -> Activation:
-    machine = machine_of({STACK_32: stack, CODE_32: bytes(64)}, {}, "i386", ENTRIES)
+    machine = machine_of({STACK_32: stack, CODE_32: bytes(64)}, Binary({}), "i386", entries=ENTRIES)
     known = {**CPU_32, "esp": STACK_32, **registers}
     return caller_of(Activation(machine, known, CODE_32 + 0x10, interrupted=True))
 
@@ -304,7 +229,9 @@ def test_no_stack_and_no_code_does_harm(data: st.DataObject) -> None:
     pc = data.draw(st.sampled_from(pcs))
     registers = data.draw(st.dictionaries(st.sampled_from(["rax", "rsi", "rbp"]), value))
     memory = {STACK: stack, pc: code, **call(RETURN, pc)}
-    machine = machine_of(memory, rules, entries=data.draw(st.sampled_from([None, (ENTRY, PLAIN)])))
+    machine = machine_of(
+        memory, Binary(rules), entries=data.draw(st.sampled_from([None, (ENTRY, PLAIN)]))
+    )
     frame = Activation(machine, {**registers, "rsp": STACK}, pc, interrupted=True)
     for _ in range(4):
         try:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsp.arch.layouts import layout_for_length
-from rsp.errors import BadImage, MemoryFault, SymbolNotFound
+from lab.unwinding import CODE, STACK, N, machine_of, rules_of, words
+from rsp.errors import BadImage
 from rsp.symbols.unwind import (
     AtCfa,
     AtExpression,
@@ -23,19 +23,13 @@ from rsp.symbols.unwind import (
     UnwindRules,
     ValCfa,
     ValExpression,
-    numbers,
 )
 from rsp.target.frame_pointers import PT_REGS
-from rsp.target.unwinder import Activation, EndOfStack, Machine, caller_of
-from rsp.testing.memory import SparseMemory
+from rsp.target.unwinder import Activation, EndOfStack, caller_of
 
 if TYPE_CHECKING:
-    from rsp.symbols.table import SymbolTable
-    from rsp.symbols.unwind import CfaRule, RegisterRule
+    from rsp.symbols.unwind import RegisterRule
 
-N = numbers("x86-64")
-STACK = 0xFFFF_8000_0000_1000
-CODE = 0xFFFF_FFFF_8100_0000
 CALL = b"\xe8\0\0\0\0"
 
 
@@ -60,71 +54,6 @@ class Binary:
 
     def lookup(self, address: int) -> None:
         return None
-
-
-class Symbols:
-    """A table of that one file."""
-
-    def __init__(self, binary: Binary, slide: int = 0) -> None:
-        self._binary = binary
-        self._slide = slide
-
-    def __getitem__(self, name: str) -> NoReturn:
-        raise SymbolNotFound(f"no {name}", name=name)
-
-    def binary_at(self, address: int) -> tuple[Binary, int] | None:
-        return (self._binary, self._slide) if address >= CODE else None
-
-
-class Memory:
-    """Memory with holes, and a note of what was taken for a stack."""
-
-    def __init__(self, parts: dict[int, bytes]) -> None:
-        self._memory = SparseMemory(parts)
-
-    def read(self, address: int, size: int) -> bytes | None:
-        try:
-            return self.fetch(address, size)
-        except MemoryFault:
-            return None
-
-    def fetch(self, address: int, size: int) -> bytes:
-        data = self._memory.read(address, size)
-        if len(data) < size:
-            raise MemoryFault("a hole", address=address)
-        return data
-
-    def look_at(self, stack_pointer: int) -> None:
-        pass
-
-    def expect(self, address: int, size: int) -> None:
-        pass
-
-
-def words(*values: int, size: int = 8) -> bytes:
-    return b"".join(value.to_bytes(size, "little") for value in values)
-
-
-def machine_of(
-    memory: dict[int, bytes], binary: Binary | None = None, arch: str = "x86-64", slide: int = 0
-) -> Machine:
-    symbols = cast("SymbolTable", Symbols(binary, slide)) if binary is not None else None
-    layout = layout_for_length(608)
-    size = 8 if arch == "x86-64" else 4
-    return Machine(arch, Memory(memory), symbols, layout, word_size=size)
-
-
-def rules_of(
-    registers: dict[str, RegisterRule], cfa: CfaRule | None = None, **more: Any
-) -> UnwindRules:
-    return UnwindRules(
-        begin=0,
-        end=1 << 64,
-        cfa=cfa or RegisterOffset(N["rsp"], 16),
-        registers={N[name]: rule for name, rule in registers.items()},
-        return_address=N["rip"],
-        **more,
-    )
 
 
 def step(

@@ -10,22 +10,20 @@ import os
 import re
 import struct
 import subprocess
-import sys
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from lab.inner_pytest import run_pytest
 from lab.kernels import compress, not_applied, split_debug
 from lab.programs import cache_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from lab.kernels import BuiltKernel, DebianKernel
-
-TESTS = Path(__file__).parents[1]
 
 # The name that is also the test's id, then what readelf -h and the first unit say.
 BUILT = [("x86_64", "ELF64", 5), ("i386", "ELF32", 4)]
@@ -170,19 +168,8 @@ def test_a_line_that_did_not_take_effect_is_named() -> None:
 def test_without_a_mirror_the_tests_are_skipped_with_the_reason(tmp_path: Path) -> None:
     apt, cache = tmp_path / "apt.conf", tmp_path / "cache"
     apt.write_text('Dir::Etc::sourcelist "/dev/null";\nDir::Etc::sourceparts "/dev/null";\n')
-    (tmp_path / "conftest.py").symlink_to(TESTS / "conftest.py")
-    (tmp_path / "test_sample.py").write_text("def test(debian_kernel, built_kernel): assert 0\n")
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = live: needs a program\n")
-    environ = {name: value for name, value in os.environ.items() if name != "RSP_LAB"}
-    environ |= {"APT_CONFIG": str(apt), "XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(TESTS)}
-    finished = subprocess.run(
-        [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", tmp_path],
-        capture_output=True,
-        check=False,
-        cwd=tmp_path,
-        env=environ,
-        text=True,
-    )
-    assert "1 skipped" in finished.stdout
-    assert "apt-cache show --no-all-versions linux-image-cloud-amd64: E: " in finished.stdout
+    source = "def test(debian_kernel, built_kernel): assert 0\n"
+    _, output = run_pytest(tmp_path, source, APT_CONFIG=str(apt), XDG_CACHE_HOME=str(cache))
+    assert "1 skipped" in output
+    assert "apt-cache show --no-all-versions linux-image-cloud-amd64: E: " in output
     assert [each.name for each in (cache / "gdb-rsp").iterdir()] == ["linux-debian.lock"]

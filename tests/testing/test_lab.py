@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +10,12 @@ import pytest
 
 from lab import packages
 from lab.gdb import Gdb, GdbError, parse_memory, parse_registers
+from lab.inner_pytest import run_pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lab.servers import StartServer
-
-TESTS = Path(__file__).parents[1]
 
 
 def row(number: int, size: int) -> int:
@@ -134,23 +130,6 @@ def test_the_subject_does_what_its_comment_says(build_program: Callable[[str], P
 
 
 # -- the rules of tests/conftest.py, on test files of their own -------------------------------
-
-
-def run_pytest(tmp_path: Path, source: str, **environment: str) -> tuple[int, str]:
-    """Run a test file under a copy of the rules; return pytest's exit status and output."""
-    (tmp_path / "conftest.py").symlink_to(TESTS / "conftest.py")
-    (tmp_path / "test_sample.py").write_text(textwrap.dedent(source))
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = live: needs a program\n")
-    inherited = {name: value for name, value in os.environ.items() if name != "RSP_LAB"}
-    finished = subprocess.run(
-        [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", tmp_path],
-        env={**inherited, "PYTHONPATH": str(TESTS), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
-    return finished.returncode, finished.stdout + finished.stderr
 
 
 LIVE_TEST_WITHOUT_ITS_PROGRAM = """

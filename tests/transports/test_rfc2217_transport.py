@@ -12,7 +12,8 @@ import pytest
 import serial
 from serial import rfc2217
 
-from rsp.errors import ConnectionLost, RspTimeout, TransportError
+from lab.ptys import assert_both_ways
+from rsp.errors import ConnectionLost, TransportError
 from rsp.transports import open_transport
 
 if TYPE_CHECKING:
@@ -107,21 +108,7 @@ def test_a_session() -> None:
         assert not transport.reliable
         assert transport.address == f"{far.address}?baud=57600"
         assert far.port.baudrate == 57600
-        data = bytes(range(256))
-        transport.write(data)
-        received = b""
-        while len(received) < len(data):
-            received += os.read(far.master, 1000)
-        assert received == data
-        os.write(far.master, data)
-        received = b""
-        while len(received) < len(data):
-            received += transport.read(100, 5)
-        assert received == data
-        for timeout in (0, 0.1):
-            with pytest.raises(RspTimeout, match="nothing came") as caught:
-                transport.read(100, timeout)
-            assert caught.value.timeout == timeout
+        assert_both_ways(transport, far.master)
         far.port.breaks.clear()
         transport.send_break()
         assert far.port.breaks == [True, False]

@@ -6,20 +6,19 @@ import grp
 import os
 import socket
 import termios
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from rsp.errors import ConnectionLost, RspTimeout, TransportError, UnsupportedCommand
+from lab.nobody import as_nobody
+from lab.ptys import assert_both_ways
+from rsp.errors import ConnectionLost, TransportError, UnsupportedCommand
 from rsp.transports import open_transport
 from rsp.transports.serial import SerialTransport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-NOBODY = 65534
 
 
 class Pty:
@@ -44,36 +43,11 @@ def pty() -> Iterator[Pty]:
     made.hang_up()
 
 
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
 def test_bytes_go_through_unaltered(pty: Pty) -> None:
-    data = bytes(range(256)) * 4
     with open_transport(f"{pty.device},115200", timeout=5) as transport:
         assert not transport.reliable
         assert transport.address == f"{pty.device},115200"
-        transport.write(data, 5)
-        received = b""
-        while len(received) < len(data):
-            received += os.read(pty.master, 4096)
-        assert received == data
-        os.write(pty.master, data)
-        received = b""
-        while len(received) < len(data):
-            received += transport.read(100, 5)
-        assert received == data
-        for timeout in (0, 0.02):
-            with pytest.raises(RspTimeout, match="nothing came"):
-                transport.read(1, timeout)
+        assert_both_ways(transport, pty.master)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.nobody import as_nobody
 from rsp.errors import ConnectionLost, RspTimeout, TransportError, UnsupportedCommand
 from rsp.transports import open_transport
 from rsp.transports.address import TcpAddress
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from rsp.transports.base import Transport
-
-NOBODY = 65534
 
 
 class Line:
@@ -63,19 +62,6 @@ def line(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Line]:
     made = tcp_line() if request.param == "tcp" else unix_line(tmp_path / "gdb.sock")
     with made as line:
         yield line
-
-
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    """Run without root's right to open everything."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def free_port() -> int:

@@ -1,8 +1,8 @@
 """What all tests share: the lab's machines as fixtures, and the rules about them.
 
 A live test is one marked ``live("program", …)`` or that uses a fixture of the lab. Where a program
-is missing it is skipped, and the reason says what to install; under RSP_LAB=required that is a
-failure, as is any other skip of a live test. No process that a test started may be left at the end.
+is missing it is skipped, and the reason says what to install. Under RSP_LAB=required every skip is
+a failure, of any test and for any reason. No process that a test started may be left at the end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from hypothesis import settings
 from lab import kernels, processes, programs, servers
 from lab.gdb import Gdb
 from lab.guest import Guest, SharedGuests
-from lab.packages import FIXTURES, missing
+from lab.missing import kernels_needed, skip_without
+from lab.packages import FIXTURES
 from rsp.testing.boot import IMAGE
 from rsp.testing.qemu import QemuMachine
 
@@ -50,19 +51,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    needed = [program for mark in item.iter_markers("live") for program in mark.args]
-    if packages := missing(*needed):
-        names = " ".join(packages)
-        pytest.skip(f"install {names} (Debian, as root: make lab, or apt-get install {names})")
+    skip_without(*(program for mark in item.iter_markers("live") for program in mark.args))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     report = yield
-    if REQUIRED and report.skipped and item.get_closest_marker("live"):
-        reason = call.excinfo.value if call.excinfo else "skipped"
+    return _not_skipped(report, call.excinfo)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Any:
+    report = yield
+    return _not_skipped(report, report.call.excinfo)
+
+
+def _not_skipped(report: Any, why: pytest.ExceptionInfo[BaseException] | None) -> Any:
+    if REQUIRED and report.skipped:
+        reason = why.value if why else "skipped"
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid}: RSP_LAB=required, but: {reason}"
+        report.longrepr = f"{report.nodeid}: RSP_LAB=required, but: {reason}"
     return report
 
 
@@ -127,19 +135,15 @@ def vgdb() -> Iterator[StartServer]:
 @pytest.fixture(scope="session")
 def debian_kernel() -> DebianKernel:
     """Return the files of Debian's kernel; the first time they are downloaded."""
-    try:
+    with kernels_needed():
         return kernels.debian_kernel()
-    except kernels.UnavailableError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
 def built_kernel() -> Callable[[str], BuiltKernel]:
     """Return the kernels with kgdb: ``built_kernel("i386")``; the first time they are built."""
-    try:
+    with kernels_needed():
         return kernels.built_kernels().__getitem__
-    except kernels.UnavailableError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture
@@ -148,10 +152,8 @@ def boot_kernel() -> Iterator[BootKernel]:
     with contextlib.ExitStack() as guests:
 
         def boot(kernel: KernelName = "debian", **options: Any) -> Guest:
-            try:
+            with kernels_needed():
                 return guests.enter_context(Guest(kernel, **options))
-            except kernels.UnavailableError as error:
-                pytest.skip(str(error))
 
         yield boot
 
@@ -162,9 +164,7 @@ def shared_kernel() -> Iterator[BootKernel]:
     with contextlib.closing(SharedGuests()) as guests:
 
         def shared(kernel: KernelName = "debian", **options: Any) -> Guest:
-            try:
+            with kernels_needed():
                 return guests(kernel, **options)
-            except kernels.UnavailableError as error:
-                pytest.skip(str(error))
 
         yield shared

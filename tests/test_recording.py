@@ -5,7 +5,6 @@ import io
 import os
 import re
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -288,10 +287,6 @@ def test_a_process_that_is_killed_has_recorded_everything(tmp_path: Path) -> Non
 # Against gdb: it records a session with gdbserver, in which it reads the program's libraries, so
 # that every byte value occurs in packets that carry a checksum.
 
-needs_gdb = pytest.mark.skipif(
-    not (shutil.which("gdb") and shutil.which("gdbserver")), reason="install gdb and gdbserver"
-)
-
 
 def gdb_log(path: Path, base: str, *commands: str) -> Path:
     settings = [f"set remotelogfile {path}", f"set remotelogbase {base}", "set remotetimeout 1"]
@@ -315,8 +310,7 @@ def packets(data: bytes) -> list[bytes]:
     return [payload for payload, _ in found]
 
 
-@pytest.mark.live
-@needs_gdb
+@pytest.mark.live("gdb", "gdbserver")
 @pytest.mark.parametrize("base", ["ascii", "hex", "octal"])
 def test_a_session_that_gdb_recorded(tmp_path: Path, base: str) -> None:
     path = gdb_log(tmp_path / "gdb.rsplog", base, "target remote | gdbserver - /bin/true", "kill")
@@ -333,8 +327,7 @@ def test_a_session_that_gdb_recorded(tmp_path: Path, base: str) -> None:
         assert written((e.kind, e.data) for e in entries) == path.read_text("ascii")
 
 
-@pytest.mark.live
-@needs_gdb
+@pytest.mark.live("gdb", "gdbserver")
 @pytest.mark.parametrize("base", ["ascii", "hex", "octal"])
 def test_the_timeouts_and_the_end_that_gdb_records(tmp_path: Path, base: str) -> None:
     path = gdb_log(tmp_path / "gdb.rsplog", base, "target remote | sleep 1.5")

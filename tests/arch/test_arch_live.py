@@ -7,7 +7,6 @@ to memory (at reset the base of the GDT is 0), and then the control registers an
 from __future__ import annotations
 
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -28,29 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.live
 BY_NAME = {layout.name: layout for layout in LAYOUTS}
 QEMU_LAYOUTS = {
     "qemu-system-x86_64": BY_NAME["qemu-x86-64"],
     "qemu-system-i386": BY_NAME["qemu-i386"],
 }
-
-
-PACKAGES = {
-    "qemu-system-x86_64": "qemu-system-x86",
-    "qemu-system-i386": "qemu-system-x86",
-    "gdb": "gdb",
-    "gdbserver": "gdbserver",
-    "gcc": "gcc",
-    "as": "binutils",
-    "readelf": "binutils",
-}
-
-
-def need(*commands: str) -> None:
-    for command in commands:
-        if shutil.which(command) is None:
-            pytest.skip(f"needs {command}: apt-get install {PACKAGES[command]}")
 
 
 class Link:
@@ -136,7 +117,6 @@ def connect(port: int, process: subprocess.Popen[str]) -> socket.socket:
 
 @contextmanager
 def qemu(program: str) -> Iterator[int]:
-    need(program)
     port = free_port()
     arguments = ("-S", "-display", "none", "-nodefaults", "-gdb", f"tcp:127.0.0.1:{port}")
     with started(program, *arguments) as process:
@@ -154,7 +134,6 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
 
 
 def gdb(port: int, *commands: str) -> str:
-    need("gdb")
     script = [f"target remote 127.0.0.1:{port}", *commands]
     arguments = [word for line in script for word in ("-ex", line)]
     return subprocess.run(
@@ -193,6 +172,7 @@ def check_against_gdb(layout: RegisterLayout, output: str) -> None:
 GDB_TABLES = ("maint packet g", "maint print remote-registers", "maint print raw-registers")
 
 
+@pytest.mark.live("gdb", *QEMU_LAYOUTS)
 @pytest.mark.parametrize("program", QEMU_LAYOUTS)
 def test_qemu_registers_are_what_gdb_shows(program: str) -> None:
     layout = QEMU_LAYOUTS[program]
@@ -218,9 +198,9 @@ def test_qemu_registers_are_what_gdb_shows(program: str) -> None:
 SPIN = "void _start(void) { for (;;); }"
 
 
+@pytest.mark.live("gdb", "gdbserver", "gcc")
 @pytest.mark.parametrize("bits", [32, 64])
 def test_gdbserver_registers_are_what_gdb_shows(bits: int, tmp_path: Path) -> None:
-    need("gdbserver", "gcc")
     source = tmp_path / "spin.c"
     source.write_text(SPIN)
     program = tmp_path / "spin"
@@ -255,10 +235,10 @@ def cpu_flags() -> list[str]:
         return next(line for line in lines if line.startswith("flags")).split()
 
 
+@pytest.mark.live("as", "readelf")
 @pytest.mark.parametrize("width", ["32", "64"])
 def test_dwarf_numbers_are_binutils_own(width: str, tmp_path: Path) -> None:
     """An assembler and a dumper that know the numbers: ``.cfi_undefined 17`` is xmm0."""
-    need("as", "readelf")
     arch = "i386" if width == "32" else "x86-64"
     renamed = {"fctrl": "fcw", "fstat": "fsw", "fs_base": "fs.base", "gs_base": "gs.base"}
     if width == "64":
@@ -335,6 +315,7 @@ def check_mode(machine: Machine, mode: CpuMode) -> CpuState:
     return state
 
 
+@pytest.mark.live(*QEMU_LAYOUTS)
 def test_the_modes_of_a_booting_cpu(machine: Machine) -> None:
     reset = check_mode(machine, CpuMode.REAL16)
     assert infer_mode(machine.values()) is CpuMode.REAL16
@@ -394,6 +375,7 @@ def check_pages(tlb: str) -> None:
     assert tlb.split("\n")[:-1] == ours or tlb.splitlines() == ours
 
 
+@pytest.mark.live(*QEMU_LAYOUTS)
 def test_a_gate_leads_where_we_say(machine: Machine) -> None:
     """``int $0x40`` in 32-bit protected mode: the CPU reads the gate that we have written."""
     for selector, entry in GDT.items():

@@ -13,6 +13,7 @@ TESTS = Path(__file__).parents[1]
 
 def run_pytest(directory: Path, source: str, **environment: str) -> tuple[int, str]:
     """Run a test file in a directory of its own; return pytest's exit status and output."""
+    directory.mkdir(exist_ok=True)
     (directory / "conftest.py").symlink_to(TESTS / "conftest.py")
     (directory / "test_sample.py").write_text(textwrap.dedent(source))
     (directory / "pytest.ini").write_text("[pytest]\nmarkers = live: needs a program\n")

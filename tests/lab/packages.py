@@ -20,6 +20,7 @@ PACKAGES = {
     "vgdb": "valgrind",
     "socat": "socat",
     "gcc": "gcc libc6-dev",  # the headers are only recommended by gcc's package
+    "as": "binutils",
     "nm": "binutils",
     "readelf": "binutils",
     "addr2line": "binutils",

@@ -12,6 +12,8 @@ import pytest
 
 import rsp
 from lab.gdb import Gdb, parse_registers
+from lab.missing import kernels_needed
+from lab.packages import FIXTURES
 from lab.stacks import assert_same as assert_same_stack
 from lab.stacks import settled_stacks
 from rsp import BreakpointKind, CpuMode, OnExit, StopReason, Watch
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 KERNELS = ("x86_64", "i386")
 PATIENCE = 60.0
 
-pytestmark = pytest.mark.live("gdb")
+pytestmark = pytest.mark.live("gdb", *FIXTURES["boot_kernel"])
 
 
 class Stopped(NamedTuple):
@@ -57,14 +59,11 @@ class Stopped(NamedTuple):
 @pytest.fixture(scope="module", params=KERNELS)
 def stopped(request: pytest.FixtureRequest) -> Iterator[Stopped]:
     from lab.guest import Guest
-    from lab.kernels import UnavailableError
 
     ports: tuple[Port, ...] = ("console", "unix", "console", "shell")
     with contextlib.ExitStack() as machines:
-        try:
+        with kernels_needed():
             guest = machines.enter_context(Guest(request.param, append="kgdboc=ttyS1", ports=ports))
-        except UnavailableError as error:
-            pytest.skip(str(error))
         guest.start("sleep 1000000")
         stacks = settled_stacks(guest)
         guest.start("echo g > /proc/sysrq-trigger")

@@ -159,18 +159,45 @@ def test_under_lab_required_that_is_a_failure(tmp_path: Path) -> None:
     assert "apt-get install nonesuch-package" in output
 
 
-def test_under_lab_required_any_skip_of_a_live_test_is_a_failure(tmp_path: Path) -> None:
+def test_under_lab_required_any_skip_is_a_failure(tmp_path: Path) -> None:
     source = """
         import pytest
+
+        @pytest.fixture(scope="session")
+        def absent(): pytest.skip("not here")
 
         @pytest.mark.live
         def test_live(): pytest.skip("not today")
 
-        def test_other(): pytest.skip("may be skipped")
+        def test_other(): pytest.skip("not as this user")
+
+        @pytest.mark.skipif(True, reason="not now")
+        def test_conditional(): ...
+
+        def test_fixture(absent): ...
+        def test_the_same_again(absent): ...
     """
-    status, output = run_pytest(tmp_path, source, RSP_LAB="required")
+    status, output = run_pytest(tmp_path / "free", source)
+    assert (status, "5 skipped" in output) == (0, True)
+    status, output = run_pytest(tmp_path / "strict", source, RSP_LAB="required")
     assert status == 1
-    assert "1 failed, 1 skipped" in output
+    assert "2 failed, 3 errors" in output
+    reasons = ("not today", "not as this user", "not now", "not here", "not here")
+    assert output.count("RSP_LAB=required, but: ") == len(reasons)
+    assert all(f"RSP_LAB=required, but: {reason}" in output for reason in reasons)
+
+
+def test_under_lab_required_a_file_that_is_skipped_is_a_failure(tmp_path: Path) -> None:
+    source = """
+        import pytest
+
+        pytest.skip("no file today", allow_module_level=True)
+    """
+    status, output = run_pytest(tmp_path / "free", source)
+    assert (status, "1 skipped" in output) == (5, True)  # no tests were there to run
+    status, output = run_pytest(tmp_path / "strict", source, RSP_LAB="required")
+    assert status not in (0, 5)
+    assert "RSP_LAB=required, but: no file today" in output
 
 
 def test_a_process_left_behind_fails_the_run_and_is_ended(tmp_path: Path) -> None:

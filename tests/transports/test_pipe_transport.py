@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from pathlib import Path
 
@@ -97,8 +96,7 @@ def test_closing_twice() -> None:
         transport.read(1, 0)
 
 
-@pytest.mark.live
-@pytest.mark.skipif(not shutil.which("gdbserver"), reason="install gdbserver")
+@pytest.mark.live("gdbserver")
 def test_gdbserver() -> None:
     with open_transport("| gdbserver --once - /bin/true", timeout=5) as transport:
         transport.write(b"+$qSupported:multiprocess+#c6")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 from contextlib import contextmanager
@@ -193,8 +192,7 @@ def read_exactly(transport: Transport, size: int) -> bytes:
     return received
 
 
-@pytest.mark.live
-@pytest.mark.skipif(not shutil.which("qemu-system-i386"), reason="install qemu-system-x86")
+@pytest.mark.live("qemu-system-i386")
 def test_a_qemu_serial_line(tmp_path: Path) -> None:
     with (
         echoing_machine(tmp_path / "firmware") as address,

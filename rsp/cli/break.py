@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from rsp.cli.arguments import add_target, connect, parse_number, symbols_of
 from rsp.cli.bt import frame_in_json
-from rsp.cli.text import place, print_json, printable
-from rsp.errors import LocalProtocolError, RspTimeout
+from rsp.cli.text import backtrace_text, place, print_json, printable
+from rsp.errors import LocalProtocolError, RspError, RspTimeout
 from rsp.target.points import BreakpointKind
 
 if TYPE_CHECKING:
@@ -39,7 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run to the place, at most for the timeout, and print the stop and the frames."""
+    """Run to the place, at most for the timeout, and print the stop and the frames.
+
+    A program that has ended before is an error, behind what is printed of its end.
+    """
     if arguments.count < 1:
         raise LocalProtocolError("--count 0: a breakpoint is hit once at least")
     kind = BreakpointKind.HARDWARE if arguments.hw else BreakpointKind.AUTO
@@ -47,19 +50,14 @@ def run(arguments: argparse.Namespace) -> int:
     with connect(arguments) as target:
         point = target.breakpoint(arguments.spec, kind=kind)
         stop = _run(target, point, arguments.count, arguments.timeout)
-        backtrace = None if stop.ended else target.backtrace()
         if arguments.json:
-            frames = [frame_in_json(frame) for frame in backtrace or ()]
-            print_json({"stop": _stop_in_json(target, stop, point), "frames": frames})
-            return 0
-        lines = [point.reason] if point.reason else []
-        if backtrace is None:
-            lines.append(str(stop))
+            print_json(_in_json(target, stop, point))
         else:
-            where = place(symbols_of(arguments, target), target.registers.pc)
-            lines += [f"{stop} at {where}", target.current_line().expandtabs()]
-            lines += str(backtrace).splitlines()
-    print("\n".join(printable(line) for line in lines))
+            text = _text(arguments, target, stop, point)
+    if not arguments.json:
+        print(text)
+    if stop.ended:
+        raise RspError(f"{_reached(point, arguments.count)} before the program ended: {stop}")
     return 0
 
 
@@ -70,9 +68,8 @@ def _run(target: Target, point: Breakpoint, count: int, timeout: float) -> Stop:
         try:
             stop = target.resume(timeout=max(0.0, deadline - monotonic()))
         except RspTimeout:
-            reached = f"reached {point.hits} times of {count}" if point.hits else "not reached"
             raise RspTimeout(
-                f"{point.what} was {reached} within {timeout:g} s; --timeout S waits longer",
+                f"{_reached(point, count)} within {timeout:g} s; --timeout S waits longer",
                 timeout=timeout,
             ) from None
         assert stop is not None
@@ -80,9 +77,23 @@ def _run(target: Target, point: Breakpoint, count: int, timeout: float) -> Stop:
             return stop
 
 
-def _stop_in_json(target: Target, stop: Stop, point: Breakpoint) -> dict[str, object]:
+def _reached(point: Breakpoint, count: int) -> str:
+    times = f"reached {point.hits} times of {count}" if point.hits else "not reached"
+    return f"{point.what} was {times}"
+
+
+def _text(arguments: argparse.Namespace, target: Target, stop: Stop, point: Breakpoint) -> str:
+    lines = [point.reason] if point.reason else []
+    if stop.ended:
+        return "\n".join(map(printable, [*lines, str(stop)]))
+    where = place(symbols_of(arguments, target), target.registers.pc)
+    lines += [f"{stop} at {where}", target.current_line().expandtabs()]
+    return "\n".join([*map(printable, lines), backtrace_text(target.backtrace())])
+
+
+def _in_json(target: Target, stop: Stop, point: Breakpoint) -> dict[str, object]:
     line = stop.line
-    return {
+    told = {
         "reason": stop.reason.value,
         "signal": stop.signal_name or None,
         "thread": stop.thread.id if stop.thread is not None else None,
@@ -94,3 +105,5 @@ def _stop_in_json(target: Target, stop: Stop, point: Breakpoint) -> dict[str, ob
         "kind": point.kind.value,
         "why": point.reason or None,
     }
+    frames = [] if stop.ended else [frame_in_json(frame) for frame in target.backtrace()]
+    return {"stop": told, "frames": frames}

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 from rsp.cli.arguments import add_target, connect
 from rsp.cli.print import bare_value
-from rsp.cli.text import print_json, printable
+from rsp.cli.text import backtrace_text, print_json, printable
 from rsp.errors import MemoryFault, SymbolError
 from rsp.target.frame import SIGNAL_HANDLER_CALLED, FrameKind
 
 if TYPE_CHECKING:
     import argparse
 
-    from rsp.target.backtrace import Backtrace
     from rsp.target.frame import Frame, Variable
     from rsp.target.target import Target
     from rsp.target.threads import Thread
@@ -65,18 +64,7 @@ class _Stack:
 
     def text(self, *, heading: bool) -> str:
         name = f" ({printable(self.name)})" if self.name else ""
-        return (f"Thread {self.id}{name}:\n" if heading else "") + _text(self.frames)
-
-
-def _text(backtrace: Backtrace) -> str:
-    sources = {str(frame.level): frame.source for frame in backtrace}
-    lines = []
-    for line in str(backtrace).splitlines():
-        lines.append(printable(line))
-        source = sources.get(line[1:].partition(" ")[0]) if line.startswith("#") else None
-        if source is not None:
-            lines.append(f"        {printable(source.strip())}")
-    return "\n".join(lines)
+        return (f"Thread {self.id}{name}:\n" if heading else "") + backtrace_text(self.frames)
 
 
 def frame_in_json(frame: Frame) -> dict[str, object]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import rsp
 from rsp.cli.arguments import add_symbol_options, add_timeout, open_symbols
-from rsp.cli.text import printable
+from rsp.cli.text import backtrace_text, printable
 from rsp.transports import open_transport
 from rsp.transports.wrapper import TransportWrapper
 
@@ -110,18 +110,14 @@ def _at_a_stop(target: Target, keyboard: _Keyboard) -> bool:
     while command not in ("c", "q"):
         try:
             if command == "bt":
-                _print(str(target.backtrace()))
+                print(backtrace_text(target.backtrace()), flush=True)
             elif command:
-                _print(target.monitor(command))
+                print(*map(printable, target.monitor(command).splitlines()), sep="\n", flush=True)
         except rsp.StubError as error:
             print(f"rsp: {printable(str(error))}", file=sys.stderr)
         print("(rsp) ", end="", file=sys.stderr, flush=True)
         command = keyboard.line()
     return command == "q"
-
-
-def _print(text: str) -> None:
-    print(*map(printable, text.splitlines()), sep="\n", flush=True)
 
 
 def _show(data: bytes) -> None:

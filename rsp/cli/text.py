@@ -1,4 +1,4 @@
-"""What commands print: JSON, hex dumps, names of addresses, and text that a stub chose.
+"""What commands print: JSON, hex dumps, backtraces, names of addresses, and text that a stub chose.
 
 Here live: the forms that more than one command prints. Here must not live: questions to a target.
 """
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from rsp.symbols.table import SymbolTable
+    from rsp.target.backtrace import Backtrace
 
 _ROW = 16
 _FLAGS = {"eflags": EFlags, "cr0": Cr0, "cr4": Cr4, "efer": Efer, "mxcsr": Mxcsr}
@@ -69,3 +70,15 @@ def place(symbols: SymbolTable | None, address: int) -> str:
     """Return an address for people: ``0x7d15 <tick+3>``."""
     name = symbol_name(symbols, address)
     return f"{address:#x} <{printable(name)}>" if name else f"{address:#x}"
+
+
+def backtrace_text(backtrace: Backtrace) -> str:
+    """Return the frames as gdb's ``bt`` shows them, with the source line of each below it."""
+    sources = {str(frame.level): frame.source for frame in backtrace}
+    lines = []
+    for line in str(backtrace).splitlines():
+        lines.append(printable(line))
+        source = sources.get(line[1:].partition(" ")[0]) if line.startswith("#") else None
+        if source is not None:
+            lines.append(f"        {printable(source.strip())}")
+    return "\n".join(lines)

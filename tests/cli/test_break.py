@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -80,6 +81,41 @@ def test_break_where_nobody_comes(boot_qemu: BootQemu) -> None:
     run("break", machine.address, "nobody", *SYMBOLS).fails("nobody")
     run("break", machine.address, "tick", *SYMBOLS, "--count", "0").fails("--count")
     assert run("break", machine.address).status == 2
+
+
+@pytest.mark.parametrize(
+    ("place", "count", "reached"),
+    [("on_signal", "1", "not reached"), ("visit", "6", "reached 5 times of 6")],
+)
+def test_break_where_the_program_ends_before(
+    gdbserver: StartServer,
+    build_program: Callable[[str], Path],
+    place: str,
+    count: str,
+    reached: str,
+) -> None:
+    """What there is to tell is told, and the exit status says that it is not what was asked for."""
+    options = ("--symbols", str(build_program("subject.c")), "--count", count)
+    shown = run("break", gdbserver(), place, *options)
+    shown.fails(f"{place} was {reached} before the program ended: exited with status 7")
+    assert shown.out == "exited with status 7\n"
+    told = run("break", gdbserver(), place, *options, "--json")
+    told.fails("before the program ended")
+    answer = json.loads(told.out)
+    assert answer["frames"] == []
+    assert (answer["stop"]["reason"], answer["stop"]["pc"]) == ("exited", None)
+    assert answer["stop"]["hits"] == int(count) - 1
+
+
+def test_break_shows_the_frames_as_bt_does(
+    gdbserver: StartServer, build_program: Callable[[str], Path]
+) -> None:
+    address = gdbserver()
+    options = (address, "--symbols", str(build_program("subject.c")), STAY)
+    stopped = run("break", *options, "visit").out.splitlines()
+    frames = run("bt", *options).out.splitlines()
+    assert frames[1] == "        watched += amount;"
+    assert stopped[2:] == frames
 
 
 def test_disas(boot_qemu: BootQemu) -> None:

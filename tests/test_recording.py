@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.gdb import batch
 from rsp.errors import TransportError
 from rsp.recording import Entry, EntryKind, Recorder, read_log
 
@@ -290,9 +291,8 @@ def test_a_process_that_is_killed_has_recorded_everything(tmp_path: Path) -> Non
 
 def gdb_log(path: Path, base: str, *commands: str) -> Path:
     settings = [f"set remotelogfile {path}", f"set remotelogbase {base}", "set remotetimeout 1"]
-    arguments = [word for command in (*settings, *commands) for word in ("-ex", command)]
     subprocess.run(
-        ["gdb", "-nx", "-batch", *arguments],
+        batch(*settings, *commands),
         check=False,
         timeout=60,
         stdin=subprocess.DEVNULL,

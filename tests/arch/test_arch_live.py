@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.gdb import batch
 from rsp.arch import constructs
 from rsp.arch.descriptors import page_entry, segment_descriptor
 from rsp.arch.flags import Cr0, EFlags, Mxcsr
@@ -134,10 +135,8 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
 
 
 def gdb(port: int, *commands: str) -> str:
-    script = [f"target remote 127.0.0.1:{port}", *commands]
-    arguments = [word for line in script for word in ("-ex", line)]
     return subprocess.run(
-        ["gdb", "-nx", "-batch", *arguments],
+        batch(f"target remote 127.0.0.1:{port}", *commands),
         capture_output=True,
         text=True,
         timeout=120,

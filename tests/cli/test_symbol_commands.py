@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.command import COMMAND, run
+from lab.gdb import batch
 from lab.inlining import FILES, SOURCES, compile_variant
 from rsp.errors import SymbolNotFound
 from rsp.symbols.table import SymbolTable
@@ -171,7 +172,7 @@ def test_types(tmp_path: Path) -> None:
     assert found == {"name": "struct bits *", "size": 8, "members": []}
     assert run("type", str(program), "enum color").out == "enum color {RED, BLUE = 7}\n"
     gdb = subprocess.run(
-        ["gdb", "-nx", "-batch", "-ex", "ptype /o struct bits", str(program)],
+        [*batch("ptype /o struct bits"), str(program)],
         capture_output=True,
         text=True,
         check=True,

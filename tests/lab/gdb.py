@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 
 MARK = "--- rsp lab: next answer ---"
 
-SETTINGS = (
+QUIET = (
     "set confirm off",
     "set pagination off",
     "set width 0",
     "set style enabled off",
     "set auto-load off",
     "set debuginfod enabled off",
+)
+SETTINGS = (
+    *QUIET,
     "set tcp auto-retry off",
     "set remotetimeout 10",
     # Nothing may be shortened or folded in what is parsed below.
@@ -38,6 +41,17 @@ SETTINGS = (
 
 class GdbError(AssertionError):
     """gdb could not be run to the end; the message is its output."""
+
+
+def batch(*commands: str) -> list[str]:
+    """Return the command line of a gdb that does these, and nothing of the user's, and ends."""
+    told = [word for command in commands for word in ("-ex", command)]
+    return ["gdb", "-nx", "-nh", "-batch", *told]
+
+
+def connecting(address: str) -> str:
+    """Return gdb's command to connect; it takes a unix socket by its bare path."""
+    return f"target remote {address.removeprefix('unix:')}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,22 +70,18 @@ class Gdb:
 
     def run(self, *commands: str) -> list[str]:
         """Return the output of each command, errors included; prompts are off."""
-        program = ["gdb", "-nx", "-nh", "-batch"]
-        for setting in (*SETTINGS, *self.settings):
-            program += ["-ex", setting]
+        told = [*SETTINGS, *self.settings]
         if self.symbols is not None:
-            program += ["-ex", f"file {self.symbols}"]
+            told.append(f"file {self.symbols}")
         if self.architecture is not None:
-            program += ["-ex", f"set architecture {self.architecture}"]
-        # gdb takes a unix socket by its bare path.
-        connect = f"target remote {self.address.removeprefix('unix:')}"
-        for command in (connect, *commands, "disconnect"):
-            program += ["-ex", f"echo \\n{MARK}\\n", "-ex", command]
-        program += ["-ex", f"echo \\n{MARK}\\n"]
+            told.append(f"set architecture {self.architecture}")
+        mark = f"echo \\n{MARK}\\n"
+        for command in (connecting(self.address), *commands, "disconnect"):
+            told += [mark, command]
         run = uuid.uuid4().hex
         try:
             finished = subprocess.run(
-                program,
+                batch(*told, mark),
                 env={**os.environ, "RSP_LAB_GDB": run},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-from lab.gdb import MARK, SETTINGS, GdbError
+from lab.gdb import MARK, SETTINGS, GdbError, connecting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,8 +44,7 @@ class GdbSession:
 
     def at(self, address: str, *commands: str) -> list[str]:
         """Return the output of commands at the stop that a stub is in, and leave it there."""
-        # gdb takes a unix socket by its bare path.
-        connection = self._ask(f"target remote {address.removeprefix('unix:')}")
+        connection = self._ask(connecting(address))
         if "Remote debugging using" not in connection or "could not connect" in connection:
             raise GdbError(f"gdb could not connect to {address}:\n{connection}")
         answers = [self._ask(command) for command in commands]

@@ -14,14 +14,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lab.gdb import MARK, QUIET, batch
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-MARK = "--- rsp lab: next answer ---"
-SETTINGS = (
-    *("set confirm off", "set pagination off", "set width 0", "set style enabled off"),
-    *("set auto-load off", "set debuginfod enabled off", "set breakpoint pending off"),
-)
+SETTINGS = (*QUIET, "set breakpoint pending off")
 
 # "1.2   y   0x401136 in list_add at list.h:38"; without a function "0x401136 a.S:5", and without
 # lines "0x401136 <name+4>".
@@ -45,19 +43,11 @@ def ask(program: Path | str, questions: Iterable[str], timeout: float = 600) -> 
     """Return what gdb prints for each command, errors included."""
     questions = list(questions)
     lines = [f"echo \\n{MARK}\\n\n{question}\n" for question in (*SETTINGS, *questions)]
-    finished = subprocess.run(
-        # From standard input, where an error does not end the script.
-        ["gdb", "-nx", "-nh", "-q", "-ex", "set prompt", program],
-        input="".join(lines),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        timeout=timeout,
-        check=False,
-    )
-    answers = finished.stdout.split(f"{MARK}\n")[1 + len(SETTINGS) :]
-    assert len(answers) == len(questions), finished.stdout[-2000:]
+    # From standard input, where an error does not end the script.
+    command = ["gdb", "-nx", "-nh", "-q", "-ex", "set prompt", str(program)]
+    said = _run(command, "".join(lines), timeout=timeout)
+    answers = said.split(f"{MARK}\n")[1 + len(SETTINGS) :]
+    assert len(answers) == len(questions), said[-2000:]
     return [answer.removesuffix("\n") for answer in answers]
 
 
@@ -93,23 +83,32 @@ def ask_python(
     """
     script = Path(__file__).with_name("gdb_symbols.py")
     # Symbols are to be as they are: clones have names like those of other languages.
-    command = ["gdb", "-nx", "-nh", "-batch", "-ex", "set demangle-style none"]
-    for each in (*SETTINGS, *files, f"source {script}"):
-        command += ["-ex", each]
+    settings = ("set demangle-style none", *SETTINGS)
     with tempfile.TemporaryDirectory() as directory:
         asked, answered = Path(directory, "questions"), Path(directory, "answers")
         asked.write_text(json.dumps(questions))
-        finished = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
+        said = _run(
+            batch(*settings, *files, f"source {script}"),
             timeout=timeout,
-            check=False,
-            env={**os.environ, "RSP_LAB_QUESTIONS": str(asked), "RSP_LAB_ANSWERS": str(answered)},
+            RSP_LAB_QUESTIONS=str(asked),
+            RSP_LAB_ANSWERS=str(answered),
         )
-        assert answered.exists(), finished.stdout[-2000:]
+        assert answered.exists(), said[-2000:]
         found: dict[str, list[Any]] = json.loads(answered.read_text())
         return found
+
+
+def _run(command: Sequence[str], said: str = "", *, timeout: float, **environment: str) -> str:
+    """Return what gdb prints, errors included."""
+    finished = subprocess.run(
+        command,
+        input=said,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=timeout,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    return finished.stdout

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import rsp
 from lab import boot, programs, servers
 from lab.corpus import CORPUS, GDB_LOGS, LOOK, SCRIPTS
-from lab.gdb import SETTINGS, parse_registers
+from lab.gdb import SETTINGS, batch, connecting, parse_registers
 from rsp.testing.boot import IMAGE
 from rsp.testing.qemu import QemuMachine
 from rsp.transports import open_transport
@@ -116,16 +116,15 @@ def record_gdb(name: str) -> None:
     start = qemu if on_qemu else partial(servers.gdbserver_tcp, PROGRAM, "signal")
     mark = "--- next ---"
     with start() as address:
-        arguments = ["gdb", "-nx", "-nh", "-batch"]
-        for setting in (*SETTINGS, "set sysroot /", "set exec-file-mismatch off"):
-            arguments += ["-ex", setting]
+        told = [*SETTINGS, "set sysroot /", "set exec-file-mismatch off"]
         if not on_qemu:
-            arguments += ["-ex", f"file {PROGRAM}"]
-        arguments += ["-ex", f"set remotelogfile {log}"]
-        arguments += ["-ex", f"target remote {address.removeprefix('unix:')}"]
+            told.append(f"file {PROGRAM}")
+        told += [f"set remotelogfile {log}", connecting(address)]
         for command in commands:
-            arguments += ["-ex", f'printf "{mark}\\n"', "-ex", command]
-        done = subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=120)
+            told += [f'printf "{mark}\\n"', command]
+        done = subprocess.run(
+            batch(*told), check=False, capture_output=True, text=True, timeout=120
+        )
     said = [part.strip("\n") for part in done.stdout.split(f"{mark}\n")[1:]]
     assert len(said) == len(commands), done.stdout + done.stderr
     looked = [text for command, text in zip(commands, said, strict=True) if command == LOOK]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab import servers
-from lab.gdb import SETTINGS
+from lab.gdb import SETTINGS, batch, connecting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -135,12 +135,10 @@ def gdb_places(
     script, log = directory / "places.py", directory / "gdb.log"
     script.write_text(_SCRIPT.replace("{commands!r}", repr(json.dumps(list(commands)))))
     log.unlink(missing_ok=True)
-    said = [*SETTINGS, f"set remotelogfile {log}", f"file {symbols}"]
-    said += [f"target remote {address.removeprefix('unix:')}", *first]
-    said += [f"source {script}", "disconnect"]
-    program = ["gdb", "-nx", "-nh", "-batch"]
-    for command in said:
-        program += ["-ex", command]
+    program = batch(
+        *(*SETTINGS, f"set remotelogfile {log}", f"file {symbols}", connecting(address), *first),
+        *(f"source {script}", "disconnect"),
+    )
     finished = subprocess.run(program, capture_output=True, text=True, timeout=timeout, check=False)
     for line in finished.stdout.splitlines():
         if line.startswith("PLACES"):

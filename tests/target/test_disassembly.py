@@ -12,6 +12,7 @@ import pytest
 
 import rsp
 from lab.boot import LABELS, MAPPED
+from lab.gdb import batch
 from rsp.errors import LocalProtocolError, MemoryFault, SymbolNotFound, UnsupportedCommand
 from rsp.symbols.image import Image
 from rsp.symbols.symtab import SymbolKind
@@ -98,7 +99,7 @@ def test_a_kernel_beside_gdb(gdb: type[Gdb], debian_kernel: DebianKernel) -> Non
     chosen += [(each.address, each.size) for each in assembler]
     commands = [f"disassemble /r {begin:#x},+{size}" for begin, size in chosen]
     said = subprocess.run(
-        ["gdb", "-nx", "-batch", *(word for each in commands for word in ("-ex", each)), vmlinux],
+        [*batch(*commands), vmlinux],
         check=True,
         capture_output=True,
         text=True,

@@ -141,7 +141,7 @@ def add_target(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave the target standing still at the end (by default it runs on)",
     )
-    parser.add_argument("--record", metavar="LOG", help="record the session in a new file")
+    add_record(parser)
 
 
 def add_address(parser: argparse.ArgumentParser) -> None:
@@ -152,6 +152,21 @@ def add_address(parser: argparse.ArgumentParser) -> None:
         type=parse_place,
         help="0x7c00, 31744, or with --symbols a name: start, start+0x10",
     )
+
+
+def add_spec(parser: argparse.ArgumentParser) -> None:
+    """Add SPEC, what `SymbolTable.locations` takes: a place in the code."""
+    parser.add_argument(
+        "spec",
+        metavar="SPEC",
+        help="an address (0x7c00), and with symbols a function, a line (tcp.c:414) or "
+        "start_kernel+0x10",
+    )
+
+
+def add_record(parser: argparse.ArgumentParser) -> None:
+    """Add ``--record``."""
+    parser.add_argument("--record", metavar="LOG", help="record the session in a new file")
 
 
 def add_symbol_file(parser: argparse.ArgumentParser) -> None:

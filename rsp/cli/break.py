@@ -5,9 +5,9 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from rsp.cli.arguments import add_target, connect, parse_number, symbols_of
+from rsp.cli.arguments import add_spec, add_target, connect, parse_number, symbols_of
 from rsp.cli.bt import frame_in_json
-from rsp.cli.text import backtrace_text, place, print_json, printable
+from rsp.cli.text import backtrace_text, place, print_json, printable, stop_in_json
 from rsp.errors import LocalProtocolError, RspError, RspTimeout
 from rsp.target.points import BreakpointKind
 
@@ -22,12 +22,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command line has."""
     add_target(parser)
-    parser.add_argument(
-        "spec",
-        metavar="SPEC",
-        help="0x7c00, and with --symbols a function with all its inlined copies, a line "
-        "(tcp.c:414), or start_kernel+0x10",
-    )
+    add_spec(parser)
     parser.add_argument("--hw", action="store_true", help="by hardware, whatever is there")
     parser.add_argument(
         "--count",
@@ -94,9 +89,7 @@ def _text(arguments: argparse.Namespace, target: Target, stop: Stop, point: Brea
 def _in_json(target: Target, stop: Stop, point: Breakpoint) -> dict[str, object]:
     line = stop.line
     told = {
-        "reason": stop.reason.value,
-        "signal": stop.signal_name or None,
-        "thread": stop.thread.id if stop.thread is not None else None,
+        **stop_in_json(stop),
         "pc": None if stop.ended else f"{target.registers.pc:#x}",
         "function": stop.function,
         "file": line.file if line is not None else None,

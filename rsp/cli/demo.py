@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import rsp
-from rsp.cli.arguments import add_json
+from rsp.cli.arguments import add_json, add_record
 from rsp.cli.text import flags_text, place, print_json, printable, symbol_name
 from rsp.testing.boot import ELF, IMAGE, SOURCE
 from rsp.testing.qemu import QemuMachine
@@ -72,7 +72,7 @@ class _Place:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command line has."""
     add_json(parser)
-    parser.add_argument("--record", metavar="LOG", help="record the session in a new file")
+    add_record(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

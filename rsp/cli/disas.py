@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rsp.cli.arguments import add_target, connect, parse_number
+from rsp.cli.arguments import add_spec, add_target, connect, parse_number
 from rsp.cli.text import print_json, printable
 
 if TYPE_CHECKING:
@@ -18,11 +18,7 @@ DEFAULT_COUNT = 16
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command line has."""
     add_target(parser)
-    parser.add_argument(
-        "spec",
-        metavar="SPEC",
-        help="0x7c00, and with --symbols a function, a line (tcp.c:414) or start_kernel+0x10",
-    )
+    add_spec(parser)
     parser.add_argument(
         "--count",
         metavar="N",

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rsp.cli.arguments import add_target, connect, symbols_of
-from rsp.cli.text import place, print_json, printable
-from rsp.errors import RegisterUnavailable
+from rsp.cli.text import pc_text, print_json, printable, stop_in_json
 from rsp.wire.features import Features
-from rsp.wire.signals import signal_name
 from rsp.wire.syntax import decode_text
 
 if TYPE_CHECKING:
@@ -34,7 +32,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _facts(target: Target) -> dict[str, object]:
-    stop = target.stop
     return {
         "stub": {
             "name": target.stub.name,
@@ -44,11 +41,7 @@ def _facts(target: Target) -> dict[str, object]:
         "arch": target.arch.name,
         "mode": target.mode.name,
         "threads": [{"id": thread.id, "name": thread.name} for thread in target.threads],
-        "stop": {
-            "reason": stop.reason.value,
-            "signal": signal_name(stop.signal) if stop.signal else None,
-            "thread": stop.thread.id if stop.thread is not None else None,
-        },
+        "stop": stop_in_json(target.stop),
     }
 
 
@@ -56,10 +49,7 @@ def _print(target: Target, arguments: argparse.Namespace) -> None:
     # All questions come before the first line: an error is not to follow half an answer.
     mode, stub, threads = target.mode, target.stub, target.threads
     names = [printable(thread.name) for thread in threads]
-    try:
-        pc = place(symbols_of(arguments, target), target.registers.pc)
-    except RegisterUnavailable:
-        pc = "unavailable"
+    pc = pc_text(symbols_of(arguments, target), target.registers)
     print(f"stub      {stub.name}, packets of {stub.packet_size} characters")
     print(f"features  {printable(' '.join(_features(stub))) or 'none offered'}")
     print(f"arch      {target.arch.name}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rsp.cli.arguments import add_symbol_file, open_symbols
+from rsp.cli.arguments import add_spec, add_symbol_file, open_symbols
 from rsp.cli.text import print_json, printable
 
 if TYPE_CHECKING:
@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command line has."""
     add_symbol_file(parser)
-    parser.add_argument(
-        "spec", metavar="SPEC", help="a function, FILE.c:LINE, NAME+0x10 or an address"
-    )
+    add_spec(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

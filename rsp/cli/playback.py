@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rsp.errors import ReplayMismatch
 from rsp.recording import EntryKind, read_log
+from rsp.transports.replay import shown
 
 if TYPE_CHECKING:
     from typing import Self, TextIO
 
     from rsp.recording import Entry
-
-_SHOWN = 100
 
 
 class Playback:
@@ -81,12 +80,12 @@ class Playback:
         """
         while data:
             if self._wanted is None:
-                self._differ(b"", f"it sends {_shown(data)}", data)
+                self._differ(b"", f"it sends {shown(data)}", data)
             wanted = self._wanted.data
             count = min(len(data), len(wanted) - self._came)
             if not data.startswith(wanted[self._came : self._came + count]):
                 actual = wanted[: self._came] + data
-                self._differ(wanted, f"it sends {_shown(actual)}", actual)
+                self._differ(wanted, f"it sends {shown(actual)}", actual)
             self._came += count
             data = data[count:]
             if self._came == len(wanted):
@@ -121,7 +120,7 @@ class Playback:
 
     def _differ(self, expected: bytes, does: str, actual: bytes) -> NoReturn:
         wants = (
-            f"the recording waits for the client to send {_shown(expected)}"
+            f"the recording waits for the client to send {shown(expected)}"
             if expected
             else "the client has nothing more to send"
         )
@@ -131,7 +130,3 @@ class Playback:
             expected=expected,
             actual=actual,
         )
-
-
-def _shown(data: bytes) -> str:
-    return repr(data) if len(data) <= _SHOWN else f"{data[:_SHOWN]!r}… ({len(data)} bytes)"

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from rsp.arch.layout import Kind, Role
 from rsp.cli.arguments import add_target, connect, symbols_of
-from rsp.cli.text import flags_text, place, print_json, printable
-from rsp.errors import RegisterUnavailable
+from rsp.cli.text import flags_text, pc_text, place, print_json, printable
 
 if TYPE_CHECKING:
     import argparse
@@ -44,21 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
             )
             return 0
         symbols = symbols_of(arguments, target)
-        print(f"{mode.name} ({mode.value}), pc {_pc(registers, symbols)}")
+        print(f"{mode.name} ({mode.value}), pc {pc_text(symbols, registers)}")
         for register in registers.layout.registers:
             value = registers[register.name]
             shown = "<unavailable>" if value is None else f"{value:#x}"
             meaning = "" if value is None else _meaning(register, value, registers, symbols)
             print(f"{printable(register.name):<15}{shown:<20}{meaning}".rstrip())
     return 0
-
-
-def _pc(registers: Registers, symbols: SymbolTable | None) -> str:
-    """Return where the next instruction is: its linear address, which the register need not be."""
-    try:
-        return place(symbols, registers.pc)
-    except RegisterUnavailable:
-        return "unavailable"
 
 
 def _meaning(
@@ -68,7 +59,7 @@ def _meaning(
     if flags := flags_text(register.name, value):
         return flags
     if register.role is Role.PC:
-        return f"linear {_pc(registers, symbols)}"
+        return f"linear {pc_text(symbols, registers)}"
     match register.kind:
         case Kind.INTEGER | Kind.SELECTOR:
             return str(value - (value >> register.bits - 1 << register.bits))

@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from rsp.errors import ConnectionLost, RspTimeout
-from rsp.transports.record import RELIABLE_MARK, UNRELIABLE_MARK
+from rsp.transports.record import mark_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ def relay(client: Transport, target: Transport, recorder: Recorder) -> None:
     Raises:
         TransportError: the line to the target broke, or the recording cannot be written.
     """
-    recorder.comment((RELIABLE_MARK if target.reliable else UNRELIABLE_MARK) + target.address)
+    recorder.comment(mark_of(target))
     over = threading.Event()
     lock = threading.Lock()  # the recorder's
     failures: list[BaseException] = []

@@ -9,12 +9,15 @@ import json
 from typing import TYPE_CHECKING
 
 from rsp.arch.flags import Cr0, Cr4, Efer, EFlags, Mxcsr
+from rsp.errors import RegisterUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from rsp.symbols.table import SymbolTable
     from rsp.target.backtrace import Backtrace
+    from rsp.target.registers import Registers
+    from rsp.target.stop import Stop
 
 _ROW = 16
 _FLAGS = {"eflags": EFlags, "cr0": Cr0, "cr4": Cr4, "efer": Efer, "mxcsr": Mxcsr}
@@ -70,6 +73,23 @@ def place(symbols: SymbolTable | None, address: int) -> str:
     """Return an address for people: ``0x7d15 <tick+3>``."""
     name = symbol_name(symbols, address)
     return f"{address:#x} <{printable(name)}>" if name else f"{address:#x}"
+
+
+def pc_text(symbols: SymbolTable | None, registers: Registers) -> str:
+    """Return where the next instruction is: its linear address, which the register need not be."""
+    try:
+        return place(symbols, registers.pc)
+    except RegisterUnavailable:
+        return "unavailable"
+
+
+def stop_in_json(stop: Stop) -> dict[str, object]:
+    """Return why the target stands still as JSON has it."""
+    return {
+        "reason": stop.reason.value,
+        "signal": stop.signal_name or None,
+        "thread": stop.thread.id if stop.thread is not None else None,
+    }
 
 
 def backtrace_text(backtrace: Backtrace) -> str:

@@ -21,6 +21,11 @@ RELIABLE_MARK = "transport reliable "
 UNRELIABLE_MARK = "transport unreliable "
 
 
+def mark_of(line: Transport) -> str:
+    """Return the first comment of a recording of a line."""
+    return (RELIABLE_MARK if line.reliable else UNRELIABLE_MARK) + line.address
+
+
 class RecordingTransport(TransportWrapper):
     """Passes everything through and records it.
 
@@ -52,7 +57,7 @@ class RecordingTransport(TransportWrapper):
         super().__init__(inner)
         self._recorder = recorder
         self._ended = False
-        recorder.comment((RELIABLE_MARK if inner.reliable else UNRELIABLE_MARK) + inner.address)
+        recorder.comment(mark_of(inner))
 
     def read(self, max_bytes: int, timeout: float | None) -> bytes:
         """See `Transport.read`."""

@@ -123,7 +123,7 @@ class ReplayTransport(Transport):
             if entry is not None and entry.kind is EntryKind.SENT:
                 expected = entry.data[self._at : self._at + len(data) - at]
             if not expected or data[at : at + len(expected)] != expected:
-                self._mismatch(f"it sends {_shown(data[at:])}", data[at:])
+                self._mismatch(f"it sends {shown(data[at:])}", data[at:])
             at += len(expected)
             self._consume(len(expected))
 
@@ -194,11 +194,11 @@ class ReplayTransport(Transport):
                 wants = "the recording ends here"
             case Entry(kind=EntryKind.SENT, data=data):
                 expected = data[self._at :]
-                wants = f"the recording waits for the client to send {_shown(expected)}"
+                wants = f"the recording waits for the client to send {shown(expected)}"
             case Entry(kind=EntryKind.BREAK):
                 wants = "the recording waits for the client to send a BREAK"
             case Entry(data=data):
-                wants = f"the recording waits for the client to read {_shown(data[self._at :])}"
+                wants = f"the recording waits for the client to read {shown(data[self._at :])}"
         raise ReplayMismatch(
             f"{self.address}, line {self._line}: {wants}, but {does}",
             line=self._line,
@@ -207,5 +207,6 @@ class ReplayTransport(Transport):
         )
 
 
-def _shown(data: bytes) -> str:
+def shown(data: bytes) -> str:
+    """Return bytes as messages have them, the begin of many."""
     return repr(data) if len(data) <= _SHOWN else f"{data[:_SHOWN]!r}… ({len(data)} bytes)"

@@ -12,16 +12,12 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
 
 import rsp
 from benchmarks.figure import Figure, interleaved, median_ratio
-from benchmarks.symbols import run
+from benchmarks.peers import command_on, connect, requests, run
+from lab.gdb import batch, connecting
 from lab.guest import Guest
-from rsp.recording import EntryKind, read_log
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 TASKS = 100
 ROUNDS = 5
@@ -77,18 +73,10 @@ def measure() -> list[Figure]:
         ]
 
 
-def _command(guest: Guest, name: str, *options: str | Path) -> Sequence[str | Path]:
-    return [
-        *(sys.executable, "-m", "rsp", name, guest.address, "--symbols", guest.symbols),
-        *("--no-cache", "--leave-stopped"),
-        *options,
-    ]
-
-
 def _slide(guest: Guest, log: Path, empty: Path) -> list[Figure]:
-    run(_command(guest, "slide", "--record", log))
+    run(command_on(guest, "slide", "--record", log))
     run([sys.executable, "-c", NOTHING, guest.address, str(empty)])
-    seconds = [run(_command(guest, "slide")).seconds for _ in range(ROUNDS)]
+    seconds = [run(command_on(guest, "slide")).seconds for _ in range(ROUNDS)]
     return [
         Figure(
             subject="rsp slide, beyond the handshake",
@@ -103,26 +91,19 @@ def _slide(guest: Guest, log: Path, empty: Path) -> list[Figure]:
 def _tasks(guest: Guest, directory: Path, log: Path) -> list[Figure]:
     walk, theirs_log = directory / "walk.py", directory / "gdb.rsplog"
     walk.write_text(GDB_WALK)
-    with rsp.connect(guest.address, symbols=guest.symbols, on_exit="leave stopped") as target:
+    with connect(guest) as target:
         kernel = rsp.linux.Kernel(target)
         slide, tasks = kernel.slide, len(kernel.tasks())
 
     def gdb(*settings: str) -> list[str]:
-        command = ["gdb", "-nx", "-batch"]
-        for each in (
-            "set pagination off",
-            *settings,
-            f"symbol-file {guest.symbols} -o {slide:#x}",
-            f"target remote {guest.address.removeprefix('unix:')}",
-            f"source {walk}",
-            "disconnect",
-        ):
-            command += ["-ex", each]
-        return command
+        return batch(
+            *("set pagination off", *settings, f"symbol-file {guest.symbols} -o {slide:#x}"),
+            *(connecting(guest.address), f"source {walk}", "disconnect"),
+        )
 
     run(gdb(f"set remotelogfile {theirs_log}"))
-    run(_command(guest, "tasks", "--record", log))
-    timed = interleaved(ROUNDS, partial(run, gdb()), partial(run, _command(guest, "tasks")))
+    run(command_on(guest, "tasks", "--record", log))
+    timed = interleaved(ROUNDS, partial(run, gdb()), partial(run, command_on(guest, "tasks")))
     theirs, ours = ([each.seconds for each in runs] for runs in timed)
     walked, read = len(requests(theirs_log)), len(requests(log))
     return [
@@ -144,20 +125,14 @@ def _tasks(guest: Guest, directory: Path, log: Path) -> list[Figure]:
 
 
 def _log(guest: Guest) -> list[Figure]:
-    with rsp.connect(guest.address, symbols=guest.symbols, on_exit="leave stopped") as target:
+    with connect(guest) as target:
         size = sum(len(str(record)) for record in rsp.linux.Kernel(target).log())
     return [
         Figure(
             subject="rsp dmesg of a full log, no cache",
-            value=median([run(_command(guest, "dmesg")).seconds for _ in range(ROUNDS)]),
+            value=median([run(command_on(guest, "dmesg")).seconds for _ in range(ROUNDS)]),
             unit="s",
             target="<= 1 s",
             detail=f"{size >> 10} KiB of text",
         )
     ]
-
-
-def requests(log: Path) -> list[bytes]:
-    """Return the packets that a client sent, from a recording of its own or gdb's remotelog."""
-    sent = b"".join(entry.data for entry in read_log(log) if entry.kind is EntryKind.SENT)
-    return [part.partition(b"#")[0] for part in sent.split(b"$")[1:]]

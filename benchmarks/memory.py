@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -11,6 +12,7 @@ from time import perf_counter
 import rsp
 from benchmarks.bare import BareClient
 from benchmarks.figure import Figure, apart, interleaved, median_ratio
+from lab.gdb import batch, connecting
 from rsp.testing.qemu import QemuMachine
 
 _ADDRESS = 0x100000
@@ -27,11 +29,8 @@ def _ours(address: str) -> float:
 
 
 def _bare(address: str) -> float:
-    client = BareClient(address)
-    try:
+    with closing(BareClient(address)) as client:
         return client.read_memory(_ADDRESS, _LENGTH)
-    finally:
-        client.close()
 
 
 def _gdb(address: str) -> float:
@@ -42,10 +41,12 @@ def _gdb(address: str) -> float:
             "print('seconds', time.perf_counter() - start)"
         )
         done = subprocess.run(
-            ["gdb", "-nx", "-batch", "-ex", f"target remote {address}", "-ex", f"python {script}",
-             "-ex", "disconnect"],
-            capture_output=True, text=True, check=True, timeout=120,
-        )  # fmt: skip
+            batch(connecting(address), f"python {script}", "disconnect"),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
         assert Path(folder, "dump").stat().st_size == _LENGTH
     return float(done.stdout.split("seconds")[1].split()[0])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from statistics import median
 from time import perf_counter
 
@@ -47,8 +48,5 @@ def _ours(address: str) -> float:
 
 
 def _bare(address: str) -> float:
-    client = BareClient(address)
-    try:
+    with closing(BareClient(address)) as client:
         return median(client.round_trip(b"$g#67") for _ in range(_REPEATS))
-    finally:
-        client.close()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import rsp
 from benchmarks.figure import Figure
+from benchmarks.peers import connect
 from rsp.recording import EntryKind, read_log
 from rsp.testing.cpu import Cpu
 from rsp.testing.faults import FaultyTransport, SlowTransport
@@ -72,15 +73,13 @@ def _backtraces(guest: Guest) -> list[Figure]:
 
     whole, alone, details = [], [], []
     for place in _STOPS:
-        with rsp.connect(guest.ports[0], symbols=guest.symbols, on_exit="leave stopped") as target:
+        with connect(guest, guest.ports[0]) as target:
             if place:
                 with target.breakpoint(place):
                     target.resume(timeout=60)
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder, "ours")
-            with rsp.connect(
-                guest.ports[0], symbols=guest.symbols, on_exit="leave stopped", record=log
-            ) as target:
+            with connect(guest, guest.ports[0], record=log) as target:
                 # The registers and the slide are known before; gdb asks for those as it connects.
                 _ = target.registers, target.symbols.lookup(target.registers.pc)
                 begun = _bytes(log)

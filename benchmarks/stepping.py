@@ -9,8 +9,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import rsp
 from benchmarks.figure import Figure
+from benchmarks.peers import connect
 from lab.guest import Guest
 from lab.stepping import empty_disk, gdb_places, packets, resumes
 
@@ -29,7 +29,7 @@ def measure() -> list[Figure]:
         drive = ("-drive", f"if=none,format=qcow2,file={disk}")
         with Guest("debian", cpus=1, stopped=True, args=(*drive, *clock)) as guest:
             for place in PLACES:
-                with _connected(guest) as target, target.breakpoint(place):
+                with connect(guest) as target, target.breakpoint(place):
                     target.resume(timeout=240)
                 guest.monitor("savevm here")
                 figures += _both(guest, place, directory)
@@ -39,7 +39,7 @@ def measure() -> list[Figure]:
 def _both(guest: Guest, place: str, directory: Path) -> list[Figure]:
     ours, theirs = directory / f"{place}.rsplog", directory / "gdb.log"
     guest.monitor("loadvm here")
-    with _connected(guest, record=ours) as target:
+    with connect(guest, record=ours) as target:
         lines = [target.next_line(timeout=60).line for _ in range(LINES)]
     guest.monitor("loadvm here")
     said, _ = gdb_places(guest.address, guest.symbols, ["next"] * LINES, directory=directory)
@@ -59,12 +59,3 @@ def _both(guest: Guest, place: str, directory: Path) -> list[Figure]:
             )
         )
     return figures
-
-
-def _connected(guest: Guest, record: Path | None = None) -> rsp.Target:
-    return rsp.connect(
-        guest.address,
-        symbols=guest.symbols,
-        on_exit=rsp.OnExit.LEAVE_STOPPED,
-        record=record,
-    )

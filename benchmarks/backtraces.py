@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import rsp
 from benchmarks.figure import Figure, interleaved, median_ratio
-from benchmarks.symbols import run
+from benchmarks.peers import run
 from lab.guest import Guest
 from rsp import BreakpointKind, OnExit
 

@@ -6,23 +6,19 @@ the figure says so.
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from statistics import median
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 from benchmarks.figure import Figure, interleaved, median_ratio
+from benchmarks.peers import run
 from lab.kernels import debian_kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
 NAMES = 200
@@ -56,33 +52,6 @@ table.add_module({module!r}, addresses)
 symbol = table["xfs_iget"]
 print(hex(symbol.address), table.line(symbol.address), len(table.type("struct xfs_inode").members))
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What a process took: seconds, and its largest resident set in MiB."""
-
-    seconds: float
-    memory: float
-
-
-def run(command: Sequence[str | Path], **environment: str) -> Run:
-    """Run a process to its end; what it prints must be something."""
-    start = perf_counter()
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, **environment},
-    ) as process:
-        assert process.stdout is not None
-        printed = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = perf_counter() - start
-    assert process.returncode == 0, command
-    assert printed, command
-    return Run(seconds, usage.ru_maxrss / 1024)
 
 
 def measure() -> list[Figure]:

@@ -16,9 +16,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from benchmarks.figure import Figure, interleaved, median_ratio
-from benchmarks.symbols import run
+from benchmarks.peers import requests, run
 from lab.guest import Guest
-from rsp.recording import EntryKind, read_log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +109,7 @@ def _alone(guest: Guest) -> list[Figure]:
         log = next(logs)
         run(command(log))
         seconds = [run(command(next(logs))).seconds for _ in range(5)]
-        requests = _requests(log)
+        sent = requests(log)
     return [
         Figure(
             subject=f"rsp print {VARIABLE}, no cache",
@@ -120,14 +119,9 @@ def _alone(guest: Guest) -> list[Figure]:
         ),
         Figure(
             subject=f"rsp print {VARIABLE}: reads of memory",
-            value=sum(request.startswith(b"m") for request in requests),
+            value=sum(request.startswith(b"m") for request in sent),
             unit="requests",
             target="<= 3",
-            detail=f"two for the slide; {len(requests)} requests in all, with the handshake",
+            detail=f"two for the slide; {len(sent)} requests in all, with the handshake",
         ),
     ]
-
-
-def _requests(log: Path) -> list[bytes]:
-    sent = b"".join(entry.data for entry in read_log(log) if entry.kind is EntryKind.SENT)
-    return [part.partition(b"#")[0] for part in sent.split(b"$")[1:]]

@@ -13,13 +13,9 @@ and with several (``limits.window``) the replies come in the order of the reques
 came to harm is asked for again with ``-`` in the first case only: ``-`` repeats a stub's last
 reply, so in the second all that is under way is sent again, one by one, once the line is quiet.
 
-On a line that a console shares (``limits.shared_line``) the console speaks while the target runs,
-and may print what looks like a packet. A stub that has sent one waits for its ack, so silence must
-follow it; a console goes on, with the end of the line at least::
-
-    target  ls\r\n $OK#9a\r\n    text      … $T05thread:01;#07 (silence)    a stop
-
-Once a request has been answered, the target is known to stand still, and its console to be silent.
+On a line that a console shares (``limits.shared_line``) the console speaks while the target runs:
+what only looks like a packet there is told in ``shared_line``. Once a request has been answered,
+the target is known to stand still, and its console to be silent.
 """
 
 from __future__ import annotations
@@ -33,9 +29,11 @@ from rsp.errors import LocalProtocolError, ProtocolError, RemoteProtocolError, R
 from rsp.wire import codec
 from rsp.wire.commands import Command, StartNoAckMode
 from rsp.wire.events import NEED_DATA, Closed, Console, Notification, Output, Reply, Unsolicited
+from rsp.wire.exchange import Exchange
 from rsp.wire.framing import Deframer, FrameKind
 from rsp.wire.limits import InterruptWay, Limits
-from rsp.wire.replies import BinaryData, ErrorReply, Ok, Raw, Unsupported, parse_error
+from rsp.wire.replies import BinaryData, ErrorReply, Ok, Raw, Unsupported
+from rsp.wire.shared_line import SharedLine, may_answer, needs_silence
 from rsp.wire.states import TRANSITIONS, State, Trigger
 from rsp.wire.stops import Output as OutputReply
 from rsp.wire.stops import Stopped, looks_like_stop, parse_output, parse_stop
@@ -44,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rsp.wire.events import Event, NeedData
+    from rsp.wire.framing import Frame
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,36 +52,14 @@ logger = logging.getLogger("rsp.wire")
 # How long nothing may come before a line that lost count of its replies is taken for quiet.
 _QUIET: Final = 0.25
 
-# How long nothing may follow a packet on a console's line until it is one: where the console has
-# spoken since the last answer, and where there has been nothing, or what Linux prints of a break-in
-# (drivers/tty/sysrq.c) is right before it. A virtual machine may halt within a line for some time.
-_SILENCE: Final = 0.15
-_SHORT_SILENCE: Final = 0.02
-_BREAK_IN: Final = b"sysrq: DEBUG\r\n"
-
 # So many answers without a fault, and a line that had some counts as good again.
 _CLEAN: Final = 64
-
-# The most that one monitor command may print: what has no end is no answer.
-_MOST_OUTPUT: Final = 1 << 26
 
 # What a stop reply begins with: most replies are told apart without reading further.
 _STOP_LETTERS: Final = frozenset({b"S", b"T", b"W", b"X", b"N"})
 
-
-class _Exchange:
-    """A request and how far it has got."""
-
-    __slots__ = ("acked", "command", "doubled", "output", "packet", "timeout", "tries")
-
-    def __init__(self, command: Command, packet: bytes, timeout: float) -> None:
-        self.command = command
-        self.packet = packet
-        self.timeout = timeout
-        self.acked = False
-        self.doubled = False  # it may have been received twice
-        self.tries = 0
-        self.output = 0  # bytes of `O` packets so far
+# The most that one monitor command may print: what has no end is no answer.
+_MOST_OUTPUT: Final = 1 << 26
 
 
 class Connection:
@@ -103,12 +80,12 @@ class Connection:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
-        self._shared = self._limits.shared_line  # whether a console may speak now
-        self._deframer = Deframer(self._limits.max_reply, shared=self._shared)
+        self._line = SharedLine(shared=self._limits.shared_line)
+        self._deframer = Deframer(self._limits.max_reply, shared=self._line.shared)
         self._state = State.STOPPED
         self._error: ProtocolError | RspTimeout | None = None
-        self._queue: deque[_Exchange] = deque()
-        self._flight: deque[_Exchange] = deque()
+        self._queue: deque[Exchange] = deque()
+        self._flight: deque[Exchange] = deque()
         self._out = bytearray()
         self._acks = True
         self._acks_ahead = 0  # replies whose `+` has been sent already
@@ -119,11 +96,6 @@ class Connection:
         self._quiet_at: float | None = None  # while it is awaited: when the line counts as quiet
         self._recoveries = 0
         self._at_end = False
-        self._spoken = b""  # the end of what the console has said since the last answer
-        self._held: tuple[FrameKind, bytes] | None = None  # a packet, if silence follows
-        self._silent_at = 0.0  # when that has been long enough
-        self._broken = False  # something has followed
-        self._confirmed: tuple[FrameKind, bytes] | None = None  # and nothing has
         self._dirty = 0  # so many answers until the line counts as good again
 
     # --- what the caller asks ---
@@ -153,7 +125,7 @@ class Connection:
         self._limits = limits
         self._window = limits.window
         self._deframer.max_packet = limits.max_reply
-        self._share(limits.shared_line and (self._shared or self._state is State.RUNNING))
+        self._share(limits.shared_line and (self._line.shared or self._state is State.RUNNING))
 
     # --- from the caller to the stub ---
 
@@ -188,7 +160,7 @@ class Connection:
             )
         self._now = now
         wait = self._limits.timeout if timeout is None else timeout
-        exchange = _Exchange(command, packet, wait)
+        exchange = Exchange(command, packet, wait)
         if not self._flight and not self._queue:
             self._since = now
             if self._quiet_at is not None and now >= self._quiet_at:
@@ -245,9 +217,9 @@ class Connection:
             # A slow line has a long reply under way for longer than it takes to repeat one.
             self._retry_at = now + self._limits.retransmit_after
             self._deframer.receive_data(data)
-            self._broken = self._held is not None
         else:
             self._at_end = True
+        self._line.go_on()
 
     def next_event(self) -> Event | NeedData:
         """Return the next event, NEED_DATA when none is whole.
@@ -257,30 +229,27 @@ class Connection:
                 on, and every call raises the same.
         """
         self._check()
-        next_frame = self._deframer.next_frame
-        if self._broken or (self._at_end and self._held is not None):
-            return self._let_go()
+        line, next_frame = self._line, self._deframer.next_frame
         event: Event | None
-        if self._confirmed is not None:
-            (kind, data), self._confirmed = self._confirmed, None
-            packet = kind is FrameKind.PACKET
-            event = self._on_packet(data, sure=True) if packet else self._on_other(kind, data)
+        if line.held is not None and (released := line.release()) is not None:
+            (kind, data), is_packet = released
+            event = self._on_silence(kind, data) if is_packet else self._as_text(kind, data)
             if event is not None:
                 return event
         while (frame := next_frame()) is not None:
             kind, data = frame
             if self._quiet_at is not None:
                 event = self._while_quieting(kind, data)
-            elif self._shared and self._needs_silence(kind, data):
-                event = self._hold(kind, data)
+            elif line.shared and needs_silence(frame, self._flight[0] if self._flight else None):
+                event = self._hold(frame)
             elif kind is FrameKind.PACKET:
                 event = self._on_packet(data)
             elif kind is FrameKind.ACK:
-                if self._flight and not (self._shared and self._flight[0].acked):
+                if self._flight and not (line.shared and self._flight[0].acked):
                     self._flight[0].acked = True
                     continue
                 # On a console's line a lone + is text, unless one is awaited.
-                event = self._said(b"+") if self._shared else None
+                event = line.said(b"+") if line.shared else None
             else:
                 event = self._on_other(kind, data)
             if event is not None:
@@ -294,8 +263,8 @@ class Connection:
         """Return when ``handle_timeout`` must be called, None when nothing is awaited."""
         if self._state in (State.CLOSED, State.ERROR):
             return None
-        if self._held is not None:
-            return self._silent_at
+        if self._line.waits:
+            return self._line.silent_at
         head = self._head()
         if head is None:
             return self._quiet_at
@@ -317,10 +286,8 @@ class Connection:
         """
         self._check()
         self._now = now
-        if self._held is not None:
-            # What has followed it is in the buffer: `next_event` sees to it.
-            if now >= self._silent_at and not self._broken:
-                self._confirmed, self._held = self._held, None
+        if self._line.waits:
+            self._line.be_silent(now)  # `next_event` sees to it
             return
         if self._quiet_at is not None and now >= self._quiet_at:
             self._end_quiet()
@@ -353,7 +320,7 @@ class Connection:
                 return
             self._transmit(queue.popleft())
 
-    def _transmit(self, exchange: _Exchange) -> None:
+    def _transmit(self, exchange: Exchange) -> None:
         command = exchange.command
         self._out += exchange.packet
         if not command.answered:
@@ -369,18 +336,18 @@ class Connection:
             self._out += b"+"
             self._acks_ahead += 1
 
-    def _may_follow(self, last: _Exchange) -> bool:
+    def _may_follow(self, last: Exchange) -> bool:
         # Where acks go ahead of the replies, each must be for the reply that is next.
         return last.command.idempotent or not (self._acks and self._limits.optimistic_ack)
 
-    def _may_retry(self, head: _Exchange) -> bool:
+    def _may_retry(self, head: Exchange) -> bool:
         if self._limits.reliable or not self._acks:
             return False
         # A resume that was acknowledged has arrived; on a console's line even an unacknowledged
         # one may have, and a second copy would be typed into the console.
-        return not head.command.resumes or not (head.acked or self._shared)
+        return not head.command.resumes or not (head.acked or self._line.shared)
 
-    def _try_again(self, exchange: _Exchange, data: bytes) -> None:
+    def _try_again(self, exchange: Exchange, data: bytes) -> None:
         exchange.tries += 1
         if exchange.tries > self._limits.retries:
             self._fail(
@@ -390,7 +357,7 @@ class Connection:
                 )
             )
         logger.debug("sending again: %r", data[:80])
-        if not self._shared:
+        if not self._line.shared:
             self._note_fault()
         self._out += data
         self._retry_at = self._now + self._limits.retransmit_after
@@ -411,7 +378,7 @@ class Connection:
                 return Notification(name.decode("latin-1"), rest)
             case FrameKind.CORRUPT:
                 return self._on_corrupt(data)
-            case FrameKind.OVERLONG if not self._shared:
+            case FrameKind.OVERLONG if not self._line.shared:
                 self._fail(
                     RemoteProtocolError(
                         f"a packet of more than {self._limits.max_reply} bytes: this is no gdb "
@@ -424,46 +391,28 @@ class Connection:
                 if not self._flight[0].acked:
                     self._flight[0].acked = True
                     data = data[1:]
-        return self._said(data)
+        return self._line.said(data)
 
     # --- beside a console ---
 
     def _share(self, shared: bool) -> None:
-        if shared != self._shared:
-            self._shared = self._deframer.shared = shared
-            self._spoken = b""
+        self._line.share(shared)
+        self._deframer.shared = shared
 
-    def _said(self, data: bytes) -> Console:
-        if self._shared:
-            self._spoken = (self._spoken + data)[-len(_BREAK_IN) :]
-        return Console(data)
-
-    def _needs_silence(self, kind: FrameKind, data: bytes) -> bool:
-        """Whether this is what a stub says to end a run, or a console to nobody."""
-        head = self._flight[0] if self._flight else None
-        if kind is FrameKind.CORRUPT:
-            return head is not None and head.command.resumes and data[1:2] in (b"T", b"S", b"O")
-        if kind is not FrameKind.PACKET or (head is not None and not head.command.resumes):
-            return False
-        if not data:  # that a resume is not known
-            return head is not None and head.acked
-        return (data[:1] in _STOP_LETTERS and looks_like_stop(data)) or (
-            data[:1] == b"O" and data != b"OK" and len(data) % 2 == 1
-        )
-
-    def _hold(self, kind: FrameKind, data: bytes) -> Event | None:
-        self._held = kind, data
-        if self._deframer.buffered:
-            return self._let_go()
-        told = not self._spoken or self._spoken == _BREAK_IN
-        self._silent_at = self._now + (_SHORT_SILENCE if told else _SILENCE)
+    def _hold(self, frame: Frame) -> Event | None:
+        if self._deframer.buffered or self._at_end:
+            return self._as_text(*frame)
+        self._line.hold(frame, self._now)
         return None
 
-    def _let_go(self) -> Event:
+    def _on_silence(self, kind: FrameKind, data: bytes) -> Event | None:
+        if kind is FrameKind.PACKET:
+            return self._on_packet(data, sure=True)
+        return self._on_other(kind, data)
+
+    def _as_text(self, kind: FrameKind, data: bytes) -> Event:
         """Give out as text what has looked like a packet."""
-        assert self._held is not None
-        (kind, data), self._held, self._broken = self._held, None, False
-        return self._said(data) if kind is FrameKind.CORRUPT else self._shown(data)
+        return self._line.said(data) if kind is FrameKind.CORRUPT else self._shown(data)
 
     def _on_packet(self, raw: bytes, *, sure: bool = False) -> Event | None:
         payload = raw
@@ -477,7 +426,7 @@ class Connection:
         if head is None or (is_stop and not self._may_get_stop(head)):
             return self._on_unasked(raw, payload, is_stop=is_stop)
         if not is_stop and self._acks:
-            if self._shared and not sure and not self._may_answer(head, payload):
+            if self._line.shared and not sure and not may_answer(payload, head, self._limits):
                 return self._shown(raw)
             if not head.acked:
                 # As gdb has it, no packet that comes instead of an ack is an answer: it is one to
@@ -488,16 +437,7 @@ class Connection:
             return self._on_output(head, payload)
         return self._on_reply(head, payload)
 
-    def _may_answer(self, head: _Exchange, payload: bytes) -> bool:
-        """Whether a packet on a console's line is an answer, and not text that looks like one.
-
-        Nothing answers before its ``+``: kgdb's banner holds a ``$3#33``. A shell prints whatever
-        it likes while the target runs, so then it is a stop, or the refusal to resume.
-        """
-        refusal = parse_error(payload, self._limits.dialect)
-        return head.acked and (not head.command.resumes or refusal is not None)
-
-    def _on_output(self, head: _Exchange, payload: bytes) -> Event:
+    def _on_output(self, head: Exchange, payload: bytes) -> Event:
         self._acknowledge()
         self._since = self._now
         if not head.command.resumes:
@@ -511,7 +451,7 @@ class Connection:
                 )
         return Output(self._trusted(parse_output, payload))
 
-    def _on_reply(self, head: _Exchange, payload: bytes) -> Event | None:
+    def _on_reply(self, head: Exchange, payload: bytes) -> Event | None:
         command = head.command
         try:
             value = command.parse_reply(payload, self._limits.dialect)
@@ -529,7 +469,7 @@ class Connection:
             self._dirty -= 1
             if not self._dirty:
                 self._limits = replace(self._limits, noisy=False)
-        if self._shared and not command.resumes:
+        if self._line.shared and not command.resumes:
             self._share(False)
         if command.resumes:
             refused = isinstance(value, ErrorReply | Unsupported)
@@ -558,7 +498,7 @@ class Connection:
             if self._state is State.STOPPED:
                 self._move(Trigger.STOP)
             return Unsolicited(self._trusted(parse_stop, payload, self._limits.dialect))
-        if self._shared:
+        if self._line.shared:
             # kgdb's banner holds a `$3#33`, and a shell may print whatever it likes.
             return self._shown(raw)
         self._acknowledge()
@@ -572,20 +512,20 @@ class Connection:
             self._recover()
         elif self._acks and self._flight and not self._flight[0].acked:
             self._try_again(self._flight[0], self._flight[0].packet)
-        elif self._shared:
-            return self._said(b"-")
+        elif self._line.shared:
+            return self._line.said(b"-")
         return None
 
     def _on_corrupt(self, data: bytes) -> Event | None:
         head = self._flight[0] if self._flight else None
         if head is None or data[:1] == b"%":
-            return self._said(data)  # a notification is not repeated
+            return self._line.said(data)  # a notification is not repeated
         if self._acks and not head.acked and (head.command.resumes or self._limits.reliable):
             # It was on its way before the request was received: what `-` would bring is something
             # else, and to a running target it is no byte to send.
-            return self._said(data)
-        if self._shared and head.command.resumes and data[1:2] not in (b"T", b"S", b"O"):
-            return self._said(data)
+            return self._line.said(data)
+        if self._line.shared and head.command.resumes and data[1:2] not in (b"T", b"S", b"O"):
+            return self._line.said(data)
         logger.debug("a corrupt packet: %r", data[:80])
         if not self._acks or self._acks_ahead or len(self._flight) > 1:
             self._recover()
@@ -620,8 +560,8 @@ class Connection:
         self._quiet_at = self._now + min(_QUIET, self._limits.retransmit_after)
 
     def _while_quieting(self, kind: FrameKind, data: bytes) -> Event | None:
-        if self._shared and kind is FrameKind.TEXT:
-            return self._said(data)
+        if self._line.shared and kind is FrameKind.TEXT:
+            return self._line.said(data)
         if kind is FrameKind.PACKET:
             self._acknowledge()
         self._await_quiet()
@@ -630,21 +570,21 @@ class Connection:
     def _end_quiet(self) -> None:
         self._quiet_at = None
         self._acks_ahead = 0
-        if not self._shared:
+        if not self._line.shared:
             self._deframer.reset()
         self._fill_window()
 
     # --- small parts ---
 
-    def _head(self) -> _Exchange | None:
+    def _head(self) -> Exchange | None:
         if self._flight:
             return self._flight[0]
         return self._queue[0] if self._queue else None
 
-    def _may_get_stop(self, exchange: _Exchange) -> bool:
+    def _may_get_stop(self, exchange: Exchange) -> bool:
         if self._acks and not exchange.acked:
             # It was on its way already, unless the ack was lost, or lost in a console's text.
-            return exchange.command.resumes and (self._shared or not self._limits.reliable)
+            return exchange.command.resumes and (self._line.shared or not self._limits.reliable)
         answers = exchange.command.replies
         return Stopped in answers or BinaryData in answers or Raw in answers
 
@@ -655,7 +595,7 @@ class Connection:
             self._out += b"+"
 
     def _shown(self, raw: bytes) -> Console:
-        return self._said(b"$%b#%02x" % (raw, codec.checksum(raw)))
+        return self._line.said(b"$%b#%02x" % (raw, codec.checksum(raw)))
 
     def _decode(self, raw: bytes) -> bytes:
         limits = self._limits

@@ -819,6 +819,16 @@ def test_a_stop_that_is_followed_by_anything_is_a_consoles(
     assert str(stop.value.thread) == "02"  # type: ignore[attr-defined]  # of a stop
 
 
+@pytest.mark.parametrize("apart", [True, False])
+def test_what_looks_like_a_stop_at_the_end_of_the_stream_is_a_consoles(apart: bool) -> None:
+    connection = started(commands.Continue(), limits=CONSOLE_LINE)
+    stop = b"$T05thread:01;#07"
+    connection.receive_data(b"+" + stop, 0.0)
+    events = drain(connection) if apart else []
+    events += receive(connection, b"")
+    assert events == [Console(stop), Closed(1)]
+
+
 def test_a_stop_on_a_line_where_nobody_has_spoken_is_not_waited_for_long() -> None:
     quiet, spoken = (started(commands.Continue(), limits=CONSOLE_LINE) for _ in range(2))
     receive(quiet, b"+$T05thread:01;#07")

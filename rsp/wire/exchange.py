@@ -1,0 +1,38 @@
+"""A request on its way.
+
+Here lives the record only. What makes progress, and when it is tried again, is for ``connection``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rsp.wire.commands import Command
+
+
+class Exchange:
+    """A request and how far it has got.
+
+    Args:
+        command: the request.
+        packet: its bytes on the line.
+        timeout: seconds without progress after which it has failed.
+
+    Attributes:
+        acked: whether its ``+`` has come.
+        doubled: whether it may have been received twice.
+        tries: how often it, or its reply, was asked for again.
+        output: the bytes of its ``O`` packets so far.
+    """
+
+    __slots__ = ("acked", "command", "doubled", "output", "packet", "timeout", "tries")
+
+    def __init__(self, command: Command, packet: bytes, timeout: float) -> None:
+        self.command = command
+        self.packet = packet
+        self.timeout = timeout
+        self.acked = False
+        self.doubled = False
+        self.tries = 0
+        self.output = 0

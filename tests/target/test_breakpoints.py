@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import rsp
+from lab.stops import resumed
 from rsp.arch.modes import CpuMode
 from rsp.errors import LocalProtocolError, MemoryFault, NoHardwareBreakpoint, SymbolNotFound
 from rsp.symbols.image import Image
@@ -25,7 +26,6 @@ from rsp.wire.signals import Signal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rsp.target.stop import Stop
     from rsp.target.target import Target
 
 START = 0x1000
@@ -50,12 +50,6 @@ def with_symbols(stub: Stub) -> Iterator[Target]:
     with rsp.connect(StubTransport(stub), symbols=ELF, timeout=5) as target:
         yield target
     assert_harmless(stub)
-
-
-def resumed(target: Target) -> Stop:
-    stop = target.resume(timeout=5)
-    assert stop is not None
-    return stop
 
 
 def set_points(stub: Stub) -> list[tuple[str, int]]:

@@ -10,6 +10,7 @@ import pytest
 import rsp
 from lab.boot import LABELS
 from lab.stepping import compile_steps, under_gdbserver
+from lab.stops import resumed, step_flags
 from rsp import BreakpointKind, StopReason
 from rsp.arch.modes import CpuMode
 from rsp.errors import NoHardwareBreakpoint
@@ -29,8 +30,7 @@ PATIENCE = 120.0
 
 
 def hit(target: Target, point: Breakpoint | None = None) -> Stop:
-    stop = target.resume(timeout=PATIENCE)
-    assert stop is not None
+    stop = resumed(target, PATIENCE)
     assert stop.reason is StopReason.BREAKPOINT
     if point is not None:
         assert stop.breakpoint is point
@@ -131,7 +131,7 @@ def test_single_steps_enter_no_interrupt_handler(shared_kernel: BootKernel) -> N
     assert flags(guest) == 1
     with rsp.connect(guest.address, symbols=guest.symbols) as target:
         assert interrupts(target, target.step_line, rounds=30) == 0
-        assert flags_of(target) == 7
+        assert step_flags(target) == 7
         # Also when a step has not come to its end, and the target runs.
         with contextlib.suppress(rsp.RspTimeout):
             target.finish(timeout=0.0)
@@ -160,15 +160,9 @@ def flags_set(target: Target, value: int) -> None:
     assert isinstance(target.session.ask(commands.SetStepFlags(flags=value)), replies.Ok)
 
 
-def flags_of(target: Target) -> int:
-    reply = target.session.ask(commands.QueryStepFlags())
-    assert isinstance(reply, replies.StepFlags)
-    return reply.flags
-
-
 def flags(guest: Guest) -> int:
     with rsp.connect(guest.address) as target:
-        return flags_of(target)
+        return step_flags(target)
 
 
 # --- the boot sector ---

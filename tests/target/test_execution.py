@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import rsp
+from lab.stops import resumed
 from rsp.errors import (
     LocalProtocolError,
     NoHardwareBreakpoint,
@@ -34,7 +35,6 @@ from rsp.wire import commands, stops
 from rsp.wire.signals import Signal
 
 if TYPE_CHECKING:
-    from rsp.target.stop import Stop
     from rsp.target.target import Target
     from rsp.transports.base import Transport
 
@@ -56,12 +56,6 @@ def stub_of(
         thread="fffffffe" if kgdb else "01",
         **more,
     )
-
-
-def resumed(target: Target) -> Stop:
-    stop = target.resume(timeout=5)
-    assert stop is not None
-    return stop
 
 
 # --- breakpoints ---

@@ -10,6 +10,7 @@ import pytest
 
 import rsp
 from lab.boot import LABELS
+from lab.stops import step_flags
 from rsp.arch.modes import CpuMode
 from rsp.errors import LocalProtocolError, RspTimeout, SymbolError
 from rsp.symbols.table import SymbolTable
@@ -18,7 +19,7 @@ from rsp.testing.cpu import State
 from rsp.testing.personalities import PLAIN, QEMU
 from rsp.testing.serve import StubTransport, connected
 from rsp.testing.stub import Stub
-from rsp.wire import commands, replies
+from rsp.wire import commands
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,12 +37,6 @@ def line_of(stop: rsp.Stop | None) -> int:
     assert stop is not None
     assert stop.line is not None
     return stop.line.line
-
-
-def step_flags(target: rsp.Target) -> int:
-    reply = target.session.ask(commands.QueryStepFlags())
-    assert isinstance(reply, replies.StepFlags)
-    return reply.flags
 
 
 # --- on QEMU ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +22,7 @@ from lab.stepping import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from lab.gdb import Gdb
@@ -40,6 +41,16 @@ MANY = 400
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program, compiled in one way."""
     return compile_steps(request.param, tmp_path_factory.mktemp("steps"))
+
+
+@contextmanager
+def stopped_at_its_begin(program: Path, record: Path | None = None) -> Iterator[Target]:
+    """Run the program under gdbserver, and connect."""
+    with (
+        under_gdbserver(program) as address,
+        rsp.connect(address, symbols=program, record=record) as target,
+    ):
+        yield target
 
 
 def stepped(target: Target, command: str) -> Stop:
@@ -85,10 +96,7 @@ def both(
             address, program, commands, directory=tmp_path, first=("tbreak run", "continue")
         )
     log = tmp_path / "ours.log"
-    with (
-        under_gdbserver(program) as address,
-        rsp.connect(address, symbols=str(program), record=log) as target,
-    ):
+    with stopped_at_its_begin(program, record=log) as target:
         target.breakpoint("run", temporary=True)
         target.resume(timeout=20)
         ours = our_places(target, commands)
@@ -122,10 +130,7 @@ def test_what_a_function_returns(program: Path, tmp_path: Path) -> None:
         said, _ = gdb_places(address, program, commands, directory=tmp_path, first=breaks)
     theirs = said[1::2]
     ours: list[Place | str] = []
-    with (
-        under_gdbserver(program) as address,
-        rsp.connect(address, symbols=str(program)) as target,
-    ):
+    with stopped_at_its_begin(program) as target:
         for name in RETURNING:
             target.breakpoint(name, temporary=True)
         for _ in RETURNING:
@@ -145,10 +150,7 @@ def test_what_was_returned_is_of_one_stop(program: Path, tmp_path: Path) -> None
         theirs, _ = gdb_places(
             address, program, commands, directory=tmp_path, first=["tbreak seven"]
         )
-    with (
-        under_gdbserver(program) as address,
-        rsp.connect(address, symbols=str(program)) as target,
-    ):
+    with stopped_at_its_begin(program) as target:
         target.breakpoint("seven", temporary=True)
         target.resume(timeout=20)
         ours = our_places(target, commands[1:])
@@ -163,10 +165,7 @@ def test_what_was_returned_is_of_one_stop(program: Path, tmp_path: Path) -> None
 
 
 def test_a_breakpoint_in_a_function_that_is_stepped_over(program: Path) -> None:
-    with (
-        under_gdbserver(program) as address,
-        rsp.connect(address, symbols=str(program)) as target,
-    ):
+    with stopped_at_its_begin(program) as target:
         target.breakpoint("run", temporary=True)
         target.resume(timeout=20)
         with target.breakpoint("paint") as point:
@@ -193,10 +192,7 @@ def test_tables_of_breakpoints(program: Path, gdb: type[Gdb]) -> None:
             *["continue"] * 5,
             "info breakpoints",
         )
-    with (
-        under_gdbserver(program) as address,
-        rsp.connect(address, symbols=str(program)) as target,
-    ):
+    with stopped_at_its_begin(program) as target:
         for spec in specs:
             target.breakpoint(spec)
         target.breakpoint("add", temporary=True)
@@ -212,10 +208,7 @@ def test_tables_of_breakpoints(program: Path, gdb: type[Gdb]) -> None:
 def test_threads_that_stand_on_breakpoints(tmp_path: Path) -> None:
     """Each hit is of a call of its own, also when another thread has stepped meanwhile."""
     program = compile_threads(tmp_path)
-    with (
-        under_gdbserver(program) as address,
-        rsp.connect(address, symbols=program) as target,
-    ):
+    with stopped_at_its_begin(program) as target:
         target.breakpoint("main", temporary=True)
         target.resume(timeout=20)
         point = target.breakpoint("work")
@@ -241,10 +234,7 @@ def test_threads_that_stand_on_breakpoints(tmp_path: Path) -> None:
 
 def test_lines_while_other_threads_run(tmp_path: Path) -> None:
     program = compile_threads(tmp_path)
-    with (
-        under_gdbserver(program) as address,
-        rsp.connect(address, symbols=program) as target,
-    ):
+    with stopped_at_its_begin(program) as target:
         target.breakpoint("work", condition=lambda target: target.read_u64(third) > 5)
         third = target.symbols["workers"].address + 2 * 24 + 8
         assert target.resume(timeout=20) is not None

@@ -7,19 +7,24 @@ the order. Here must not live: DWARF, and slides.
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING
+from itertools import compress
+from typing import TYPE_CHECKING, Literal
 
 from rsp.symbols.contents import Contents, Damaged
 from rsp.symbols.image import SHT_DYNSYM, SHT_SYMTAB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rsp.symbols.image import Image, Section
+
+
+_Form = Literal["B", "H", "I", "Q"]
 
 
 class SymbolKind(Enum):
@@ -77,67 +82,17 @@ _SINGLY = 6
 """So many tails are searched for one by one, each in 1 ms; all names take some."""
 
 _LOOK_BACK = 64
-"""How many symbols before an address may be labels within the one that it is in."""
+"""At how many places before an address labels may be, within the symbol that it is in."""
 
+# By the size of an address: the size of an entry; where in it name, value, size, info and section
+# begin, and their forms.
+_LAYOUTS: dict[int, tuple[int, tuple[tuple[int, _Form], ...]]] = {
+    4: (16, ((0, "I"), (4, "I"), (8, "I"), (12, "B"), (14, "H"))),
+    8: (24, ((0, "I"), (8, "Q"), (16, "Q"), (4, "B"), (6, "H"))),
+}
 
-_FEW = 8
-"""So many addresses are looked up before all symbols are put in order, which takes ten times."""
-_FEW_BEGINS = 32
-"""So many are looked up that are where a symbol begins."""
-_LOWEST = 1 << 16
-"""The lowest address that is searched for: the bytes of smaller numbers are everywhere."""
-_REACH = 256
-"""How many entries before an address its symbol is searched for in first."""
-
-
-class _Columns:
-    """The fields of all entries as lists: as fast as it gets without a library of its own.
-
-    An entry is (Elf64_Sym) the name, info, other and section in one word, then value and size, or
-    (Elf32_Sym) name, value, size, and the rest in one word.
-    """
-
-    def __init__(self, contents: Contents, word_size: int, entry_size: int) -> None:
-        whole = contents.view[: len(contents) // entry_size * entry_size]
-        self._words = whole.cast("Q" if word_size == 8 else "I")
-        self._wide = word_size == 8
-
-    @cached_property
-    def values(self) -> list[int]:
-        """What st_value is."""
-        return (self._words[1::3] if self._wide else self._words[1::4]).tolist()
-
-    @cached_property
-    def sizes(self) -> list[int]:
-        """What st_size is."""
-        return (self._words[2::3] if self._wide else self._words[2::4]).tolist()
-
-    @cached_property
-    def names(self) -> list[int]:
-        """Where the names are in the strings."""
-        return [head & 0xFFFFFFFF for head in self._heads] if self._wide else self._heads
-
-    @cached_property
-    def infos(self) -> list[int]:
-        """Type and binding."""
-        if self._wide:
-            return [head >> 32 & 0xFF for head in self._heads]
-        return [tail & 0xFF for tail in self._tails]
-
-    @cached_property
-    def sections(self) -> list[int]:
-        """The numbers of sections."""
-        return (
-            [tail >> 48 for tail in self._heads] if self._wide else [t >> 16 for t in self._tails]
-        )
-
-    @cached_property
-    def _heads(self) -> list[int]:
-        return (self._words[0::3] if self._wide else self._words[0::4]).tolist()
-
-    @cached_property
-    def _tails(self) -> list[int]:
-        return self._words[3::4].tolist()
+# What st_info may be, for each number whether that is a place.
+_IS_PLACE = bytes(info & 0xF in _KINDS for info in range(256))
 
 
 class Symtab:
@@ -160,16 +115,18 @@ class Symtab:
 
     def __init__(self, image: Image) -> None:
         self._image = image
-        self._asked = self._searched = 0
-        self._entry_size = 24 if image.word_size == 8 else 16
+        self._aliases: dict[int, tuple[ElfSymbol, ...]] = {}
+        self._entries, self._strings = Contents.empty(".symtab"), Contents.empty(".strtab")
+        self._entry_size, layout = _LAYOUTS[image.word_size]
         section = image.of_type(SHT_SYMTAB) or image.of_type(SHT_DYNSYM)
-        if section is None or not len(image.contents(section)):
-            self._entries, self._strings = Contents.empty(".symtab"), Contents.empty(".strtab")
-            return
-        self._entries = image.contents(section)
-        if section.entry_size != self._entry_size or not 0 < section.link < len(image.sections):
-            self._entries.fail(0, "its section header makes no sense")
-        self._strings = image.contents(image.sections[section.link])
+        if section is not None and len(image.contents(section)):
+            self._entries = image.contents(section)
+            if section.entry_size != self._entry_size or not 0 < section.link < len(image.sections):
+                self._entries.fail(0, "its section header makes no sense")
+            self._strings = image.contents(image.sections[section.link])
+        self._names, self._values, self._sizes, self._infos, self._sections = (
+            self._column(begin, form) for begin, form in layout
+        )
 
     def find(self, name: str) -> tuple[ElfSymbol, ...]:
         """Return the symbols of a name, the global ones first, then as in the file."""
@@ -184,12 +141,12 @@ class Symtab:
         if places is None:
             found = self._by_name.get(encoded[:-1], ())
         elif len(places) > _SINGLY:
-            names = self._columns.names
             wanted = set(places)
+            names = self._names.tolist()
             found = [index for index, place in enumerate(names) if place in wanted]
         else:
             needles = (place.to_bytes(4, "little") for place in places)
-            found = [index for needle in needles for index in self._entries_with(needle, at=0)]
+            found = [index for needle in needles for index in self._entries_named(needle)]
         symbols = [symbol for index in found if (symbol := self._symbol(index))]
         return tuple(sorted(symbols, key=lambda symbol: -_RANKS[symbol.binding]))
 
@@ -199,44 +156,34 @@ class Symtab:
         A symbol without a size reaches to the next one, or to the end of its section. Of several
         at one place, one with a size is preferred, then a global one, then a weak one.
         """
-        self._asked += 1
-        few = not self._is_sorted and self._asked <= _FEW
-        if few and (begun := self.at(address)) and begun[0].size:
-            return begun[0]  # most questions are about where a function begins
-        order, addresses = self._places_before(address) if few else self._places
         section = self._image.section_at(address)
-        sizes, label = self._columns.sizes, None
-        for position in range(bisect_right(addresses, address) - 1, -1, -1)[:_LOOK_BACK]:
-            index, begin = order[position], addresses[position]
-            if address < begin + sizes[index]:
-                return self._symbol(index)
-            if sizes[index]:
+        label = None
+        end = bisect_right(self._order, address, key=self._addresses.__getitem__)
+        for _ in range(_LOOK_BACK):
+            if end == 0:
                 break
+            begin = self._addresses[self._order[end - 1]]
+            aliases = self.at(begin)
+            if aliases and aliases[0].size:
+                return aliases[0] if address < begin + aliases[0].size else label
             if label is None and section is not None:
-                found = self._symbol(index)
                 # One that marks the end of another section may have the same address.
-                label = found if found and found.section == section.name else None
+                label = next((each for each in aliases if each.section == section.name), None)
+            end = bisect_left(self._order, begin, hi=end, key=self._addresses.__getitem__)
         return label
 
     def at(self, address: int) -> tuple[ElfSymbol, ...]:
         """Return the symbols that begin at a link address, aliases all, the best first."""
-        self._searched += 1
-        size = self._image.word_size
-        few = not self._is_sorted and self._searched <= _FEW_BEGINS
-        if few and _LOWEST <= address < 1 << 8 * size:
-            indices: Iterable[int] = self._entries_with(address.to_bytes(size, "little"), at=size)
-        else:
-            order, addresses = self._places
-            begin, end = bisect_left(addresses, address), bisect_right(addresses, address)
-            indices = order[begin:end]
-        found = [
-            symbol
-            for index in indices
-            if (symbol := self._symbol(index))
-            and symbol.address == address
-            and symbol.section != ABSOLUTE
-        ]
-        return tuple(sorted(found, key=_merit)[::-1])
+        if address in self._aliases:
+            return self._aliases[address]
+        begin = bisect_left(self._order, address, key=self._addresses.__getitem__)
+        end = bisect_right(self._order, address, lo=begin, key=self._addresses.__getitem__)
+        symbols = [self._symbol(index) for index in self._order[begin:end]]
+        places = [symbol for symbol in symbols if symbol and symbol.section != ABSOLUTE]
+        found = tuple(sorted(places, key=_merit)[::-1])
+        if symbols:  # of a kernel's strings 9,000 begin at one address
+            self._aliases[address] = found
+        return found
 
     def __iter__(self) -> Iterator[ElfSymbol]:
         """Iterate over all symbols in the order of the file."""
@@ -265,24 +212,20 @@ class Symtab:
             at = self._strings.find(encoded, at + 1)
         return places
 
-    def _entries_with(self, needle: bytes, *, at: int) -> Iterator[int]:
-        """Yield the entries that have the bytes in the field that begins there."""
+    def _entries_named(self, needle: bytes) -> Iterator[int]:
+        """Yield the entries whose names begin at a place in the strings, given as bytes."""
         size = self._entry_size
         begin = self._entries.find(needle)
         while begin >= 0:
             index, field = divmod(begin, size)
-            if field == at and (index + 1) * size <= len(self._entries):
+            if field == 0 and (index + 1) * size <= len(self._entries):
                 yield index
             begin = self._entries.find(needle, begin + 1)
 
     def _symbol(self, index: int) -> ElfSymbol | None:
         """Return an entry as a value, None if it is no symbol that anyone asks for."""
-        data = self._entries[index * self._entry_size : (index + 1) * self._entry_size]
-        name, info, where = int.from_bytes(data[:4], "little"), data[4], data[6] | data[7] << 8
-        value, size = (int.from_bytes(part, "little") for part in (data[8:16], data[16:24]))
-        if self._entry_size == 16:
-            value, size = (int.from_bytes(part, "little") for part in (data[4:8], data[8:12]))
-            info, where = data[12], data[14] | data[15] << 8
+        name, value, size = self._names[index], self._values[index], self._sizes[index]
+        info, where = self._infos[index], self._sections[index]
         kind, place = _KINDS.get(info & 0xF), self._place(where)
         if kind is None or place is None or not name:
             return None
@@ -315,75 +258,45 @@ class Symtab:
             return 0, section.name
         return (section.address, section.name) if section.loaded else None
 
-    @property
-    def _is_sorted(self) -> bool:
-        # Of a relocatable file the addresses are not what its bytes are.
-        return "_places" in self.__dict__ or self._image.relocatable
-
-    def _places_before(self, address: int) -> tuple[list[int], list[int]]:
-        """Return what ``_places`` has before an address, as far as a look-up goes back.
-
-        For a few addresses that is a tenth of the work of putting all in order.
-        """
-        section = self._image.section_at(address)
-        if section is None:
-            return self._places
-        values = self._columns.values
-        before = sorted(value for value in values if section.address <= value <= address)
-        lowest = before[-_REACH] if len(before) > _REACH else section.address
-        near = [
-            ((symbol.address, *_merit(symbol)), index)
-            for index, value in enumerate(values)
-            if lowest <= value <= address
-            and (symbol := self._symbol(index)) is not None
-            and symbol.section != ABSOLUTE
-        ]
-        if len(near) < _LOOK_BACK and lowest > section.address:
-            return self._places
-        near.sort()
-        return [index for _, index in near], [key[0] for key, _ in near]
-
-    @cached_property
-    def _columns(self) -> _Columns:
-        return _Columns(self._entries, self._image.word_size, self._entry_size)
+    def _column(self, begin: int, form: _Form) -> memoryview[int]:
+        """Return one field of all entries, of which nothing is decoded before it is taken out."""
+        whole = self._entries.view[: len(self._entries) // self._entry_size * self._entry_size]
+        width = struct.calcsize(form)
+        return whole.cast(form)[begin // width :: self._entry_size // width]
 
     @cached_property
     def _usable(self) -> list[int]:
-        """The entries that become symbols."""
-        columns = self._columns
-        sections = {where for where in set(columns.sections) if self._place(where)}
-        infos = {info for info in set(columns.infos) if info & 0xF in _KINDS}
+        """The entries that become symbols, as far as these fields say."""
+        sections = self._sections.tolist()
+        known = {where for where in set(sections) if self._place(where)}
+        kinds = self._infos.tobytes().translate(_IS_PLACE)
         return [
             index
-            for index, (name, info, where) in enumerate(
-                zip(columns.names, columns.infos, columns.sections, strict=True)
+            for index, (name, is_place, where) in enumerate(
+                zip(self._names.tolist(), kinds, sections, strict=True)
             )
-            if name and info in infos and where in sections
+            if name and is_place and where in known
         ]
 
     @cached_property
-    def _places(self) -> tuple[list[int], list[int]]:
-        """The entries that are places by address, and these; of one address the best comes last."""
-        columns = self._columns
-        values, sizes, infos, sections = (
-            columns.values,
-            columns.sizes,
-            columns.infos,
-            columns.sections,
-        )
+    def _addresses(self) -> Sequence[int]:
+        """The addresses of all entries."""
+        if not self._image.relocatable:
+            return self._values
+        sections = self._sections.tolist()
         begins = {where: (self._place(where) or (0, ""))[0] for where in set(sections)}
-        ranks = {info: _RANKS[_BINDINGS.get(info >> 4, Binding.GLOBAL)] for info in set(infos)}
-        keys = {
-            index: (begins[sections[index]] + values[index], sizes[index] > 0, ranks[infos[index]])
-            for index in self._usable
-            if sections[index] != _SHN_ABS
-        }
-        order = sorted(keys, key=keys.__getitem__)
-        return order, [keys[index][0] for index in order]
+        return [begins[where] + value for where, value in zip(sections, self._values, strict=True)]
+
+    @cached_property
+    def _order(self) -> list[int]:
+        """The entries by address, without those whose type says that they are no place."""
+        addresses = self._addresses
+        kinds = self._infos.tobytes().translate(_IS_PLACE)
+        return sorted(compress(range(len(kinds)), kinds), key=addresses.__getitem__)
 
     @cached_property
     def _by_name(self) -> dict[bytes, list[int]]:
-        strings, offsets = self._strings[:], self._columns.names
+        strings, offsets = self._strings[:], self._names.tolist()
         by_name: dict[bytes, list[int]] = {}
         for index in self._usable:
             begin = offsets[index]

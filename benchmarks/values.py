@@ -62,7 +62,7 @@ def _beside_gdb(guest: Guest, expression: str, rounds: int) -> list[Figure]:
         "disconnect",
     ):
         gdb += ["-ex", command]
-    # No question of these needs the index, which alone is kept: the cache makes no difference.
+    # No question of these needs the index of names; what is kept of use is the order of addresses.
     peers: list[Sequence[str]] = [
         gdb,
         _ours(guest, expression, cache=False),

@@ -9,7 +9,6 @@ Addresses are those of the link, or where a module was placed.
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import astuple
 from functools import cached_property, wraps
@@ -163,9 +162,9 @@ class Binary:
     @_answers
     def symtab(self) -> Symtab:
         """The symbols; those of the debug file where the file itself was stripped."""
-        own = Symtab(self.image)
+        own = Symtab(self.image, self._cache)
         if self.image.named(".symtab") is None and self.debug is not self.image:
-            return Symtab(self.debug)
+            return Symtab(self.debug, self._cache)
         return own
 
     @cached_property
@@ -225,7 +224,8 @@ class Binary:
     def _unwind(self) -> UnwindTables:
         from rsp.symbols.unwind import UnwindTables
 
-        return UnwindTables(self.image, None if self.debug is self.image else self.debug)
+        debug = None if self.debug is self.image else self.debug
+        return UnwindTables(self.image, debug, cache=self._cache)
 
     @cached_property
     def _locator(self) -> Locator:
@@ -558,10 +558,14 @@ def _names(symbol: ElfSymbol) -> tuple[str, str]:
 
 
 def _encoded(places: tuple[Location, ...]) -> bytes:
+    import json
+
     return json.dumps([astuple(place) for place in places]).encode()
 
 
 def _decoded(kept: memoryview) -> tuple[Location, ...]:
+    import json
+
     from rsp.symbols.locations import Location
 
     rows = json.loads(bytes(kept))

@@ -14,9 +14,11 @@ from bisect import bisect_right
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from rsp.symbols.cache import Cache
 from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf.leb import sleb, uleb
 from rsp.symbols.image import SHF_EXECINSTR
+from rsp.symbols.order import load_order, store_order
 from rsp.symbols.unwind import (
     AtCfa,
     AtExpression,
@@ -33,7 +35,7 @@ from rsp.symbols.unwind import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import NoReturn
 
     from rsp.symbols.image import Image
@@ -76,6 +78,7 @@ class CallFrames:
 
     Args:
         image: the file, or a module that has been given its addresses.
+        cache: keeps where the entries are between processes.
 
     >>> from rsp.symbols.image import Image
     >>> from rsp.testing.boot import ELF
@@ -84,8 +87,9 @@ class CallFrames:
     (2, Undefined())
     """
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: Image, cache: Cache | None = None) -> None:
         self._image = image
+        self._cache = cache or Cache.off()
         self.damage: Damaged | None = None
 
     def __len__(self) -> int:
@@ -105,51 +109,63 @@ class CallFrames:
         Raises:
             Damaged: the entry makes no sense.
         """
-        last = bisect_right(self._order, address, key=self._begins.__getitem__) - 1
+        last = bisect_right(self._order, address, key=self._begin) - 1
         if last >= 0:
-            section, offset = self._place(self._order[last])
-            yield from section.rows(offset, address, abi_rules(self._image.machine))
+            place = self._order[last]
+            yield from self._section(place).rows(place, address, abi_rules(self._image.machine))
 
     @cached_property
-    def _sections(self) -> tuple[_Section, ...]:
-        sections = tuple(_Section(self._image, name) for name in (".eh_frame", ".debug_frame"))
-        self.damage = sections[1].damage or sections[0].damage
-        return sections
+    def _sections(self) -> tuple[_Section, _Section]:
+        first = _Section(self._image, ".eh_frame")
+        return first, _Section(self._image, ".debug_frame", first.end)
 
     @cached_property
-    def _begins(self) -> list[int]:
-        """Where the code of each FDE begins, section by section."""
-        return [begin for section in self._sections for begin in section.begins]
+    def _order(self) -> Sequence[int]:
+        """The places of the FDEs, by address.
 
-    @cached_property
-    def _order(self) -> list[int]:
-        """The FDEs by address. Of two for the same one the later counts: that of .debug_frame."""
-        begins = self._begins.__getitem__
-        order = sorted(range(len(self._begins)), key=begins)
+        Of two for the same address the later counts: that of .debug_frame.
+        """
+        first, second = self._sections
+        kept = load_order(self._image, self._cache, "frames", limit=second.end)
+        if kept is not None:
+            return kept
+        begins = first.begins() | second.begins()
+        order = sorted(begins, key=begins.__getitem__)
         if not any(each.flags & SHF_EXECINSTR and each.holds(0) for each in self._image.sections):
             # What is at zero then are functions that the linker has thrown away.
-            del order[: bisect_right(order, 0, key=begins)]
+            del order[: bisect_right(order, 0, key=begins.__getitem__)]
+        self.damage = second.damage or first.damage
+        if self.damage is None:
+            store_order(self._image, self._cache, "frames", order)
         return order
 
-    def _place(self, number: int) -> tuple[_Section, int]:
+    def _begin(self, place: int) -> int:
+        return self._section(place).begin(place)
+
+    def _section(self, place: int) -> _Section:
         first, second = self._sections
-        if number < len(first.offsets):
-            return first, first.offsets[number]
-        return second, second.offsets[number - len(first.offsets)]
+        return first if place < first.end else second
 
 
 class _Section:
     """The entries of one of the two sections, which differ in how they point to each other.
 
+    Args:
+        image: the file.
+        name: the section's name.
+        start: its place: entries are counted through both sections.
+
     Attributes:
-        offsets: where the FDEs are, up to the end or to the first entry that is damaged.
-        begins: where the code of each begins.
-        damage: what is wrong with that entry.
+        contents: its bytes.
+        end: the place behind it.
+        damage: what is wrong with the entry that `begins` ended at.
     """
 
-    def __init__(self, image: Image, name: str) -> None:
+    def __init__(self, image: Image, name: str, start: int = 0) -> None:
         self._image = image
         self.contents = image.contents(name)
+        self._start = start
+        self.end = start + len(self.contents)
         section = image.named(name)
         self._address = section.address if section else 0
         self._eh = name == ".eh_frame"
@@ -157,16 +173,30 @@ class _Section:
         self._read: dict[bytes, _Cie] = {}
         # CIEs whose FDEs begin with two whole addresses: all of them in .debug_frame.
         self._plain: set[int] = set()
-        self.offsets: list[int] = []
-        self.begins: list[int] = []
+        self._begins: dict[int, int] = {}
         self.damage: Damaged | None = None
+
+    def begins(self) -> dict[int, int]:
+        """Return where the code of each FDE begins, up to the first entry that is damaged."""
         try:
             self._collect()
         except Damaged as damage:
             self.damage = damage
+        return self._begins
+
+    def begin(self, place: int) -> int:
+        """Return where the code of the FDE at a place begins.
+
+        Raises:
+            Damaged: no FDE is there.
+        """
+        begin = self._begins.get(place)
+        if begin is None:
+            begin = self._begins[place] = self._fde(place - self._start)[2]
+        return begin
 
     def _collect(self) -> None:
-        view, size = self.contents.view, len(self.contents)
+        view, size, start = self.contents.view, len(self.contents), self._start
         layout = _PLAIN_FDES[self._image.word_size]
         shortest = 4 + 2 * self._image.word_size
         offset = 0
@@ -175,8 +205,7 @@ class _Section:
             length, cie_at, begin = layout.unpack_from(view, offset) if whole else (0, 0, 0)
             end = offset + 4 + length
             if cie_at in self._plain and shortest <= length < 0xFFFFFFF0 and end <= size:
-                self.offsets.append(offset)
-                self.begins.append(begin)
+                self._begins[start + offset] = begin
             else:
                 end = self._collect_one(offset)
             offset = end
@@ -188,20 +217,15 @@ class _Section:
         cie_at, cursor, end = self._entry(offset)
         if cie_at is None:
             cie = self._cies[offset] = self._known_cie(offset, cursor)
-            if (
-                cie.encoding == _ABSOLUTE
-                and cie.word_size == self._image.word_size
-                and not self._eh
-            ):
+            whole = cie.encoding == _ABSOLUTE and cie.word_size == self._image.word_size
+            if whole and not self._eh:
                 self._plain.add(offset)
         else:
-            begin, _ = self._addresses(self._cie(cie_at), cursor)
-            self.offsets.append(offset)
-            self.begins.append(begin)
+            self._begins[self._start + offset] = self._addresses(self._cie(cie_at), cursor)[0]
         return end
 
     def rows(
-        self, offset: int, address: int, initial: Mapping[int, RegisterRule]
+        self, place: int, address: int, initial: Mapping[int, RegisterRule]
     ) -> Iterator[UnwindRules]:
         """Run an FDE's instructions, and yield the rules that are valid up to each advance.
 
@@ -210,11 +234,7 @@ class _Section:
         Raises:
             Damaged: they make no sense.
         """
-        cie_at, cursor, _ = self._entry(offset)
-        assert cie_at is not None
-        cie = self._cie(cie_at)
-        begin, covered = self._addresses(cie, cursor)
-        end = begin + covered
+        cie, cursor, begin, end = self._fde(place - self._start)
         if address >= end:
             return
         state = _State(cie, initial, begin)
@@ -267,6 +287,15 @@ class _Section:
                 return self._pointer(cie, cursor)
             case _:
                 return cursor.fixed(int(form))
+
+    def _fde(self, offset: int) -> tuple[_Cie, _Cursor, int, int]:
+        """Return the CIE of the FDE at an offset, its instructions, and the code it is for."""
+        cie_at, cursor, _ = self._entry(offset)
+        if cie_at is None:
+            self.contents.fail(offset, "no FDE begins here")
+        cie = self._cie(cie_at)
+        begin, covered = self._addresses(cie, cursor)
+        return cie, cursor, begin, begin + covered
 
     def _entry(self, offset: int) -> tuple[int | None, _Cursor, int]:
         """Return where an entry's CIE is, None if it is one; the rest of it, and where it ends."""

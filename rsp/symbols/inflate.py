@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 import zlib
 from typing import TYPE_CHECKING
 
@@ -130,6 +129,8 @@ def _bound(size: int) -> int:
 
 def _unpack(pieces: Iterator[bytes], name: str, limit: int) -> int:
     """Write what comes out into a temporary file, and return its descriptor."""
+    import tempfile  # 2 ms
+
     with tempfile.TemporaryFile(prefix="rsp-") as spool:
         try:
             for piece in pieces:

@@ -15,8 +15,10 @@ from functools import cached_property
 from itertools import compress
 from typing import TYPE_CHECKING, Literal
 
+from rsp.symbols.cache import Cache
 from rsp.symbols.contents import Contents, Damaged
 from rsp.symbols.image import SHT_DYNSYM, SHT_SYMTAB
+from rsp.symbols.order import load_order, store_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -101,6 +103,7 @@ class Symtab:
     Args:
         image: the file. Of a module that has been given its addresses, the symbols of sections
             without an address are left out.
+        cache: keeps the order of the addresses between processes.
 
     Raises:
         Damaged: the headers of its sections make no sense; later, from any question, a section is
@@ -113,8 +116,9 @@ class Symtab:
     ('0x7cc7', 'tick')
     """
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: Image, cache: Cache | None = None) -> None:
         self._image = image
+        self._cache = cache or Cache.off()
         self._aliases: dict[int, tuple[ElfSymbol, ...]] = {}
         self._entries, self._strings = Contents.empty(".symtab"), Contents.empty(".strtab")
         self._entry_size, layout = _LAYOUTS[image.word_size]
@@ -288,11 +292,16 @@ class Symtab:
         return [begins[where] + value for where, value in zip(sections, self._values, strict=True)]
 
     @cached_property
-    def _order(self) -> list[int]:
+    def _order(self) -> Sequence[int]:
         """The entries by address, without those whose type says that they are no place."""
-        addresses = self._addresses
+        count = len(self._infos)
+        kept = load_order(self._image, self._cache, "symbols", limit=count)
+        if kept is not None:
+            return kept
         kinds = self._infos.tobytes().translate(_IS_PLACE)
-        return sorted(compress(range(len(kinds)), kinds), key=addresses.__getitem__)
+        order = sorted(compress(range(count), kinds), key=self._addresses.__getitem__)
+        store_order(self._image, self._cache, "symbols", order)
+        return order
 
     @cached_property
     def _by_name(self) -> dict[bytes, list[int]]:

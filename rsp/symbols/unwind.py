@@ -20,6 +20,7 @@ from rsp.symbols.contents import Damaged
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rsp.symbols.cache import Cache
     from rsp.symbols.image import Image
 
 
@@ -168,6 +169,7 @@ class UnwindTables:
     Args:
         image: the file, or a module that has been given its addresses.
         debug: its debug file, if that is another one.
+        cache: keeps where the entries are between processes.
 
     >>> from rsp.symbols.image import Image
     >>> from rsp.testing.boot import ELF
@@ -179,12 +181,14 @@ class UnwindTables:
     None
     """
 
-    def __init__(self, image: Image, debug: Image | None = None) -> None:
+    def __init__(
+        self, image: Image, debug: Image | None = None, *, cache: Cache | None = None
+    ) -> None:
         from rsp.symbols.cfi import CallFrames
         from rsp.symbols.orc import OrcTable
 
         # What a program needs to run (.eh_frame) stays in it when the rest goes to a debug file.
-        self.call_frames = tuple(CallFrames(each) for each in (image, debug) if each is not None)
+        self.call_frames = tuple(CallFrames(each, cache) for each in (image, debug) if each)
         self.orc = OrcTable(image)
 
     def rules_at(self, address: int) -> UnwindRules | None:

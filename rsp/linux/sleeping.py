@@ -78,7 +78,7 @@ def resumption_at(target: Target, sp: int, ip: int | None = None) -> Resumption:
         SymbolError: nothing in the symbols says what is there.
     """
     table = target.symbols
-    word = next(table.binaries())[0].image.word_size
+    word = table.word_size
     pc_name, sp_name, fp_name = _NAMES[word]
     frame = None
     with contextlib.suppress(SymbolNotFound):

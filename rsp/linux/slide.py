@@ -82,8 +82,8 @@ class SlideFinder:
         self._target = target
         self._table = table
         image = next(table.binaries())[0].image
-        self._range = _RANGES[image.word_size]
-        self._word = image.word_size
+        self._range = _RANGES[table.word_size]
+        self._word = table.word_size
         self._text = _bounds(image)
         self._proof = _proof(table, image)
         self._tried: dict[int, bool] = {}
@@ -266,7 +266,7 @@ def start_places(table: SymbolTable) -> range:
     image = next(table.binaries())[0].image
     name = next((name for name in _STARTS if name in table), _STARTS[-1])
     first = table[name].address - table.slide
-    room = _RANGES[image.word_size].stop - _bounds(image)[1]
+    room = _RANGES[table.word_size].stop - _bounds(image)[1]
     return range(first, first + room, _ALIGN)
 
 

@@ -212,6 +212,11 @@ class SymbolTable:
         """What the linker computed of its contents: the same number only for the same build."""
         return self._main.image.build_id
 
+    @property
+    def word_size(self) -> int:
+        """The size of an address in bytes: 4 of a file for i386, 8 of one for x86-64."""
+        return self._main.image.word_size
+
     def __repr__(self) -> str:
         return f"SymbolTable({self.path!r})"
 
@@ -405,7 +410,7 @@ class SymbolTable:
             found = binary.type(bare)
             if found is not None:
                 for _ in range(name[len(bare) :].count("*")):
-                    found = Pointer(found, self._main.image.word_size)
+                    found = Pointer(found, self.word_size)
                 return found
         near = self._main.nearest_types(bare)
         hint = f" (nearest: {', '.join(near)})" if near else ""

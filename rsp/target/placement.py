@@ -72,10 +72,7 @@ class Where:
     @property
     def digits(self) -> int:
         """How many digits gdb writes addresses with."""
-        if self._symbols is None:
-            return 16
-        binary, _ = next(self._symbols.binaries())
-        return 2 * binary.image.word_size
+        return 16 if self._symbols is None else 2 * self._symbols.word_size
 
     def shown(self, address: int) -> str:
         """Return how gdb's table shows an address: the line it is at, or the symbol it is in."""

@@ -56,7 +56,7 @@ class Space:
     def of(cls, target: Target, symbols: SymbolTable | None) -> Space:
         """Return the memory of a target."""
         if symbols is not None:
-            size = next(symbols.binaries())[0].image.word_size
+            size = symbols.word_size
         else:
             size = 8 if target.arch.name == "x86-64" else 4
 

@@ -129,6 +129,16 @@ def test_a_symbol_by_name_and_by_address() -> None:
     assert (str(line), line.path) == (f"{file}:{first}", file)
 
 
+@pytest.mark.live("gcc")
+@pytest.mark.parametrize(("option", "size"), [("-m32", 4), ("-m64", 8)])
+def test_the_size_of_an_address(option: str, size: int, tmp_path: Path) -> None:
+    (tmp_path / "main.c").write_text("struct s { int x; } it; int main(void) { return it.x; }\n")
+    command = ["gcc", "-g", option, "-nostdlib", "-static", "-Wl,-emain", "-o", "out", "main.c"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    table = SymbolTable(tmp_path / "out", cache=False)
+    assert table.word_size == table.type("struct s *").size == size
+
+
 def test_addresses_of_nothing() -> None:
     table = SymbolTable(ELF)
     for address in (0, 0x3FFF, 0x4008, 0x7BFF, 0x8000, 0xFFFFFFFFFFFFFFFF, 1 << 64, -1):

@@ -1,7 +1,7 @@
 """The symbol table of an ELF file: names to symbols, addresses to symbols.
 
 Here lives: the layout of .symtab (System V ABI, "Symbol Table"), read two ways: one name by a
-search of the bytes, which costs a few milliseconds in a kernel, and all of it, once, for what needs
+search of the bytes, which costs a millisecond in a kernel, and all of it, once, for what needs
 the order. Here must not live: DWARF, and slides.
 """
 
@@ -80,9 +80,6 @@ _SHN_UNDEF, _SHN_LORESERVE, _SHN_ABS = 0, 0xFF00, 0xFFF1
 _MANY = 64
 """At so many tails of strings a search of each costs more than reading the whole table."""
 
-_SINGLY = 6
-"""So many tails are searched for one by one, each in 1 ms; all names take some."""
-
 _LOOK_BACK = 64
 """At how many places before an address labels may be, within the symbol that it is in."""
 
@@ -119,40 +116,29 @@ class Symtab:
     def __init__(self, image: Image, cache: Cache | None = None) -> None:
         self._image = image
         self._cache = cache or Cache.off()
+        self._found: dict[str, tuple[ElfSymbol, ...]] = {}
         self._aliases: dict[int, tuple[ElfSymbol, ...]] = {}
-        self._entries, self._strings = Contents.empty(".symtab"), Contents.empty(".strtab")
-        self._entry_size, layout = _LAYOUTS[image.word_size]
+        entries, self._strings = Contents.empty(".symtab"), Contents.empty(".strtab")
+        size, layout = _LAYOUTS[image.word_size]
         section = image.of_type(SHT_SYMTAB) or image.of_type(SHT_DYNSYM)
         if section is not None and len(image.contents(section)):
-            self._entries = image.contents(section)
-            if section.entry_size != self._entry_size or not 0 < section.link < len(image.sections):
-                self._entries.fail(0, "its section header makes no sense")
+            entries = image.contents(section)
+            if section.entry_size != size or not 0 < section.link < len(image.sections):
+                entries.fail(0, "its section header makes no sense")
             self._strings = image.contents(image.sections[section.link])
         self._names, self._values, self._sizes, self._infos, self._sections = (
-            self._column(begin, form) for begin, form in layout
+            _column(entries, size, begin, form) for begin, form in layout
         )
 
     def find(self, name: str) -> tuple[ElfSymbol, ...]:
         """Return the symbols of a name, the global ones first, then as in the file."""
-        if not name or "\0" in name:
-            return ()
-        try:
-            encoded = name.encode(errors="surrogateescape") + b"\0"
-        except UnicodeEncodeError:  # nothing in a file has such a name
-            return ()
-        places = None if "_by_name" in self.__dict__ else self._occurrences(encoded)
-        found: Iterable[int]
-        if places is None:
-            found = self._by_name.get(encoded[:-1], ())
-        elif len(places) > _SINGLY:
-            wanted = set(places)
-            names = self._names.tolist()
-            found = [index for index, place in enumerate(names) if place in wanted]
-        else:
-            needles = (place.to_bytes(4, "little") for place in places)
-            found = [index for needle in needles for index in self._entries_named(needle)]
-        symbols = [symbol for index in found if (symbol := self._symbol(index))]
-        return tuple(sorted(symbols, key=lambda symbol: -_RANKS[symbol.binding]))
+        if name in self._found:  # whoever asks whether there is one asks for it next
+            return self._found[name]
+        symbols = [symbol for index in self._named(name) if (symbol := self._symbol(index))]
+        found = tuple(sorted(symbols, key=lambda symbol: -_RANKS[symbol.binding]))
+        if found:
+            self._found[name] = found
+        return found
 
     def lookup(self, address: int) -> ElfSymbol | None:
         """Return the symbol that a link address lies in, or None.
@@ -216,15 +202,27 @@ class Symtab:
             at = self._strings.find(encoded, at + 1)
         return places
 
-    def _entries_named(self, needle: bytes) -> Iterator[int]:
-        """Yield the entries whose names begin at a place in the strings, given as bytes."""
-        size = self._entry_size
-        begin = self._entries.find(needle)
+    def _named(self, name: str) -> Iterable[int]:
+        """Return the entries with a name, in the order of the file."""
+        if not name or "\0" in name:
+            return ()
+        try:
+            encoded = name.encode(errors="surrogateescape") + b"\0"
+        except UnicodeEncodeError:  # nothing in a file has such a name
+            return ()
+        places = None if "_by_name" in self.__dict__ else self._occurrences(encoded)
+        if places is None:
+            return self._by_name.get(encoded[:-1], ())
+        return sorted(index for place in places for index in self._entries_named(place))
+
+    def _entries_named(self, place: int) -> Iterator[int]:
+        """Yield the entries whose names begin at a place in the strings."""
+        needle, names = place.to_bytes(4, "little"), self._packed_names
+        begin = names.find(needle)
         while begin >= 0:
-            index, field = divmod(begin, size)
-            if field == 0 and (index + 1) * size <= len(self._entries):
-                yield index
-            begin = self._entries.find(needle, begin + 1)
+            if begin % 4 == 0:
+                yield begin // 4
+            begin = names.find(needle, begin + 1)
 
     def _symbol(self, index: int) -> ElfSymbol | None:
         """Return an entry as a value, None if it is no symbol that anyone asks for."""
@@ -262,11 +260,10 @@ class Symtab:
             return 0, section.name
         return (section.address, section.name) if section.loaded else None
 
-    def _column(self, begin: int, form: _Form) -> memoryview[int]:
-        """Return one field of all entries, of which nothing is decoded before it is taken out."""
-        whole = self._entries.view[: len(self._entries) // self._entry_size * self._entry_size]
-        width = struct.calcsize(form)
-        return whole.cast(form)[begin // width :: self._entry_size // width]
+    @cached_property
+    def _packed_names(self) -> bytes:
+        """Where the names are, without what lies between: a sixth of the bytes to search."""
+        return self._names.tobytes()
 
     @cached_property
     def _usable(self) -> list[int]:
@@ -313,6 +310,12 @@ class Symtab:
             if end >= 0:
                 by_name.setdefault(strings[begin:end], []).append(index)
         return by_name
+
+
+def _column(entries: Contents, size: int, begin: int, form: _Form) -> memoryview[int]:
+    """Return one field of all entries, of which nothing is decoded before it is taken out."""
+    width = struct.calcsize(form)
+    return entries.view[: len(entries) // size * size].cast(form)[begin // width :: size // width]
 
 
 def _merit(symbol: ElfSymbol) -> tuple[bool, int]:

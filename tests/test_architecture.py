@@ -39,7 +39,6 @@ ROOMS = (
 THIRD_PARTY = {
     "capstone": {"rsp.target.disassembly"},
     "construct": {"rsp.arch.constructs"},
-    "defusedxml": {"rsp.arch.description"},
     "hypothesis": {"rsp.testing.strategies"},
     "zstandard": {"rsp.symbols.inflate"},
     "serial": {"rsp.transports.serial", "rsp.transports.rfc2217"},

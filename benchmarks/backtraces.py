@@ -24,16 +24,19 @@ from rsp import BreakpointKind, OnExit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PLACE = "tick_sched_timer"
-DEEP_PLACE, DEEP = "kmem_cache_alloc", 20
+# Where to stop, at how many frames, and which share of gdb's requests are to be asked at most.
+STOPS = (("tick_sched_timer", 1, 1.0), ("kmem_cache_alloc", 20, 0.5))
 ROUNDS = 5
 
 
 def measure() -> list[Figure]:
     """Time whole processes, and count requests."""
+    figures = []
     with Guest("debian") as guest:
-        _stop(guest, PLACE, frames=1)
-        return [*_processes(guest), *_requests(guest)]
+        for place, frames, share in STOPS:
+            _stop(guest, place, frames)
+            figures += [*_processes(guest, place), _requests(guest, place, share)]
+    return figures
 
 
 def _stop(guest: Guest, place: str, frames: int) -> None:
@@ -62,7 +65,7 @@ def _gdb(guest: Guest, *commands: str) -> list[str]:
     return program
 
 
-def _processes(guest: Guest) -> list[Figure]:
+def _processes(guest: Guest, place: str) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="rsp-bench-") as cache:
         commands = {
             "cache": _ours(guest),
@@ -76,7 +79,7 @@ def _processes(guest: Guest) -> list[Figure]:
         seconds = dict(zip(commands, interleaved(ROUNDS, *subjects), strict=True))
     return [
         Figure(
-            subject=f"connect, backtrace of both CPUs; {peer}: ours / gdb",
+            subject=f"connect, backtraces at {place}; {peer}: ours / gdb",
             value=median_ratio(seconds[peer], seconds["gdb"]),
             unit="x",
             target=target,
@@ -91,29 +94,23 @@ def _seconds(command: Sequence[str], cache: str) -> float:
     return run(command, XDG_CACHE_HOME=cache).seconds
 
 
-def _requests(guest: Guest) -> list[Figure]:
-    figures = []
-    for place, frames, share in ((PLACE, 1, 1.0), (DEEP_PLACE, DEEP, 0.5)):
-        _stop(guest, place, frames)
-        with tempfile.TemporaryDirectory(prefix="rsp-bench-") as directory:
-            log = Path(directory, "session.rsplog")
-            subprocess.run(_ours(guest, "--record", str(log)), check=True, capture_output=True)
-            ours = _questions(re.findall(r"^w .*?\$([^#]+)#", log.read_text(), re.MULTILINE))
-        done = subprocess.run(
-            _gdb(guest, "set debug remote 1"), check=True, capture_output=True, text=True
-        )
-        gdb = _questions(re.findall(r"Sending packet: \$([^#]+)#", done.stdout + done.stderr))
-        figures.append(
-            Figure(
-                subject=f"requests for the backtraces at {place}: ours / gdb",
-                value=ours["backtrace"] / gdb["backtrace"],
-                unit="x",
-                target=f"<= {share} x",
-                detail=f"ours {ours['backtrace']}, gdb {gdb['backtrace']}; with connecting "
-                f"{ours['all']} and {gdb['all']}",
-            )
-        )
-    return figures
+def _requests(guest: Guest, place: str, share: float) -> Figure:
+    with tempfile.TemporaryDirectory(prefix="rsp-bench-") as directory:
+        log = Path(directory, "session.rsplog")
+        subprocess.run(_ours(guest, "--record", str(log)), check=True, capture_output=True)
+        ours = _questions(re.findall(r"^w .*?\$([^#]+)#", log.read_text(), re.MULTILINE))
+    done = subprocess.run(
+        _gdb(guest, "set debug remote 1"), check=True, capture_output=True, text=True
+    )
+    gdb = _questions(re.findall(r"Sending packet: \$([^#]+)#", done.stdout + done.stderr))
+    return Figure(
+        subject=f"requests for the backtraces at {place}: ours / gdb",
+        value=ours["backtrace"] / gdb["backtrace"],
+        unit="x",
+        target=f"<= {share} x",
+        detail=f"ours {ours['backtrace']}, gdb {gdb['backtrace']}; with connecting "
+        f"{ours['all']} and {gdb['all']}",
+    )
 
 
 def _questions(packets: Sequence[str]) -> dict[str, int]:

@@ -39,6 +39,7 @@ ROOMS = (
 THIRD_PARTY = {
     "capstone": {"rsp.target.disassembly"},
     "construct": {"rsp.arch.constructs"},
+    "defusedxml": {"rsp.arch.description"},
     "hypothesis": {"rsp.testing.strategies"},
     "zstandard": {"rsp.symbols.inflate"},
     "serial": {"rsp.transports.serial", "rsp.transports.rfc2217"},

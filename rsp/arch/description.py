@@ -6,10 +6,9 @@ the ``fetch`` that the caller gives.
 
 Source: gdb manual, appendix G "Target Descriptions", and gdb/features/gdb-target.dtd.
 
-The documents come from the stub, so everything is bounded, and no entity is ever expanded: one that
-declares any is refused. The external DTD that they name is never read. They are read without
-namespaces, since stubs write ``xi:include`` without declaring the prefix; and by expat itself, as
-xml.sax imports urllib, http and ssl, which takes a session 10 ms.
+The documents come from the stub, so everything is bounded, and no entity is ever expanded. The
+external DTD that they name is never read. They are read without namespaces, since stubs write
+``xi:include`` without declaring the prefix.
 """
 
 from __future__ import annotations
@@ -18,8 +17,10 @@ import dataclasses
 import re
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, NoReturn
-from xml.parsers import expat
+from io import BytesIO
+from typing import TYPE_CHECKING
+from xml.sax import SAXException
+from xml.sax.handler import ContentHandler
 
 from rsp.arch.layout import Kind, Register, RegisterLayout
 from rsp.arch.layouts import KNOWN, LAYOUTS, make_layout
@@ -27,6 +28,7 @@ from rsp.errors import RemoteProtocolError, RspError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from xml.sax.xmlreader import AttributesImpl
 
 MAX_BYTES = 1 << 20
 MAX_DOCUMENTS = 64
@@ -232,40 +234,36 @@ def read_elements(document: bytes, name: str) -> list[dict[str, str]]:
     >>> read_elements(b'<threads><thread id="p1.1" name="sh"/></threads>', "thread")
     [{'id': 'p1.1', 'name': 'sh'}]
     """
-    found: list[dict[str, str]] = []
-
-    def start(element: str, attrs: dict[str, str]) -> None:
-        if element == name:
-            found.append(attrs)
-
-    _parse(f"the list of <{name}>", document, start=start)
-    return found
+    handler = _Elements(name)
+    _parse(f"the list of <{name}>", document, handler)
+    return handler.found
 
 
-def _parse(
-    title: str,
-    document: bytes,
-    *,
-    start: Callable[[str, dict[str, str]], None],
-    end: Callable[[str], None] | None = None,
-    text: Callable[[str], None] | None = None,
-) -> None:
-    parser = expat.ParserCreate()
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    parser.CharacterDataHandler = text
-    parser.EntityDeclHandler = parser.UnparsedEntityDeclHandler = _refuse
+class _Elements(ContentHandler):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.found: list[dict[str, str]] = []
+        self._name = name
+
+    def startElement(self, name: str, attrs: AttributesImpl) -> None:  # noqa: N802 - SAX's name
+        if name == self._name:
+            self.found.append(dict(attrs.items()))
+
+
+def _parse(title: str, document: bytes, handler: ContentHandler) -> None:
+    from defusedxml.sax import make_parser
+
+    parser = make_parser()
+    # The external one is the DTD, which the parser then leaves alone; entities are refused.
+    parser.forbid_external = False
+    parser.setContentHandler(handler)
     try:
-        parser.Parse(document, True)
+        parser.parse(BytesIO(document))
     except RspError:
         raise
     # ValueError: an entity, or an encoding that expat cannot take; LookupError: no encoding.
-    except (expat.ExpatError, ValueError, LookupError) as error:
+    except (SAXException, ValueError, LookupError) as error:
         raise RemoteProtocolError(f"{title} is not sound XML: {error}", data=document) from error
-
-
-def _refuse(name: str, *_: object) -> NoReturn:
-    raise ValueError(f"it declares an entity, {name[:40]}")
 
 
 @dataclass(slots=True)
@@ -275,10 +273,11 @@ class _FeatureInProgress:
     registers: list[RegisterDescription] = field(default_factory=list)
 
 
-class _Reader:
+class _Reader(ContentHandler):
     """Collects what the elements say; an include is read in its place, by the same reader."""
 
     def __init__(self, fetch: Callable[[str], bytes]) -> None:
+        super().__init__()
         self.text: dict[str, list[str]] = {"architecture": [], "osabi": []}
         self.features: list[_FeatureInProgress] = []
         self._fetch = fetch
@@ -304,10 +303,10 @@ class _Reader:
         self._bytes += len(data)
         if self._bytes > MAX_BYTES:
             raise RemoteProtocolError(f"the target description has more than {MAX_BYTES} bytes")
-        _parse(annex, data, start=self._start, end=self._end, text=self._characters)
+        _parse(annex, data, self)
         self._including.pop()
 
-    def _start(self, name: str, attrs: dict[str, str]) -> None:
+    def startElement(self, name: str, attrs: AttributesImpl) -> None:  # noqa: N802 - SAX's name
         if len(self._open) >= MAX_ELEMENT_DEPTH:
             raise RemoteProtocolError("the elements of the target description lie too deep")
         if not self._open and name not in {"target", "feature"}:
@@ -333,7 +332,7 @@ class _Reader:
             case _ if name.rpartition(":")[2] == "include":
                 self.read(_required(attrs, "href", name))
 
-    def _end(self, name: str) -> None:
+    def endElement(self, name: str) -> None:  # noqa: N802 - SAX's name
         self._open.pop()
         if self._type is not None and name == self._type.form.value:
             complete = dataclasses.replace(self._type, fields=tuple(self._fields))
@@ -341,7 +340,7 @@ class _Reader:
             self._type = None
             self._fields = []
 
-    def _characters(self, content: str) -> None:
+    def characters(self, content: str) -> None:
         if self._open[-1] in self.text:
             self.text[self._open[-1]].append(content)
 
@@ -350,7 +349,7 @@ class _Reader:
             raise RemoteProtocolError("the target description has a register outside a feature")
         return self.features[-1]
 
-    def _register(self, attrs: dict[str, str]) -> RegisterDescription:
+    def _register(self, attrs: AttributesImpl) -> RegisterDescription:
         name = _required(attrs, "name", "reg")
         bits = _number(attrs, "bitsize")
         if not bits or bits % 8 or bits > MAX_REGISTER_BITS:
@@ -378,7 +377,7 @@ class _Reader:
         )
 
 
-def _field(attrs: dict[str, str]) -> TypeField:
+def _field(attrs: AttributesImpl) -> TypeField:
     start = _number(attrs, "start")
     end = _number(attrs, "end")
     return TypeField(
@@ -390,16 +389,16 @@ def _field(attrs: dict[str, str]) -> TypeField:
     )
 
 
-def _required(attrs: dict[str, str], attribute: str, element: str) -> str:
+def _required(attrs: AttributesImpl, attribute: str, element: str) -> str:
     value = attrs.get(attribute)
     if not value:
         raise RemoteProtocolError(
             f"an element <{element[:40]}> of the target description has no {attribute}"
         )
-    return value
+    return str(value)
 
 
-def _number(attrs: dict[str, str], attribute: str) -> int | None:
+def _number(attrs: AttributesImpl, attribute: str) -> int | None:
     text = attrs.get(attribute)
     if text is None:
         return None

@@ -18,6 +18,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from rsp.arch.descriptors import gate
 from rsp.arch.flags import Cr0
 from rsp.errors import MemoryFault, RegisterUnavailable, StubError, SymbolError
 from rsp.symbols.contents import Damaged
@@ -134,12 +135,9 @@ class SlideFinder:
         if not state.idt.base or state.idt.limit < size - 1:
             return None
         try:
-            entry = self._target.read_memory(state.idt.base, size)
+            return gate(self._target.read_memory(state.idt.base, size)).offset or None
         except MemoryFault:
             return None
-        # SDM volume 3A, figures 6-2 and 6-8. construct, which reads all of a gate, takes longer to
-        # be imported than a kernel takes to be recognized.
-        return int.from_bytes(entry[:2] + entry[6 : 4 + self._word], "little") or None
 
     def _pcs(self) -> Iterator[int]:
         target = self._target

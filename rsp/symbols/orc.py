@@ -1,7 +1,7 @@
 """ORC, the Linux kernel's own unwinding tables, which cover its assembly too.
 
-Here live: the formats that kernels have had, and the search for an address. Here must not live:
-other tables, and the choice between them (`unwind`).
+Here live: the formats that kernels have had, and the search for an address in a file's table. Here
+must not live: other tables, and the choice between them (`unwind`).
 
 A table is two sections of equal length: ``.orc_unwind_ip`` has a signed 32-bit number for each
 entry, its address relative to where the number itself is, and ``.orc_unwind`` has the entries::
@@ -59,7 +59,9 @@ _BREG0, _DEREF, _CONSTS, _PLUS = 0x70, 0x06, 0x11, 0x22  # DW_OP_*
 
 _IP = struct.Struct("<i")
 _ENTRY = struct.Struct("<hhH")
-_END = 1 << 64  # of the address space
+IP_SIZE, ENTRY_SIZE = _IP.size, _ENTRY.size
+END = 1 << 64
+"""Of the address space: how far the last entry of a table reaches."""
 
 _REGISTERS = (
     *("UNDEFINED", "PREV_SP", "DX", "DI", "BP", "SP", "R10", "R13", "BP_INDIRECT", "SP_INDIRECT"),
@@ -94,19 +96,22 @@ class OrcFormat:
         """Return the registers that sp and bp are found by, the type, and the signal bit.
 
         Raises:
-            IndexError: a value that the format does not define.
+            ValueError: a value that the format does not define.
         """
         values, shift = {}, 8
         for name, bits in self.fields.items():
             values[name] = flags >> shift & (1 << bits) - 1
             shift += bits
-        sp = self.registers[flags & 15]
-        kind = self.types[values["type"]]
+        try:
+            sp, bp = self.registers[flags & 15], self.registers[flags >> 4 & 15]
+            kind = self.types[values["type"]]
+        except IndexError:
+            raise ValueError(f"an entry with flags {flags:#x}") from None
         if self.types is _TYPES and sp == "UNDEFINED":
             kind = "END_OF_STACK" if values["end"] else "UNDEFINED"
         # Before there was a bit for it, registers were saved for nothing but an interruption.
         signal = values.get("signal", kind in ("REGS", "REGS_PARTIAL"))
-        return sp, self.registers[flags >> 4 & 15], kind, bool(signal)
+        return sp, bp, kind, bool(signal)
 
 
 FORMATS = (
@@ -182,11 +187,9 @@ class OrcTable:
         self._header = image.contents(".orc_header")
         section = image.named(".orc_unwind_ip")
         self._base = section.address if section else 0
-        self._decoded: dict[int, tuple[str, str, str, bool]] = {}
-        self._number = numbers("x86-64") if len(self) else {}
 
     def __len__(self) -> int:
-        return min(len(self._ips) // 4, len(self._entries) // 6)
+        return min(len(self._ips) // IP_SIZE, len(self._entries) // ENTRY_SIZE)
 
     def rules_at(self, address: int) -> UnwindRules | None:
         """Return the rules for an address, None where no entry covers it.
@@ -198,33 +201,16 @@ class OrcTable:
         if place < 0:
             return None
         index = self._index(place)
-        sp_offset, bp_offset, flags = _ENTRY.unpack_from(self._entries.view, 6 * index)
-        sp, bp, kind, signal = self._decode(index, flags)
-        if kind == "UNDEFINED":
-            return None
-        number = self._number
-        cfa: CfaRule = RegisterOffset(number["rsp"], 0)
-        registers: dict[int, RegisterRule] = {}
-        if kind != "END_OF_STACK":
-            base = _SP_REGISTERS.get(sp)
-            if base is None or bp not in ("UNDEFINED", "PREV_SP", "BP"):
-                self._entries.fail(6 * index, f"an entry with sp_reg {sp} and bp_reg {bp}")
-            cfa = self._cfa(sp, number[base], sp_offset, kind)
-            registers = self._saved(kind, base)
-            if bp == "PREV_SP":
-                registers[number["rbp"]] = AtCfa(bp_offset)
-            elif bp == "BP":
-                registers[number["rbp"]] = AtExpression(_breg(number["rbp"], bp_offset))
         last = place + 1 == len(self)
-        return UnwindRules(
-            begin=self._address(index),
-            end=_END if last else min(_END, self._address(self._index(place + 1))),
-            cfa=cfa,
-            registers=registers,
-            return_address=number["rip"],
-            signal_frame=signal,
-            kind=_KINDS[kind],
-        )
+        try:
+            return rules_of(
+                self._entries[ENTRY_SIZE * index : ENTRY_SIZE * (index + 1)],
+                self.format,
+                begin=self._address(index),
+                end=END if last else min(END, self._address(self._index(place + 1))),
+            )
+        except ValueError as error:
+            self._entries.fail(ENTRY_SIZE * index, str(error))
 
     def switches_stack(self, address: int) -> bool:
         """Return whether the frame's caller is on another stack, which code has changed from.
@@ -235,9 +221,11 @@ class OrcTable:
         place = self._find(address)
         if place < 0:
             return False
-        index = self._index(place)
-        flags = self._entries.unsigned(6 * index + 4, 2)
-        return self._decode(index, flags)[0] == "SP_INDIRECT"
+        at = ENTRY_SIZE * self._index(place)
+        try:
+            return self.format.decode(self._entries.unsigned(at + 4, 2))[0] == "SP_INDIRECT"
+        except ValueError as error:
+            self._entries.fail(at, str(error))
 
     @cached_property
     def format(self) -> OrcFormat:
@@ -263,7 +251,7 @@ class OrcTable:
 
         That is so in a kernel from 5.6 on; modules, and kernels before, are sorted when loaded.
         """
-        offsets = _numbers("i", self._ips.view[: 4 * len(self)])
+        offsets = _numbers("i", self._ips.view[: IP_SIZE * len(self)])
         # The address of an entry is its offset plus four for each one before it.
         if min(map(sub, islice(offsets, 1, None), offsets), default=0) >= -4:
             return None
@@ -275,70 +263,97 @@ class OrcTable:
         )
 
     def _flags(self) -> Sequence[int]:
-        return _numbers("H", self._entries.view[: 6 * len(self)])[2::3]
+        return _numbers("H", self._entries.view[: ENTRY_SIZE * len(self)])[2::3]
 
     def _fills_gap(self, flags: int) -> bool:
         try:
             return self.format.decode(flags)[2] == "UNDEFINED"
-        except IndexError:
+        except ValueError:
             return False
 
     def _index(self, place: int) -> int:
         return self._order[place] if self._order is not None else place
 
     def _address(self, index: int) -> int:
-        offset: int = _IP.unpack_from(self._ips.view, 4 * index)[0]
+        offset: int = _IP.unpack_from(self._ips.view, IP_SIZE * index)[0]
         # Not cut to 64 bits: in a module, code without an address can be out of reach.
-        return self._base + 4 * index + offset
+        return self._base + IP_SIZE * index + offset
 
     def _find(self, address: int) -> int:
         """Return the place, in the order of addresses, of the entry for an address, or -1."""
         order = self._order if self._order is not None else range(len(self))
         return bisect_right(order, address, key=self._address) - 1
 
-    def _decode(self, index: int, flags: int) -> tuple[str, str, str, bool]:
-        decoded = self._decoded.get(flags)
-        if decoded is None:
-            try:
-                decoded = self._decoded[flags] = self.format.decode(flags)
-            except IndexError:
-                self._entries.fail(6 * index, f"an entry with flags {flags:#x}")
-        return decoded
 
-    def _cfa(self, sp: str, base: int, offset: int, kind: str) -> CfaRule:
-        if sp in ("SP", "BP"):
-            return RegisterOffset(base, offset)
-        if sp == "BP_INDIRECT":
+def rules_of(entry: bytes, orc_format: OrcFormat, *, begin: int, end: int) -> UnwindRules | None:
+    """Return what an entry says of the addresses that it is valid for, None if nothing.
+
+    Raises:
+        ValueError: it makes no sense.
+    """
+    sp_offset, bp_offset, flags = _ENTRY.unpack(entry)
+    sp, bp, kind, signal = orc_format.decode(flags)
+    if kind == "UNDEFINED":
+        return None
+    number = numbers("x86-64")
+    cfa: CfaRule = RegisterOffset(number["rsp"], 0)
+    registers: dict[int, RegisterRule] = {}
+    if kind != "END_OF_STACK":
+        base = _SP_REGISTERS.get(sp)
+        if base is None or bp not in ("UNDEFINED", "PREV_SP", "BP"):
+            raise ValueError(f"an entry with sp_reg {sp} and bp_reg {bp}")
+        cfa = _cfa(sp, number[base], sp_offset, kind)
+        registers = _saved(kind, base)
+        if bp == "PREV_SP":
+            registers[number["rbp"]] = AtCfa(bp_offset)
+        elif bp == "BP":
+            registers[number["rbp"]] = AtExpression(_breg(number["rbp"], bp_offset))
+    return UnwindRules(
+        begin=begin,
+        end=end,
+        cfa=cfa,
+        registers=registers,
+        return_address=number["rip"],
+        signal_frame=signal,
+        kind=_KINDS[kind],
+    )
+
+
+def _cfa(sp: str, base: int, offset: int, kind: str) -> CfaRule:
+    if sp in ("SP", "BP"):
+        return RegisterOffset(base, offset)
+    if sp == "BP_INDIRECT":
+        return CfaExpression(bytes((*_breg(base, offset), _DEREF)))
+    if sp == "SP_INDIRECT":
+        # Up to 5.11 the offset went to the pointer's address, and only entry code had such
+        # entries; since 87ccc826bf1c it goes to the pointer, and only calls have them.
+        if kind != "CALL":
             return CfaExpression(bytes((*_breg(base, offset), _DEREF)))
-        if sp == "SP_INDIRECT":
-            # Up to 5.11 the offset went to the pointer's address, and only entry code had such
-            # entries; since 87ccc826bf1c it goes to the pointer, and only calls have them.
-            if kind != "CALL":
-                return CfaExpression(bytes((*_breg(base, offset), _DEREF)))
-            return CfaExpression(bytes((*_breg(base, 0), _DEREF, _CONSTS, *_sleb(offset), _PLUS)))
-        return RegisterOffset(base, 0)  # the kernel does not look at the offset of the others
+        return CfaExpression(bytes((*_breg(base, 0), _DEREF, _CONSTS, *_sleb(offset), _PLUS)))
+    return RegisterOffset(base, 0)  # the kernel does not look at the offset of the others
 
-    def _saved(self, kind: str, base: str) -> dict[int, RegisterRule]:
-        number = self._number
-        if kind == "CALL":
-            return {
-                number["rip"]: AtCfa(-8),
-                number["rsp"]: ValCfa(0),
-                number["rbp"]: SameValue(),
-            }
-        rules: dict[int, RegisterRule] = {}
-        on_stack: tuple[str, ...] = _IRET_FRAME
-        if kind == "REGS":
-            on_stack = _PUSHED + _IRET_FRAME
-        else:
-            # The entry code saves the others soon; until then it uses at most the one that it looks
-            # at the stack through.
-            unsaved = [name for name in _PUSHED if name in number and name != base]
-            rules.update((number[name], SameValue()) for name in unsaved)
-        for place, name in enumerate(on_stack):
-            if name in number:
-                rules[number[name]] = AtCfa(8 * place)
-        return rules
+
+def _saved(kind: str, base: str) -> dict[int, RegisterRule]:
+    number = numbers("x86-64")
+    if kind == "CALL":
+        return {
+            number["rip"]: AtCfa(-8),
+            number["rsp"]: ValCfa(0),
+            number["rbp"]: SameValue(),
+        }
+    rules: dict[int, RegisterRule] = {}
+    on_stack: tuple[str, ...] = _IRET_FRAME
+    if kind == "REGS":
+        on_stack = _PUSHED + _IRET_FRAME
+    else:
+        # The entry code saves the others soon; until then it uses at most the one that it looks
+        # at the stack through.
+        unsaved = [name for name in _PUSHED if name in number and name != base]
+        rules.update((number[name], SameValue()) for name in unsaved)
+    for place, name in enumerate(on_stack):
+        if name in number:
+            rules[number[name]] = AtCfa(8 * place)
+    return rules
 
 
 def _numbers(code: str, data: memoryview) -> array[int]:

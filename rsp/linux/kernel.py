@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from rsp.linux.log import LogRecord
+    from rsp.linux.module_code import LoadedModules, ModuleCode
     from rsp.linux.tasks import Task
     from rsp.target.points import Breakpoint
     from rsp.target.target import Target
@@ -68,8 +69,10 @@ class Kernel:
         # By name, its struct module, and whether its init function is over.
         self._known: dict[str, tuple[int, bool]] = {}
         self._added: dict[str, tuple[str, str]] = {}  # the file, and the name in the table
+        self._loaded: LoadedModules | None = None
         target.follow = self.follow
         target.fallback = self._read_hidden
+        target.find_code = self._find_code
 
     # --- what it plugs into the target ---
 
@@ -135,6 +138,14 @@ class Kernel:
         """Read what a CPU in user mode does not see of the kernel."""
         return read_by_kernel(self._target, address, length)
 
+    def _find_code(self, address: int) -> ModuleCode | None:
+        """Return what the kernel knows of the code of a module whose file is not here."""
+        from rsp.linux.module_code import LoadedModules
+
+        if self._loaded is None:
+            self._loaded = LoadedModules(self._target, self._table)
+        return self._loaded.find(address)
+
     def _follow_modules(self, modules: tuple[Module, ...]) -> None:
         """Add the symbols of modules that have come, and take those out that have gone."""
         present = {}
@@ -183,8 +194,12 @@ class Kernel:
         Raises:
             SymbolError: it has not begun to run yet, so that it is nowhere; or another kernel runs.
         """
-        self._target.symbols  # noqa: B018 - which calls `follow`, once for each stop
-        if self._slide != self._table.slide:  # or that of another Kernel of this target
+        return self._find()
+
+    def _find(self) -> int:
+        """Return the slide, looking for the kernel where that has not been found yet."""
+        # `symbols` calls `follow`, once for each stop: this one's, or that of another Kernel.
+        if self._slide != self._target.symbols.slide:
             self._slide = None
             self.follow()
         if self._slide is None:
@@ -205,12 +220,9 @@ class Kernel:
         return self._text("saved_command_line")
 
     def _text(self, name: str) -> str:
-        self._check_found()
+        self._find()
         text = self._target.value(name, names={}).string_()
         return text.decode("utf-8", "backslashreplace")
-
-    def _check_found(self) -> None:
-        self.slide  # noqa: B018 - it raises where there is none
 
     # --- its parts ---
 
@@ -221,19 +233,19 @@ class Kernel:
             SymbolNotFound: there is no such variable.
             SymbolError: there is no such CPU.
         """
-        self._check_found()
+        self._find()
         return self._target.value(name, cpu=cpu, names={})
 
     def log(self) -> tuple[LogRecord, ...]:
         """Return what its ring buffer holds, the oldest first; see `read_log`."""
         from rsp.linux.log import read_log
 
-        self._check_found()
+        self._find()
         return read_log(self._target)
 
     def modules(self) -> tuple[Module, ...]:
         """Return its modules, the newest first; see `list_modules`."""
-        self._check_found()
+        self._find()
         if not has_modules(self._target):
             return ()
         found = list_modules(self._target)
@@ -244,7 +256,7 @@ class Kernel:
         """Return all threads, those of the kernel too; see `list_tasks`."""
         from rsp.linux.tasks import list_tasks
 
-        self._check_found()
+        self._find()
         return list_tasks(self._target)
 
     def current(self, cpu: int) -> Task:
@@ -274,7 +286,7 @@ class Kernel:
         Raises:
             SymbolNotFound: the kernel has no modules.
         """
-        self._check_found()
+        self._find()
         wanted = name.replace("-", "_")
         target = self._target
 

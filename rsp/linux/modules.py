@@ -4,7 +4,8 @@ Here live the walk along the kernel's list, the places of a module's sections in
 kernels have had for them, and its parameters. Which structure it is, is asked of the kernel's
 types. Applying a file's relocations is the business of ``rsp.symbols``.
 
-Sources: Linux include/linux/module.h, kernel/module/sysfs.c, kernel/params.c.
+Sources: Linux include/linux/module.h, kernel/module/sysfs.c, kernel/module/tree_lookup.c,
+kernel/params.c.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 MOST: Final = 4096
 """So many modules are believed, and so many sections and parameters of one."""
+_MEMORY: Final = {"mem": "struct module_memory", "core_layout": "struct module_layout"}
+"""The members with the memory of a module, from 6.4 and from 4.5, and the type of them."""
+_DEEPEST: Final = 64
+"""So deep is a balanced tree of any size believed to be."""
 _NAME: Final = 64
 _PER_CPU: Final = ".data..percpu"
 _BUILD_ID: Final = ".note.gnu.build-id"
@@ -98,12 +103,12 @@ class Module:
     @property
     def address(self) -> int:
         """Where its code begins, as in /proc/modules."""
-        return self._regions[0][0]
+        return self.regions[0][0]
 
     @property
     def size(self) -> int:
         """How many bytes it has in all, as in /proc/modules."""
-        return sum(size for _, size, _ in self._regions)
+        return sum(size for _, size, _ in self.regions)
 
     @property
     def init(self) -> int | None:
@@ -113,7 +118,7 @@ class Module:
     @property
     def initialized(self) -> bool:
         """Whether its init function has returned, and the sections of that are gone."""
-        return not any(base for base, _, init in self._regions if init)
+        return not any(base for base, _, init in self.regions if init)
 
     @cached_property
     def sections(self) -> dict[str, int]:
@@ -173,8 +178,15 @@ class Module:
             found[_text(parameter["name"]).rpartition(".")[2]] = self._parameter(parameter)
         return found
 
+    def region_of(self, address: int, size: int = 1) -> tuple[int, int] | None:
+        """Return begin and end of the part of its memory that has these bytes, None if none has."""
+        for base, length, _ in self.regions:
+            if base <= address <= address + size <= base + length:
+                return base, base + length
+        return None
+
     @cached_property
-    def _regions(self) -> tuple[tuple[int, int, bool], ...]:
+    def regions(self) -> tuple[tuple[int, int, bool], ...]:
         """Base, size and whether it is of the init function, of each region; the code's first."""
         module = self.value
         if has_member(module.type_, "mem"):  # from 6.4
@@ -270,9 +282,65 @@ def list_modules(target: Target) -> tuple[Module, ...]:
     return tuple(found)
 
 
+def module_at(target: Target, address: int) -> Module | None:
+    """Return the module that has an address in its memory, by the tree that `has_tree` tells of.
+
+    Raises:
+        MemoryFault: that cannot be read.
+        SymbolError: it makes no sense.
+    """
+    symbols = target.symbols
+    memory = _memory(target)
+    assert memory is not None
+    record = Record(memory, "base", "size", "mtn.mod", "mtn.node.node")
+    node = symbols.type("struct rb_node")
+    left, right = (place_of(node, name) for name in ("rb_left", "rb_right"))
+    copies = target.value("mod_tree")["root"]["tree"]
+    # While it is being changed, one of two copies of the tree is as it should be.
+    for copy in range(2):
+        at = int(copies[copy]["rb_node"])
+        offset = record.places["mtn.node.node"].offset + copy * (node.size or 0)
+        for _ in range(_DEEPEST):
+            if not at:
+                break
+            data = record.read(target, at - offset)
+            base, size = record.number("base", data), record.number("size", data)
+            if base <= address < base + size:
+                place = record.number("mtn.mod", data)
+                found = Value(copies.space_, symbols.type("struct module"), address=place)
+                module = Module(target, found)
+                if module.region_of(address) is None:
+                    raise SymbolError(f"the tree of modules makes no sense at {at:#x}")
+                return module
+            at = (left if address < base else right).number(data, offset - record.begin)
+    return None
+
+
+def has_tree(target: Target) -> bool:
+    """Return whether the kernel has a tree of the memory of its modules, for `module_at`.
+
+    It is there from 4.2 on, with CONFIG_MODULES_TREE_LOOKUP, and shorter to read than the list.
+    """
+    return (
+        "mod_tree" in target.symbols
+        and has_member(target.value("mod_tree").type_, "root")
+        and (memory := _memory(target)) is not None
+        and has_member(memory, "mtn.node")
+    )
+
+
 def has_modules(target: Target) -> bool:
     """Return whether the kernel can have modules at all."""
     return "modules" in target.symbols and "do_init_module" in target.symbols
+
+
+def _memory(target: Target) -> Type | None:
+    """Return the type of what tells of a part of a module's memory."""
+    module = target.symbols.type("struct module")
+    for member, name in _MEMORY.items():
+        if has_member(module, member):
+            return target.symbols.type(name)
+    return None
 
 
 def _head(module: Type) -> Record:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from rsp.symbols.image import Image
     from rsp.symbols.index import NameIndex
     from rsp.symbols.locations import Instances, Location, Locator
+    from rsp.symbols.orc import OrcTable
     from rsp.symbols.symtab import ElfSymbol
     from rsp.symbols.types import Type
     from rsp.symbols.unwind import UnwindRules, UnwindTables
@@ -294,6 +295,11 @@ class Binary:
     def unwind_rules(self, address: int) -> UnwindRules | None:
         """Return how to find the caller's registers from those at an address."""
         return self._unwind.rules_at(address)
+
+    @property
+    def orc(self) -> OrcTable:
+        """Its ORC entries, whose format is that of its modules, too."""
+        return self._unwind.orc
 
     @property
     def has_types(self) -> bool:

@@ -13,7 +13,7 @@ from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from rsp.errors import BadImage, MemoryFault, SymbolError
+from rsp.errors import BadImage, MemoryFault, RspError, SymbolError
 from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.origins import attribute, origins
@@ -134,6 +134,8 @@ class Frame:
         pc = "" if self._is_start else f"{self.pc:#0{width + 2}x} in "
         arguments = ", ".join(map(str, self.arguments))
         line = f" at {self.source_line}" if self.source_line is not None else ""
+        if self.module is not None:
+            line = f" from {self.module}"  # as gdb names a library that it has no lines of
         mark = f" {SIGNAL_HANDLER_CALLED}" if self.kind is FrameKind.ENTRY else ""
         return f"{pc}{self.function or '??'} ({arguments}){line}{mark}"
 
@@ -142,15 +144,23 @@ class Frame:
         """The name of the symbol that the pc is in, and how far behind it the pc is."""
         activation = self._activation
         found = None
-        if activation.binary is not None:
-            try:
+        try:
+            if activation.binary is not None:
                 found = place_of(activation.binary, activation.link_pc)
-            except (SymbolError, Damaged):
-                found = None
+            elif activation.code is not None:
+                found = activation.code.symbol_at(activation.lookup_pc)
+        except (RspError, Damaged) as error:
+            log.debug("the symbol at %#x: %s", self.pc, error)
         if found is None:
             return None, None
         name, begin = found
         return name, self.pc - activation.slide - begin
+
+    @property
+    def module(self) -> str | None:
+        """Of code that no file of the symbols has, what it is called where it runs: ``[xfs]``."""
+        code = self._activation.code
+        return code.name if code is not None else None
 
     @property
     def offset(self) -> int | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rsp.errors import SymbolNotFound
+from rsp.errors import BadImage, RspError, SymbolNotFound
 from rsp.target.unwinder import Activation, EndOfStack
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _PUSH = b"\x55"
 _MOVES = {8: (b"\x48\x89\xe5", b"\x48\x8b\xec")}
 _MOVES_SHORT = (b"\x89\xe5", b"\x8b\xec")
 _PROLOGUE = 8
+_RETURNS = (b"\xc3", b"\xc2")
 _CALL = 0xE8
 _MOST_PUSHED = 16
 _LONGEST_CALL = 7
@@ -95,7 +96,7 @@ def _behind_wild_call(frame: Activation, sp: int) -> Activation | None:
     if not frame.interrupted or machine.symbols is None or machine.word_size == 2:
         return None
     data = machine.memory.read(sp, machine.word_size)
-    if data is None or machine.binary_at(int.from_bytes(data, "little")) is None:
+    if data is None or machine.owner_of(int.from_bytes(data, "little")) is None:
         return None
     if machine.memory.read(frame.pc, 1) is not None:
         return None
@@ -124,28 +125,29 @@ def _unknown(frame: Activation) -> str:
 def _without_frame(frame: Activation, sp: int) -> tuple[int, int | None] | None:
     """Return where the return address is of a function that has set no frame pointer.
 
-    Either its prologue has not come so far, or it is assembly that does without. Then what is
-    above the stack pointer is believed where it is behind a call of this very function.
+    Either its prologue has not come so far, or it is about to return, or it is assembly that does
+    without. Then what is above the stack pointer is believed where it is behind a call of this very
+    function.
 
     Returns:
         Where the return address is, and where the frame pointer has been saved, None if that is
         what it was; or None if the function has a frame, or that cannot be told.
     """
     machine = frame.machine
-    if frame.binary is None or not frame.interrupted:
+    start = _begin(frame) if frame.interrupted else None
+    if start is None:
         return None
-    symbol = frame.binary.lookup(frame.link_pc)
-    if symbol is None:
-        return None
-    done = frame.link_pc - symbol.address
-    code = machine.memory.read(frame.pc - done, _PROLOGUE)
+    done = frame.pc - start
+    code = machine.memory.read(start, _PROLOGUE)
     if code is None:
         return None
     begin = 4 if code.startswith(_ENDBR) else 0
     has_pushed = code[begin : begin + 1] == _PUSH and done > begin
     end = begin + has_pushed
     moves = _MOVES.get(machine.word_size, _MOVES_SHORT)
-    if done > end and code.startswith(moves, end):
+    has_frame = done > end and code.startswith(moves, end)
+    returns = machine.memory.read(frame.pc, 1) in _RETURNS
+    if has_frame and not returns:
         return None
     for place in range(_MOST_PUSHED):
         at = sp + place * machine.word_size
@@ -153,21 +155,49 @@ def _without_frame(frame: Activation, sp: int) -> tuple[int, int | None] | None:
             pc = machine.code_base + machine.read_word(at)
         except EndOfStack:
             return None
-        if call_target(frame, pc) == symbol.address + frame.slide:
+        if returns and place == 0 and is_behind_call(frame, pc):
+            return at, None
+        if has_frame:
+            return None
+        if call_target(frame, pc) == start:
             return at, at - machine.word_size if has_pushed else None
         if place == has_pushed and done <= end and is_behind_call(frame, pc):
             return at, sp if has_pushed else None
     # Assembly that changes to a task which has not run yet returns to where that begins.
-    for place in range(_MOST_PUSHED if frame.is_assembly(frame.pc) else 0):
+    for place in range(_MOST_PUSHED if _is_assembly(frame, frame.pc) else 0):
         at = sp + place * machine.word_size
         if _begins_assembly(frame, machine.read_word(at)):
             return at, at - machine.word_size if has_pushed else None
     return None
 
 
+def _begin(frame: Activation) -> int | None:
+    """Return where the function of a frame begins, None where no symbol tells."""
+    if frame.binary is not None:
+        symbol = frame.binary.lookup(frame.link_pc)
+        return None if symbol is None else symbol.address + frame.slide
+    try:
+        found = frame.code.symbol_at(frame.lookup_pc) if frame.code is not None else None
+    except RspError:
+        return None
+    return None if found is None else found[1]
+
+
+def _is_assembly(frame: Activation, pc: int) -> bool:
+    """Return whether code of the frame's file is of no function that a compiler tells of."""
+    binary, link_pc = frame.binary, pc - frame.slide
+    if binary is None:
+        return False
+    section = binary.image.section_at(link_pc)
+    try:
+        return section is not None and section.executable and not binary.frames(link_pc)
+    except BadImage:
+        return False
+
+
 def _begins_assembly(frame: Activation, pc: int) -> bool:
     """Return whether assembly of the same file begins at an address, as ret_from_fork does."""
-    if frame.binary is None or not frame.is_assembly(pc):
+    if frame.binary is None or not _is_assembly(frame, pc):
         return False
     symbol = frame.binary.lookup(pc - frame.slide)
     return symbol is not None and symbol.address == pc - frame.slide
@@ -175,8 +205,8 @@ def _begins_assembly(frame: Activation, pc: int) -> bool:
 
 def call_target(frame: Activation, pc: int) -> int | None:
     """Return where the call before an address goes; None if none is there in the frame's file."""
-    found = frame.machine.binary_at(pc)
-    if found is None or found[0] is not frame.binary:
+    owner = frame.machine.owner_of(pc)
+    if owner is None or owner not in (frame.binary, frame.code):
         return None
     size = 3 if frame.machine.word_size == 2 else 5
     code = frame.machine.memory.read(pc - size, size)
@@ -192,7 +222,7 @@ def _behind_call(frame: Activation, at: int, fp: int | None) -> Activation:
     if offset == 0:
         raise EndOfStack("the return address is 0", complete=True)
     pc = machine.code_base + offset
-    begins = frame.is_assembly(frame.pc) and _begins_assembly(frame, pc)
+    begins = _is_assembly(frame, frame.pc) and _begins_assembly(frame, pc)
     if not begins and not is_behind_call(frame, pc):
         raise EndOfStack(
             f"{_unknown(frame)}, and {pc:#x} at {machine.stack_base + at:#x} is no return address"
@@ -325,7 +355,7 @@ def _interrupt_frame(frame: Activation, words: Sequence[int]) -> dict[str, int] 
     is_user = cs & stack & _USER == _USER and not stack >> 16
     if flags & _RESERVED_FLAGS != _RESERVED_ONE or selector >> 32:
         return None
-    if not is_user and (cs != frame.registers.get("cs") or machine.binary_at(pc) is None):
+    if not is_user and (cs != frame.registers.get("cs") or machine.owner_of(pc) is None):
         return None
     found = {machine.pc: pc, "cs": cs, "eflags": flags}
     added = selector & _FROM_KERNEL and stack == frame.registers.get("ss")

@@ -50,7 +50,10 @@ def resuming(target: Target, resumption: Resumption) -> Activation:
         target, current.thread_id if current is not None else None, begin=resumption.memory
     )
     symbols = target.symbols if target.has_symbols else None
-    machine = Machine(arch, memory, symbols, target.registers.layout, word_size=word_size)
+    layout = target.registers.layout
+    machine = Machine(
+        arch, memory, symbols, layout, word_size=word_size, find_code=target.find_code
+    )
     return Activation(machine, known, known[pc], interrupted=resumption.begins)
 
 
@@ -82,6 +85,7 @@ def _machine_of(target: Target, thread: ThreadId | None, registers: Registers) -
         symbols,
         registers.layout,
         word_size=word_size,
+        find_code=target.find_code,
         code_base=code_base,
         stack_base=stack_base,
     )

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from rsp.target.console import ConsoleText
     from rsp.target.disassembly import Instruction
     from rsp.target.handshake import Greeting
+    from rsp.target.loaded_code import CodeFinder
     from rsp.target.registers import Registers
     from rsp.target.resumption import ThreadUnwinder
     from rsp.target.session import Session
@@ -93,6 +94,8 @@ class Target:
             yet, it arranges for the breakpoint to be moved as soon as that is. None where it is.
         follow: called once at each stop, before symbols are used at it: finds out where the program
             lies now, and what it has loaded. None where it lies where it was linked.
+        find_code: asked, for a backtrace, for code that no file of the symbols has. None where
+            nobody knows of any.
     """
 
     def __init__(
@@ -110,6 +113,7 @@ class Target:
         self.thread_unwinders: list[ThreadUnwinder] = []
         self.await_program: Callable[[], None] | None = None
         self.follow: Callable[[], None] | None = None
+        self.find_code: CodeFinder | None = None
         self._followed: SymbolError | bool = False  # at this stop, and what came of it
         self._symbols = symbols
         self._on_exit = on_exit

@@ -11,10 +11,11 @@ differently.
 
 from __future__ import annotations
 
+import logging
 from functools import cache, partial
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
-from rsp.errors import BadImage
+from rsp.errors import RspError
 from rsp.symbols.unwind import (
     AtCfa,
     AtExpression,
@@ -40,7 +41,9 @@ if TYPE_CHECKING:
     from rsp.symbols.dwarf.units import Unit
     from rsp.symbols.table import SymbolTable
     from rsp.symbols.unwind import RegisterRule, UnwindRules
+    from rsp.target.loaded_code import CodeFinder, LoadedCode
 
+log = logging.getLogger("rsp.target")
 
 # What is saved takes a whole word each; a vector register has more than one.
 _MASKS = dict.fromkeys(("cs", "ss", "ds", "es", "fs", "gs"), 0xFFFF) | {"eflags": 0xFFFFFFFF}
@@ -83,6 +86,7 @@ class Machine:
         symbols: None where there are none.
         layout: how the stub sends registers.
         word_size: the size of a return address.
+        find_code: tells of code that no file of the symbols has; None where nobody can.
         code_base, stack_base: of 16-bit segments, which pc and stack pointer are offsets in.
 
     Attributes:
@@ -98,6 +102,7 @@ class Machine:
         layout: RegisterLayout,
         *,
         word_size: int,
+        find_code: CodeFinder | None = None,
         code_base: int = 0,
         stack_base: int = 0,
     ) -> None:
@@ -106,6 +111,7 @@ class Machine:
         self.symbols = symbols
         self.layout = layout
         self.word_size = word_size
+        self._find_code = find_code
         self.code_base = code_base
         self.stack_base = stack_base
         self.mask = (1 << 8 * self.word_size) - 1
@@ -119,6 +125,25 @@ class Machine:
     def binary_at(self, address: int) -> tuple[Binary, int] | None:
         """Return the file that has an address, and its slide."""
         return self.symbols.binary_at(address) if self.symbols is not None else None
+
+    def loaded_at(self, address: int) -> LoadedCode | None:
+        """Return the code at an address that no file has.
+
+        Raises:
+            RspError: that cannot be told.
+        """
+        return self._find_code(address) if self._find_code is not None else None
+
+    def owner_of(self, address: int) -> Binary | LoadedCode | None:
+        """Return whose code is at an address, as far as that can be told."""
+        found = self.binary_at(address)
+        if found is not None:
+            return found[0]
+        try:
+            return self.loaded_at(address)
+        except RspError as error:
+            log.debug("whose code is at %#x: %s", address, error)
+            return None
 
     def read_word(self, address: int) -> int:
         """Read a word of the stack.
@@ -159,6 +184,11 @@ class Activation:
             -fipa-ra, or assembly, of which ORC has the stack only); then the debug information has
             a variable in it.
         cfa: the canonical frame address, where it does not follow from the rules.
+
+    Attributes:
+        binary: the file that its code is of; None where no file has it.
+        code: what is known of code that no file has.
+        damage: why there are no rules, where something does not make sense.
     """
 
     def __init__(
@@ -181,6 +211,7 @@ class Activation:
         self.binary: Binary | None = found[0] if found is not None else None
         self.slide = found[1] if found is not None else 0
         self.damage = ""
+        self.code = self._loaded() if self.binary is None else None
         self.rules = self._rules(self.lookup_pc)
         if self.rules is None and self.lookup_pc < pc:
             # Nothing is called there: the address is where a function begins, which somebody has
@@ -219,23 +250,21 @@ class Activation:
             raise EndOfStack(f"{name} is not known")
         return value
 
-    def is_assembly(self, pc: int) -> bool:
-        """Return whether code of the same file is of no function that a compiler tells of."""
-        binary, link_pc = self.binary, pc - self.slide
-        if binary is None:
-            return False
-        section = binary.image.section_at(link_pc)
+    def _loaded(self) -> LoadedCode | None:
         try:
-            return section is not None and section.executable and not binary.frames(link_pc)
-        except BadImage:
-            return False
+            return self.machine.loaded_at(self.lookup_pc)
+        except RspError as error:
+            self.damage = str(error)
+            return None
 
     def _rules(self, pc: int) -> UnwindRules | None:
-        if self.binary is None or self.binary.image.word_size != self.machine.word_size:
-            return None
         try:
+            if self.code is not None:
+                return self.code.rules_at(pc)
+            if self.binary is None or self.binary.image.word_size != self.machine.word_size:
+                return None
             return self.binary.unwind_rules(pc - self.slide)
-        except BadImage as error:
+        except RspError as error:
             self.damage = str(error)
             return None
 
@@ -353,7 +382,8 @@ def _follow(
         if name is not None and value is not None:
             registers[name] = value
     unsaved = {}
-    if rules.kind is FrameKind.CALL and not rules.signal_frame:
+    # Of loaded code, which is compiled, nothing tells what it has saved to use it otherwise.
+    if rules.kind is FrameKind.CALL and not rules.signal_frame and frame.code is None:
         changed = {
             machine.names.get(register)
             for register, rule in rules.registers.items()

@@ -76,8 +76,7 @@ class LoadedModules:
             MemoryFault: the kernel's memory cannot be read.
             SymbolError: it makes no sense.
         """
-        word_size = self._table.word_size
-        if address < kernel_begin(self._table, word_size):
+        if address < kernel_begin(self._table):
             return None
         if self._stop is not self._target.stop:  # it may have been replaced by another build
             self._stop, self._found, self._listed = self._target.stop, [], None

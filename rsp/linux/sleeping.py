@@ -94,7 +94,7 @@ def resumption_at(target: Target, sp: int, ip: int | None = None) -> Resumption:
         data = target.read_memory(sp, 2 * word)
         fp = int.from_bytes(data[:word], "little")
         registers = {pc_name: pc, sp_name: sp + 2 * word, fp_name: fp}
-        return Resumption(registers=registers, memory=kernel_begin(table, word))
+        return Resumption(registers=registers, memory=kernel_begin(table))
     data = target.read_memory(sp + frame.begin, frame.end - frame.begin)
     registers = {
         register: frame.number(member, data)
@@ -107,7 +107,7 @@ def resumption_at(target: Target, sp: int, ip: int | None = None) -> Resumption:
         # A new task returns to what no call is before.
         begins=registers[pc_name]
         in (_address(table, "ret_from_fork"), _address(table, "ret_from_fork_asm")),
-        memory=kernel_begin(table, word),
+        memory=kernel_begin(table),
     )
 
 
@@ -133,9 +133,9 @@ def backtrace_of_task(target: Target, task: Value, *, cpu: int | None = None) ->
     return backtrace_from(target, resumption_at(target, int(thread["sp"]), ip))
 
 
-def kernel_begin(table: SymbolTable, word: int) -> int:
+def kernel_begin(table: SymbolTable) -> int:
     """Return where the part of the address space begins that all tasks share."""
-    if word == 8:
+    if table.word_size == 8:
         return _USER_HALF
     text = _address(table, "_text")
     return 0 if text is None else (text - table.slide) // _SPLIT * _SPLIT

@@ -125,9 +125,9 @@ def _unknown(frame: Activation) -> str:
 def _without_frame(frame: Activation, sp: int) -> tuple[int, int | None] | None:
     """Return where the return address is of a function that has set no frame pointer.
 
-    Either its prologue has not come so far, or it is about to return, or it is assembly that does
-    without. Then what is above the stack pointer is believed where it is behind a call of this very
-    function.
+    Either its prologue has not come so far, or it returns with the next instruction, or it is
+    assembly that does without. Then what is above the stack pointer is believed where it is behind
+    a call of this very function.
 
     Returns:
         Where the return address is, and where the frame pointer has been saved, None if that is

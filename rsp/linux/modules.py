@@ -295,7 +295,7 @@ def module_at(target: Target, address: int) -> Module | None:
     record = Record(memory, "base", "size", "mtn.mod", "mtn.node.node")
     node = symbols.type("struct rb_node")
     left, right = (place_of(node, name) for name in ("rb_left", "rb_right"))
-    copies = target.value("mod_tree")["root"]["tree"]
+    copies = target.value("mod_tree", names={})["root"]["tree"]
     # While it is being changed, one of two copies of the tree is as it should be.
     for copy in range(2):
         at = int(copies[copy]["rb_node"])
@@ -323,7 +323,7 @@ def has_tree(target: Target) -> bool:
     """
     return (
         "mod_tree" in target.symbols
-        and has_member(target.value("mod_tree").type_, "root")
+        and has_member(target.value("mod_tree", names={}).type_, "root")
         and (memory := _memory(target)) is not None
         and has_member(memory, "mtn.node")
     )

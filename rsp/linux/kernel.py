@@ -8,7 +8,8 @@ followed. How each part is read lives in a file of its own.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.errors import BadImage, StubError, SymbolError
 from rsp.linux.modules import Module, has_modules, list_modules
@@ -28,6 +29,24 @@ if TYPE_CHECKING:
     from rsp.target.target import Target
 
 logger = logging.getLogger("rsp.linux")
+
+
+class _Added(NamedTuple):
+    """A module's symbols: the file, when it was written, its build-id, the name in the table."""
+
+    file: str
+    stamp: tuple[int, int] | None
+    build_id: bytes | None
+    name: str
+
+
+def _stamp(file: str) -> tuple[int, int] | None:
+    """Return what changes when a file is replaced or written; None where there is none."""
+    try:
+        status = Path(file).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 class Kernel:
@@ -68,7 +87,7 @@ class Kernel:
         self._start: Breakpoint | None = None
         # By name, its struct module, and whether its init function is over.
         self._known: dict[str, tuple[int, bool]] = {}
-        self._added: dict[str, tuple[str, str]] = {}  # the file, and the name in the table
+        self._added: dict[str, _Added] = {}
         self._loaded: LoadedModules | None = None
         target.follow = self.follow
         target.fallback = self._read_hidden
@@ -150,7 +169,7 @@ class Kernel:
         """Add the symbols of modules that have come, and take those out that have gone."""
         present = {}
         for module in modules:
-            known = self._known.get(module.name)
+            known = None if self._is_another(module) else self._known.get(module.name)
             # Once that is over, nothing of it moves, and there is no need to read more of it.
             if known != (module.place, True):
                 place = (module.place, module.initialized)
@@ -162,7 +181,18 @@ class Kernel:
             self._unload(name)
         self._known = present
         for module in modules:
-            module.file = self._added.get(module.name, (None, ""))[0]
+            added = self._added.get(module.name)
+            module.file = added.file if added is not None else None
+
+    def _is_another(self, module: Module) -> bool:
+        """Whether a module was built and loaded anew since, to the same place.
+
+        Where it lies does not tell that; who builds it anew replaces its file.
+        """
+        added = self._added.get(module.name)
+        if added is None or _stamp(added.file) == added.stamp:
+            return False
+        return module.build_id != added.build_id
 
     def _load(self, module: Module) -> None:
         """Add a module's symbols, if its file is there."""
@@ -174,16 +204,17 @@ class Kernel:
             if path is None:
                 logger.info("no file for module %s in %s", module.name, self._directory)
                 return
+            stamp = _stamp(path)
             name = self._table.add_module(path, module.sections, build_id=module.build_id)
         except (BadImage, StubError, SymbolError) as error:
             logger.warning("module %s has no symbols: %s", module.name, error)
             return
-        self._added[module.name] = (path, name)
+        self._added[module.name] = _Added(path, stamp, module.build_id, name)
 
     def _unload(self, name: str) -> None:
         """Take the symbols of a module out that is no longer where it was."""
-        if name in self._added and (added := self._added.pop(name)[1]) in self._table.modules:
-            self._table.remove_module(added)
+        if name in self._added and (added := self._added.pop(name)).name in self._table.modules:
+            self._table.remove_module(added.name)
 
     # --- the kernel as a whole ---
 

@@ -11,7 +11,9 @@ import pytest
 
 import rsp
 from lab.kernels import compress, split_debug
+from rsp.linux.modules import list_modules
 from rsp.linux.sections import add_sections, read_sections
+from rsp.symbols.image import Image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,6 +131,43 @@ def test_symbols_come_and_go(guest: Guest) -> None:
         assert target.symbols["dummy_xmit"].address == second["dummy_xmit"]
         [module] = [each for each in rsp.linux.Kernel(target).modules() if each.name == "dummy"]
         assert module.file is None  # that one was not given the directory
+
+
+@pytest.mark.parametrize("guest", ["i386"], indirect=True)  # Debian's are signed
+def test_a_module_that_was_built_anew(guest: Guest, tmp_path: Path) -> None:
+    """It is loaded to where the last build was, and the file is another: so are its symbols."""
+    packed = Image(guest.modules["dummy"]).named(".note.gnu.build-id")
+    assert packed is not None
+    at = packed.offset + packed.size - 1
+    file = tmp_path / "dummy.ko"
+    original = guest.modules["dummy"].read_bytes()
+    file.write_bytes(original)
+    guest.run("insmod /dummy.ko")
+    with connect(guest, tmp_path) as target:
+        [first] = rsp.linux.Kernel(target, modules=tmp_path).modules()
+        place, build_id = first.place, first.build_id
+        assert "dummy_xmit" in target.symbols
+        other = bytearray(original.replace(b"\0dummy_xmit\0", b"\0dummy_emit\0"))
+        other[at] ^= 1
+        for _ in range(8):
+            target.resume(wait=False)
+            guest.run(
+                "rmmod dummy; cp /dummy.ko /other.ko; "
+                f"printf '\\x{other[at]:02x}' | dd of=/other.ko bs=1 seek={at} conv=notrunc; "
+                "insmod /other.ko"
+            )
+            target.interrupt()
+            [module] = list_modules(target)
+            if module.place == place:
+                break
+        assert module.place == place
+        assert module.build_id != build_id
+        assert "dummy_xmit" in target.symbols, "nothing is known of the new build yet"
+        file.unlink()
+        file.write_bytes(other)
+        target.invalidate()
+        assert "dummy_emit" in target.symbols
+        assert "dummy_xmit" not in target.symbols
 
 
 def test_files_of_modules(guest: Guest, tmp_path: Path, shared_kernel: BootKernel) -> None:

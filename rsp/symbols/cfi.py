@@ -4,7 +4,7 @@ Here live: an index of the frame description entries (FDEs), and the interpreter
 not live: DWARF expressions (`expressions`), and what to do with the rules (`unwind`).
 
 Not by pyelftools: measured on a kernel, it takes 14 ms to be imported and 100 µs for one FDE, where
-the interpreter below takes 27 µs; and 4.8 s for the index of 46,093 FDEs, here 14 ms.
+the interpreter below takes 27 µs; and 4.8 s for the index of 46,093 FDEs, here 17 ms.
 """
 
 from __future__ import annotations

@@ -313,7 +313,7 @@ def _entered_from(frame: Activation, sp: int) -> Activation:
         words = [
             int.from_bytes(data[each : each + size], "little") for each in range(0, 5 * size, size)
         ]
-        found = _interrupt_frame(frame, words)
+        found = interrupt_frame(frame, words)
         if found is None:
             continue
         if place >= rest:
@@ -343,13 +343,15 @@ def _before_copy(frame: Activation, sp: int) -> int:
     return source - (to - sp) if any(code.startswith(_COPY[at:]) for at in _COPY_STEPS) else sp
 
 
-def _interrupt_frame(frame: Activation, words: Sequence[int]) -> dict[str, int] | None:
+def interrupt_frame(frame: Activation, words: Sequence[int]) -> dict[str, int] | None:
     """Return the registers that a CPU saves, if these can be they.
 
     Without a change of privilege a 32-bit CPU saves no stack pointer; Linux adds it, and sets a bit
     in the upper half of cs (arch/x86/entry/entry_32.S, FIXUP_FRAME).
     """
     machine = frame.machine
+    if len(words) < 5:
+        return None
     pc, selector, flags, sp, stack = words
     cs = selector & 0xFFFF
     is_user = cs & stack & _USER == _USER and not stack >> 16

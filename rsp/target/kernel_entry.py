@@ -19,7 +19,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rsp.symbols.unwind import FrameKind, RegisterOffset, numbers
-from rsp.target.frame_pointers import PT_REGS, call_target, interrupted_at, is_behind_call
+from rsp.target.frame_pointers import (
+    PT_REGS,
+    call_target,
+    interrupt_frame,
+    interrupted_at,
+    is_behind_call,
+)
 from rsp.target.unwinder import Activation
 
 if TYPE_CHECKING:
@@ -31,6 +37,7 @@ _MOV_RAX_RSP = b"\x48\x89\xc4"
 _INT3 = b"\xcc"
 _THUNKS = ("__x86_indirect_", "__x86_return_")
 _MOST_PUSHED = 3
+_USER_PRIVILEGE = 3
 _MOST_STUFFED = 32
 """So many entries are filled where that is not done in a loop."""
 
@@ -137,6 +144,35 @@ def caller_of_thunk(frame: Activation) -> Activation | None:
         if pc is not None and pc - frame.slide not in own and is_behind_call(frame, pc):
             registers = {**frame.registers, machine.pc: pc, machine.sp: at + machine.word_size}
             return Activation(machine, registers, pc, interrupted=False)
+    return None
+
+
+def user_space_behind(frame: Activation) -> Activation | None:
+    """Return user space where an interrupt is about to return to it; None elsewhere.
+
+    ORC ends there. What the CPU pops is copied to the top of another stack, from where rdi points:
+    rdi itself, a word that is left out, and the five of the CPU
+    (swapgs_restore_regs_and_return_to_usermode). Page tables are changed with rax saved below.
+    """
+    machine, rules = frame.machine, frame.rules
+    if rules is None or rules.kind is not FrameKind.END or not frame.interrupted:
+        return None
+    size, sp = machine.word_size, frame.sp
+    source = frame.registers.get("rdi", 0)
+    for at, saved in (
+        (source + 2 * size, {"rdi": source}),
+        (sp, {}),
+        (sp + size, {"rdi": sp}),
+        (sp + 2 * size, {"rdi": sp + size, "rax": sp}),
+    ):
+        words = [_word(frame, at + place * size) for place in range(5)]
+        found = interrupt_frame(frame, [word for word in words if word is not None])
+        if found is None or found["cs"] & _USER_PRIVILEGE != _USER_PRIVILEGE:
+            continue
+        others = {name: _word(frame, place) for name, place in saved.items()}
+        known = {name: value for name, value in others.items() if value is not None}
+        registers = {**frame.registers, **found, **known}
+        return Activation(machine, registers, found[machine.pc], interrupted=True)
     return None
 
 

@@ -341,7 +341,10 @@ def caller_of(frame: Activation) -> Activation:
     if rules is None:
         return caller_by_frame_pointer(frame)
     if rules.kind is FrameKind.END:
-        raise EndOfStack("the outermost frame", complete=True)
+        user = kernel_entry.user_space_behind(frame)
+        if user is None:
+            raise EndOfStack("the outermost frame", complete=True)
+        return user
     cfa = frame.cfa()
     if cfa is None:
         raise EndOfStack("where the frame is on the stack cannot be told")

@@ -374,12 +374,20 @@ def test_every_instruction_of_an_entry(
         assert {end, "handle_exception" if kernel == "i386" else "error_entry"} <= functions
 
 
-def test_every_instruction_of_a_return(shared_kernel: BootKernel) -> None:
+@pytest.mark.parametrize("to_user", [False, True], ids=["to the kernel", "to user space"])
+def test_every_instruction_of_a_return(to_user: bool, shared_kernel: BootKernel) -> None:
     """What was interrupted has the registers that the CPU has behind the iret."""
     guest, seen = shared_kernel("debian"), []
+    guest.start("cat /proc/self/maps; cat /proc/self/maps")  # which the kernel copies to new pages
+
+    def is_wanted(target: Target) -> bool:
+        regs = target.value("(struct pt_regs *)$sp")
+        return to_user == (int(regs["cs"]) & 3 == 3)
+
     with rsp.connect(guest.address, symbols=guest.symbols, timeout=30) as target:
-        stop_at(target, "error_return")
-        for _ in range(60):
+        with target.breakpoint("error_return", condition=is_wanted):
+            assert target.resume(timeout=60)
+        for _ in range(90):
             found = target.backtrace()
             registers = interrupted(found)
             assert registers is not None

@@ -181,9 +181,22 @@ class Memory:
         largest = min(self._session.connection.limits.largest_write, _PAGE)
         for at, size in _split(address, len(data), largest):
             part = data[at - address : at - address + size]
-            reply = self._session.ask(commands.WriteMemory(address=at, data=part))
+            reply = self._write(at, part)
             if not isinstance(reply, replies.Ok):
                 raise self._fault("write", at, reply, b"")
+
+    def _write(self, address: int, data: bytes) -> Reply:
+        """Write until it is there: a bad line may change a request so that its sum is right."""
+        connection = self._session.connection
+        for _ in range(connection.limits.retries):
+            reply = self._session.ask(commands.WriteMemory(address=address, data=data))
+            is_ok = isinstance(reply, replies.Ok) and connection.limits.noisy
+            if not is_ok or self._fetch(address, len(data)) == data:
+                return reply
+        raise RemoteProtocolError(
+            f"{len(data)} bytes at {address:#x} were written {connection.limits.retries} times, "
+            "and others are there: the line is bad, or what is there is no memory"
+        )
 
     def _fault(self, verb: str, address: int, reply: Reply, partial: bytes) -> Exception:
         if isinstance(reply, replies.Unsupported):

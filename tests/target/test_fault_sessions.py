@@ -21,10 +21,15 @@ from rsp.testing.faults import HARM, Fault, FaultyTransport
 from rsp.testing.personalities import GDBSERVER, KGDB, PLAIN, QEMU, Personality
 from rsp.testing.serve import StubTransport
 from rsp.testing.stub import Stub
+from rsp.wire.commands import WriteMemory
 from rsp.wire.limits import Limits
+from rsp.wire.replies import Ok
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rsp.wire.commands import Command
+    from rsp.wire.replies import Reply
 
 CONTENT = bytes(i * 31 + (i >> 8) * 7 & 0xFF for i in range(0x2000))
 # Times are short, for the stub answers at once.
@@ -106,6 +111,35 @@ def _places() -> Iterator[tuple[bool, int]]:
     # `+$` 32 digits `#xx`, and `$m1000,10#xx`, `+` in the other direction.
     yield from ((True, place) for place in range(37))
     yield from ((False, place) for place in range(13))
+
+
+@pytest.mark.parametrize("times", [1, 3, 1000])
+def test_what_is_written_on_a_bad_line_is_read_back(times: int) -> None:
+    """Some requests have come to harm, and their sum has not."""
+    stub = stub_of(PLAIN)
+    line = FaultyTransport(StubTransport(stub))
+    target = connect(line)
+    left = [times]
+
+    def harmed(stub: Stub, command: Command) -> Reply | None:
+        if not isinstance(command, WriteMemory) or not left[0]:
+            return None
+        left[0] -= 1
+        stub.memory.write(command.address, bytes(len(command.data)))
+        return Ok()
+
+    target.write_memory(0x1000, b"clean")
+    stub.hooks.append(harmed)
+    line.harm_received(3, Fault.CORRUPT)
+    assert target.read_memory(0x1000, 5) == b"clean"
+    assert line.done
+    if times > 100:
+        with pytest.raises(rsp.RemoteProtocolError, match="and others are there"):
+            target.write_memory(0x1000, b"dirty")
+        return
+    target.write_memory(0x1000, b"dirty")
+    assert stub.memory.read(0x1000, 5) == b"dirty"
+    assert left == [0]
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.3, 1.0])

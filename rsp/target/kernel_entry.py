@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rsp.errors import SymbolNotFound
 from rsp.symbols.unwind import FrameKind, RegisterOffset, numbers
 from rsp.target.frame_pointers import (
     PT_REGS,
@@ -37,7 +38,12 @@ _MOV_RAX_RSP = b"\x48\x89\xc4"
 _INT3 = b"\xcc"
 _THUNKS = ("__x86_indirect_", "__x86_return_")
 _MOST_PUSHED = 3
+_KERNEL_HALF = 1 << 63
 _USER_PRIVILEGE = 3
+_USER_CS, _USER_DS = 0x33, 0x2B  # arch/x86/include/asm/segment.h
+_USER_BITS = 56
+"""An address in user space has no more, with five levels of page tables."""
+_ALWAYS_SET = 1 << 1  # of eflags
 _MOST_STUFFED = 32
 """So many entries are filled where that is not done in a loop."""
 
@@ -150,13 +156,21 @@ def caller_of_thunk(frame: Activation) -> Activation | None:
 def user_space_behind(frame: Activation) -> Activation | None:
     """Return user space where an interrupt is about to return to it; None elsewhere.
 
-    ORC ends there. What the CPU pops is copied to the top of another stack, from where rdi points:
-    rdi itself, a word that is left out, and the five of the CPU
-    (swapgs_restore_regs_and_return_to_usermode). Page tables are changed with rax saved below.
+    ORC ends there, as it does where a system call begins and ends. What the CPU pops is copied to
+    the top of another stack, from where rdi points: rdi itself, a word that is left out, and the
+    five of the CPU (swapgs_restore_regs_and_return_to_usermode). Page tables are changed with rax
+    saved below.
+
+    Raises:
+        BadImage: the file is damaged there.
     """
     machine, rules = frame.machine, frame.rules
     if rules is None or rules.kind is not FrameKind.END or not frame.interrupted:
         return None
+    if not frame.pc & _KERNEL_HALF:
+        return None
+    if (caller := _caller_of_system(frame)) is not None:
+        return caller
     size, sp = machine.word_size, frame.sp
     source = frame.registers.get("rdi", 0)
     for at, saved in (
@@ -174,6 +188,32 @@ def user_space_behind(frame: Activation) -> Activation | None:
         registers = {**frame.registers, **found, **known}
         return Activation(machine, registers, found[machine.pc], interrupted=True)
     return None
+
+
+def _caller_of_system(frame: Activation) -> Activation | None:
+    """Return who makes a system call, while ``syscall`` and ``sysret`` have it in registers.
+
+    That is rcx and r11 (SDM volume 2B). Of others only what no instruction there uses is known.
+    """
+    machine = frame.machine
+    if machine.symbols is None:
+        return None
+    try:
+        entry = machine.symbols["entry_SYSCALL_64"]
+        leaving = machine.symbols["syscall_return_via_sysret"].address
+    except SymbolNotFound:
+        return None
+    if not entry.address <= frame.pc < entry.address + entry.size:
+        return None
+    pc, flags = frame.registers.get("rcx"), frame.registers.get("r11")
+    if pc is None or pc >> _USER_BITS or flags is None or not flags & _ALWAYS_SET:
+        return None
+    used = {"rsp"} if frame.pc < leaving else {"rsp", "rdi", "rax"}
+    if frame.pc == entry.address:
+        used = set()
+    registers = {name: value for name, value in frame.registers.items() if name not in used}
+    registers |= {"rip": pc, "eflags": flags, "cs": _USER_CS, "ss": _USER_DS}
+    return Activation(machine, registers, pc, interrupted=True)
 
 
 def caller_before(frame: Activation, caller: Activation, cfa: int) -> Activation:

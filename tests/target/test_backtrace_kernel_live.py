@@ -15,6 +15,7 @@ import pytest
 
 import rsp
 from lab.gdb_session import GdbSession
+from lab.guest import BOOT_TIMEOUT, UP
 from rsp import BreakpointKind, OnExit, StopReason
 from rsp.target.frame import FrameKind
 
@@ -400,6 +401,57 @@ def test_every_instruction_of_a_return(to_user: bool, shared_kernel: BootKernel)
     assert is_iret
     for registers in seen:
         check_registers(registers, after, SAVED["x86-64"])
+
+
+SYSRETQ = b"\x48\x0f\x07"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "append"), [("debian", ""), ("debian", "pti=on"), ("debian-6.12", "")]
+)
+def test_every_instruction_of_a_system_call(
+    kernel: KernelName, append: str, boot_kernel: BootKernel
+) -> None:
+    """Where it was made is known from the first instruction of the entry to the sysret."""
+    guest = boot_kernel(kernel, append=append)
+    guest.wait_for(UP, BOOT_TIMEOUT)
+    guest.start("while :; do umask 22; done")
+
+    def callers(target: Target, last: bytes) -> list[Registers]:
+        found = []
+        for _ in range(90):
+            registers = target.backtrace().user_registers
+            assert registers is not None, hex(target.registers.pc)
+            found.append(registers)
+            code = target.read_memory(target.registers.pc, len(last))
+            target.step(timeout=20)
+            if code == last:
+                break
+        assert code == last
+        return found
+
+    with rsp.connect(guest.address, symbols=guest.symbols, timeout=30) as target:
+        stop_at(target, "entry_SYSCALL_64")
+        before = target.registers
+        # Up to the first that it calls, by when the registers are saved and cleared.
+        entered = callers(target, b"\xe8")
+        stop_at(target, "syscall_return_via_sysret")
+        left = callers(target, SYSRETQ)
+        after = target.registers
+    assert (before["rcx"], before["r11"]) == (entered[0]["rip"], entered[0]["eflags"])
+    # The kernel saves -ENOSYS for rax: the number of the call is beside it.
+    apart = {"rip", "eflags", "cs", "ss", "rax"}
+    for found, cpu, others in ((entered, before, apart), (left, after, set[str]())):
+        assert len(found) > 20
+        for registers in found:
+            assert registers["rip"] == (cpu["rcx"] if others else cpu["rip"])
+            assert (registers["cs"], registers["ss"]) == (0x33, 0x2B)
+            for name in {*SAVED["x86-64"]} - others:
+                assert registers[name] in (None, cpu[name]), name
+    for name in ("rbx", "rbp", "rdx", "r12"):
+        assert {each[name] for each in entered} == {before[name]}
+        assert {each[name] for each in left} == {after[name]}
+    assert entered[0]["rsp"] == entered[-1]["rsp"] == before["rsp"]
 
 
 @pytest.mark.parametrize("new", [False, True], ids=["slept", "new"])

@@ -575,8 +575,9 @@ def test_a_backtrace_takes_no_more_requests_than_gdb_s(
     answer = gdb.at(guest, "set debug remote 1", "thread apply all bt", "set debug remote 0")[1]
     gdbs = len(re.findall(r"Sending packet: \$(?:m|g|Hg)", answer))
     rsp.connect(guest.address).detach()
-    # gdb mostly stops at the entry, ours goes on.
-    assert 2 <= mine <= max(11, gdbs / 2)
+    # gdb mostly stops at the entry, ours goes on. One request of each stop is for none of the two
+    # backtraces: whether the machine was reset since the last one.
+    assert 2 <= mine - 1 <= max(11, gdbs / 2)
 
 
 def requests(log: Path) -> int:

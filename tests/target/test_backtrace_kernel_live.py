@@ -124,6 +124,8 @@ def lines_of(found: Iterable[Frame]) -> list[str]:
 
 def believed(text: str) -> list[str]:
     """Return gdb's frames up to the first of assembly: it has no tables there, and guesses."""
+    # It warns of a shift by 32 bits, as in an expression of a location list, within a line.
+    text = re.sub(r"warning: (left|right) shift count [^\n]*\n", "", text)
     lines = [line for line in text.splitlines() if line]
     lost = r"#\d+ +(0x\w+ in \?\? |0x0000\w+ in fixed_percpu_data )|Backtrace stopped"
     end = next((at for at, line in enumerate(lines) if re.match(lost, line)), len(lines))

@@ -40,13 +40,13 @@ if TYPE_CHECKING:
     from rsp.arch.flags import EFlags
     from rsp.arch.layout import RegisterLayout
     from rsp.arch.modes import CpuMode
+    from rsp.arch.registers import Registers
     from rsp.symbols.table import Location, SourceLine, Symbol, SymbolTable
     from rsp.symbols.types import Type
     from rsp.target.backtrace import Backtrace
     from rsp.target.disassembly import Instruction
     from rsp.target.frame import Frame, FrameKind
     from rsp.target.points import Breakpoint, BreakpointKind, Watch, Watchpoint
-    from rsp.target.registers import Registers
     from rsp.target.resumption import Resumption
     from rsp.target.stop import Stop, StopReason
     from rsp.target.stub import Stub
@@ -73,6 +73,7 @@ _HOMES = {
     "rsp.arch.flags": ("EFlags",),
     "rsp.arch.layout": ("RegisterLayout",),
     "rsp.arch.modes": ("CpuMode",),
+    "rsp.arch.registers": ("Registers",),
     "rsp.symbols.table": ("Location", "SourceLine", "Symbol", "SymbolTable"),
     "rsp.symbols.types": ("Type",),
     "rsp.target.backtrace": ("Backtrace",),
@@ -80,7 +81,6 @@ _HOMES = {
     "rsp.target.disassembly": ("Instruction",),
     "rsp.target.stop": ("Stop", "StopReason"),
     "rsp.target.frame": ("Frame", "FrameKind"),
-    "rsp.target.registers": ("Registers",),
     "rsp.target.stub": ("Stub",),
     "rsp.target.target": ("OnExit", "Target"),
     "rsp.target.threads": ("Thread",),

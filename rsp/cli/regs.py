@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import argparse
 
     from rsp.arch.layout import Register
+    from rsp.arch.registers import Registers
     from rsp.symbols.table import SymbolTable
-    from rsp.target.registers import Registers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,9 +14,9 @@ from rsp.errors import RegisterUnavailable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from rsp.arch.registers import Registers
     from rsp.symbols.table import SymbolTable
     from rsp.target.backtrace import Backtrace
-    from rsp.target.registers import Registers
     from rsp.target.stop import Stop
 
 _ROW = 16

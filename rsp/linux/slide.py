@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rsp.arch.modes import CpuState
+    from rsp.arch.registers import Registers
     from rsp.symbols.image import Image
     from rsp.symbols.table import SymbolTable
-    from rsp.target.registers import Registers
     from rsp.target.target import Target
 
 logger = logging.getLogger("rsp.linux")

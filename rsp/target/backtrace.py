@@ -26,11 +26,11 @@ from rsp.target.unwinder import Activation, EndOfStack, caller_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rsp.arch.registers import Registers
     from rsp.symbols.binary import Binary
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.units import Unit
     from rsp.symbols.functions import CallSite, FunctionFrame
-    from rsp.target.registers import Registers
     from rsp.target.resumption import Resumption
     from rsp.target.target import Target
     from rsp.wire.threads import ThreadId

@@ -24,10 +24,10 @@ from rsp.target.values import Value
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rsp.arch.registers import Registers
     from rsp.symbols.binary import Binary
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.units import Unit
-    from rsp.target.registers import Registers
     from rsp.target.values import Space
 
 

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from rsp.arch.modes import CpuMode
+    from rsp.arch.registers import Registers
     from rsp.target.position import Position
-    from rsp.target.registers import Registers
     from rsp.target.target import Target
     from rsp.wire.commands import BreakpointType
     from rsp.wire.replies import Reply

@@ -28,10 +28,10 @@ from rsp.target.values import Value
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from rsp.arch.registers import Registers
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.table import SourceLine
     from rsp.symbols.value_locations import Location
-    from rsp.target.registers import Registers
     from rsp.target.unwinder import Activation
 
 log = logging.getLogger("rsp.target")

@@ -15,7 +15,7 @@ from rsp.target.stack_memory import StackMemory
 from rsp.target.unwinder import Activation, Machine
 
 if TYPE_CHECKING:
-    from rsp.target.registers import Registers
+    from rsp.arch.registers import Registers
     from rsp.target.resumption import Resumption
     from rsp.target.target import Target
     from rsp.wire.threads import ThreadId

@@ -22,8 +22,8 @@ from rsp.target.values import Space, Value
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from rsp.arch.registers import Registers
     from rsp.target.frame import Frame
-    from rsp.target.registers import Registers
     from rsp.target.target import Target
 
 

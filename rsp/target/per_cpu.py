@@ -15,8 +15,8 @@ from rsp.target.values import Value
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rsp.arch.registers import Registers
     from rsp.symbols.types import Type
-    from rsp.target.registers import Registers
     from rsp.target.values import Space
 
 _OFFSETS: Final = "__per_cpu_offset"

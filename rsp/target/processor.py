@@ -21,6 +21,7 @@ from rsp.arch.modes import (
     parse_info_registers,
     possible_modes,
 )
+from rsp.arch.registers import Registers
 from rsp.errors import (
     LocalProtocolError,
     RegisterWriteError,
@@ -28,7 +29,6 @@ from rsp.errors import (
     StubError,
     UnsupportedCommand,
 )
-from rsp.target.registers import Registers
 from rsp.wire import commands, replies
 
 if TYPE_CHECKING:

@@ -24,11 +24,11 @@ from rsp.target.values import UNAVAILABLE, UNTYPED, UNTYPED_CODE, Value
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from rsp.arch.registers import Registers
     from rsp.symbols.binary import Binary
     from rsp.symbols.symtab import ElfSymbol
     from rsp.symbols.types import Type
     from rsp.target.frame import Frame
-    from rsp.target.registers import Registers
     from rsp.target.surroundings import Surroundings
     from rsp.target.values import Space
 

@@ -29,9 +29,9 @@ from rsp.target.unwinder import Activation, EndOfStack, caller_of
 from rsp.wire import commands, replies
 
 if TYPE_CHECKING:
+    from rsp.arch.registers import Registers
     from rsp.target.execution import Execution
     from rsp.target.position import LineKey
-    from rsp.target.registers import Registers
     from rsp.target.target import Target
     from rsp.wire.threads import ThreadId
 

@@ -41,13 +41,13 @@ if TYPE_CHECKING:
 
     from rsp.arch.modes import CpuMode, CpuState
     from rsp.arch.paging import Translation
+    from rsp.arch.registers import Registers
     from rsp.symbols.table import SymbolTable
     from rsp.target.backtrace import Backtrace
     from rsp.target.console import ConsoleText
     from rsp.target.disassembly import Instruction
     from rsp.target.handshake import Greeting
     from rsp.target.loaded_code import CodeFinder
-    from rsp.target.registers import Registers
     from rsp.target.resumption import ThreadUnwinder
     from rsp.target.session import Session
     from rsp.target.stepping import Stepping

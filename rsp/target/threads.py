@@ -14,8 +14,8 @@ from rsp.wire import commands, replies
 from rsp.wire.threads import ThreadId
 
 if TYPE_CHECKING:
+    from rsp.arch.registers import Registers
     from rsp.target.backtrace import Backtrace
-    from rsp.target.registers import Registers
     from rsp.target.session import Session
     from rsp.target.stop import Stop
     from rsp.target.stub import Stub

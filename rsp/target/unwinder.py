@@ -15,6 +15,7 @@ import logging
 from functools import cache, partial
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
+from rsp.arch.registers import Registers
 from rsp.errors import RspError
 from rsp.symbols.unwind import (
     AtCfa,
@@ -28,7 +29,6 @@ from rsp.symbols.unwind import (
     ValCfa,
     ValExpression,
 )
-from rsp.target.registers import Registers
 from rsp.target.saved_registers import Saved, SavedRegisters, unread
 from rsp.target.tail_calls import TailCalls
 from rsp.target.values import Space

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from lab.gdb import Gdb
-    from rsp.target.registers import Registers
+    from rsp.arch.registers import Registers
 
 # gdb shows these only when they are asked for by name.
 BY_NAME = (*PARTS, "fs_base", "gs_base", "orig_rax", "orig_eax")

@@ -17,7 +17,7 @@ from rsp import BreakpointKind, StopReason, Watch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rsp.target.registers import Registers
+    from rsp.arch.registers import Registers
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 

@@ -120,7 +120,7 @@ NO_FRAME = re.compile(r"(?:\?\?|fixed_percpu_data)$")
 JUNK = {"ds", "es", "fs", "gs"}
 
 
-def assert_same(values: rsp.target.registers.Registers, shown: str) -> None:
+def assert_same(values: rsp.arch.registers.Registers, shown: str) -> None:
     theirs = parse_registers(shown)
     compared = 0
     for name, value in values.items():

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.guest import BootKernel, Guest, KernelName
+    from rsp.arch.registers import Registers
     from rsp.target.backtrace import Backtrace
     from rsp.target.frame import Frame
-    from rsp.target.registers import Registers
     from rsp.target.target import Target
 
 # gdb's own defaults, which the lab has lifted.

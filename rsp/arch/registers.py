@@ -1,7 +1,7 @@
 """A thread's registers: the snapshot that users see.
 
-Here lives the value only. Reading it from a stub, writing a register and finding the layout is
-the business of ``processor``.
+Contents: the value only. Not here: how it is read from a stub, how a register is written, how the
+layout is found.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from errno import EEXIST, ENOENT
 from typing import TYPE_CHECKING, Final, overload
 
@@ -17,6 +17,7 @@ from rsp.errors import (
     LocalProtocolError,
     MemoryFault,
     NoHardwareBreakpoint,
+    RspTimeout,
     StubError,
     UnsupportedCommand,
 )
@@ -54,9 +55,13 @@ class Breakpoints(Sequence[Point]):
 
     Args:
         session: where to.
+
+    Attributes:
+        paused: in its block the target stands still, and behind it runs on if it ran.
     """
 
     def __init__(self, session: Session) -> None:
+        self.paused: Callable[[], AbstractContextManager[None]] = nullcontext
         self._session = session
         self._points: list[Point] = []
         self._internal: list[Point] = []
@@ -181,6 +186,32 @@ class Breakpoints(Sequence[Point]):
                     points.remove(point)
         if refusal is not None:
             raise refusal
+
+    def leave(self, point: Point) -> None:
+        """Take a point out also while the target runs; where that cannot be stopped, retire it.
+
+        Raises:
+            The same as ``remove``.
+        """
+        if not point.inserted:
+            return
+        with held():
+            try:
+                with self.paused():
+                    self.remove(point)
+            except (RspTimeout, UnsupportedCommand) as error:
+                if not (self._session.usable and self._session.running):
+                    raise
+                logger.info("breakpoint %d stays until the next stop: %s", point.number, error)
+                point.retired = True
+
+    def remove_retired(self) -> None:
+        """Take out what should have gone while the target ran: it stands still now."""
+        for point in [point for point in self._points if point.retired]:
+            try:
+                self.remove(point)
+            except StubError as error:
+                logger.warning("%s", error)
 
     def remove_all(self) -> None:
         """Take everything out; the errors of ``remove``, once all has been tried."""

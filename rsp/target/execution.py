@@ -77,6 +77,7 @@ class Execution:
         self._to_pass: list[ThreadId | None] = []  # who has yet to step over a breakpoint for it
         self._standing: dict[ThreadId, int] = {}  # who has reported a breakpoint, and where
         self._judging = False  # a condition is asked
+        self._pausing = False  # it is stopped only to run on
         self._stops = 0
         self._modes: dict[ThreadId | None, object] = {}
         self.stop = self._describe(stop, attached=True)
@@ -180,9 +181,15 @@ class Execution:
                 reply = self._session.wait_for_stop(left)
                 if reply is None:
                     assert timeout is not None
+                    way = self._session.connection.limits.interrupt
                     raise RspTimeout(
                         f"the target still runs after {timeout:.3g} s; wait() goes on waiting, "
-                        "interrupt() stops it",
+                        + (
+                            "interrupt() stops it"
+                            if way is not InterruptWay.NONE
+                            else "and only a breakpoint or a signal from outside stops it: this "
+                            "stub does not listen while its target runs"
+                        ),
                         timeout=timeout,
                     )
                 self._take(reply)
@@ -216,6 +223,37 @@ class Execution:
                 left -= limits.retransmit_after
                 self._session.interrupt()
         return self.wait(left)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Have the target stand still in the block, and then go on with what it was doing.
+
+        Where it stops by itself meanwhile, it stands there: ``wait`` returns that stop.
+
+        Raises:
+            RspTimeout, UnsupportedCommand: it cannot be stopped.
+        """
+        if not self.running:
+            yield
+            return
+        goal, stepping, by_instruction = self._goal, self._stepping, self._by_instruction
+        self._pausing = True
+        try:
+            self.interrupt()
+        finally:
+            self._pausing = False
+        try:
+            yield
+        finally:
+            if self.stop.reason is not StopReason.INTERRUPT:
+                self._target.points.remove_internal()
+            elif stepping:
+                self._begin()
+                self._goal, self._stepping, self._by_instruction = goal, True, by_instruction
+                self._to_pass = []
+                self._go_on()
+            else:
+                self.resume()
 
     def run_until_mode(self, mode: CpuMode, max_steps: int) -> Stop:
         """Step the current thread until its CPU is in a mode.
@@ -360,7 +398,7 @@ class Execution:
             taken = self._arrive(reply)
         if taken is None:
             taken = self._decide()
-        if taken:
+        if taken and not self._pausing:
             self._target.points.remove_internal()
         return taken
 
@@ -393,7 +431,9 @@ class Execution:
         for point in hit:
             self._judging = True
             try:
-                holds = point.condition is None or point.condition(self._target)
+                holds = not point.retired and (
+                    point.condition is None or point.condition(self._target)
+                )
             except Exception as error:  # noqa: BLE001 - it is raised once all are asked
                 if failure is None:
                     error.add_note(
@@ -457,6 +497,7 @@ class Execution:
             target.points.forget_all()
             return True
         self._put_back()
+        target.points.remove_retired()
         if target.points.any and self.note_mode():
             rearm(target)
         if passing and stop.reason is StopReason.STEP:

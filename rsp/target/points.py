@@ -67,7 +67,9 @@ Condition = Callable[[Any], bool]
 class Point:
     """What breakpoints and watchpoints share: where they are, their hits, their removal.
 
-    Used as a context manager it is removed at the end.
+    Used as a context manager it is removed at the end of the block. A target that runs then is
+    stopped for it and runs on: after the timeout of a ``resume``, say. If it cannot be stopped, the
+    point is removed at its next stop.
 
     Attributes:
         number: counted from 1 in each target.
@@ -75,6 +77,7 @@ class Point:
         locations: the addresses.
         hits: how often the target has stopped here with the condition true, as gdb counts.
         condition: called with the Target at each hit; a false result lets it run on.
+        retired: it is taken out at the next stop, and nothing stops at it any more.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Point:
         self.locations = locations
         self.condition = condition
         self.hits = 0
+        self.retired = False
         self.types: dict[int, BreakpointType] = {}
 
     @property
@@ -116,12 +120,18 @@ class Point:
         trace: TracebackType | None,
     ) -> None:
         try:
-            self.remove()
+            self._table.leave(self)
         except RspError as failure:
             if error is None:
                 raise
             # The first error is the one to be seen; what is left is taken out on detaching.
             logger.warning("breakpoint %d could not be removed: %s", self.number, failure)
+            return
+        if self.retired and error is not None:
+            error.add_note(
+                f"breakpoint {self.number} ({self.what}) is in the target until its next stop, for "
+                "it cannot be stopped now"
+            )
 
     def __repr__(self) -> str:
         where = ", ".join(f"{address:#x}" for address in self.locations)

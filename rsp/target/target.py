@@ -123,6 +123,7 @@ class Target:
         self.processor = Processor(session, self.thread_list, self.stub, described)
         self._memory = Memory(session, self.stub)
         self._execution = Execution(self, greeting.stop)
+        self.points.paused = self._execution.paused
         self._stepping: Stepping | None = None
         self._selected: ThreadId | None = None
         if self._execution.stop.thread is None and not self._gone:

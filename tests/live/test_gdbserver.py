@@ -276,6 +276,27 @@ def test_interrupt_a_running_process(gdbserver: StartServer, names: dict[str, in
         assert (end.reason, end.status) == (StopReason.EXITED, 7)
 
 
+def test_a_process_runs_on_behind_the_block_of_a_breakpoint(
+    gdbserver: StartServer, names: dict[str, int]
+) -> None:
+    with rsp.connect(gdbserver("spin")) as target:
+        target.until(names["vectors_filled"], timeout=30)
+        with target.breakpoint(names["fill_vectors"]), target.watchpoint(names["handled"], 4):
+            target.resume(wait=False)
+        assert target.running
+        assert len(target.breakpoints) == 0
+        target.interrupt()
+        first = target.read_u64(names["spins"])
+        with (
+            pytest.raises(rsp.RspTimeout, match=r"interrupt\(\) stops it"),
+            target.breakpoint(names["visit"]),
+        ):
+            target.resume(timeout=0.1)
+        target.interrupt()
+        assert target.read_u64(names["spins"]) > first
+        target.write_memory(names["keep_spinning"], bytes(4))
+
+
 # --- signals ---
 
 

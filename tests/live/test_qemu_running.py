@@ -95,6 +95,23 @@ def test_a_block_that_ends_while_the_target_runs(counting: QemuMachine) -> None:
     assert "paused" in status(counting)
 
 
+def test_a_time_that_is_over_within_a_breakpoint_s_block(counting: QemuMachine) -> None:
+    """The error says that the machine runs, and it does; nothing of the block is left in it."""
+    with rsp.connect(counting.address) as target:
+        with (
+            pytest.raises(rsp.RspTimeout, match="still runs") as caught,
+            target.breakpoint(LABELS["real_start"]),
+            target.watchpoint(0x5000, 8),
+        ):
+            target.resume(timeout=0.1)
+        assert caught.value.__context__ is None
+        assert target.running
+        assert len(target.breakpoints) == 0
+        wait_until_it_counts(counting)
+        target.interrupt()
+    wait_until_it_counts(counting)
+
+
 def test_detach_closes_the_target(counting: QemuMachine) -> None:
     target = rsp.connect(counting.address)
     point = target.breakpoint(TICK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import signal
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,13 @@ def names() -> dict[str, int]:
 
 
 @pytest.fixture
-def emulate(tmp_path: Path) -> Iterator[Callable[..., str]]:
+def started() -> list[subprocess.Popen[bytes]]:
+    """Return the emulators of a test, which `emulate` puts here."""
+    return []
+
+
+@pytest.fixture
+def emulate(tmp_path: Path, started: list[subprocess.Popen[bytes]]) -> Iterator[Callable[..., str]]:
     """Start the program under the emulator, stopped at its first instruction."""
     numbers = itertools.count()
     with contextlib.ExitStack() as running:
@@ -52,6 +59,7 @@ def emulate(tmp_path: Path) -> Iterator[Callable[..., str]]:
                 )
             )
             running.callback(process.kill)
+            started.append(process)
             return f"unix:{socket}"
 
         yield start
@@ -138,13 +146,24 @@ def test_a_session_to_the_exit(emulate: Callable[..., str], names: dict[str, int
         assert (stop.reason, stop.status) == (StopReason.EXITED, 7)
 
 
-def test_it_cannot_be_interrupted(emulate: Callable[..., str], names: dict[str, int]) -> None:
+def test_it_cannot_be_interrupted(
+    emulate: Callable[..., str], started: list[subprocess.Popen[bytes]], names: dict[str, int]
+) -> None:
     with connect(emulate("spin")) as target:
-        with pytest.raises(rsp.RspTimeout):
+        target.until(names["visit"], timeout=60)
+        point = target.breakpoint(names["fill_vectors"])  # behind us
+        with pytest.raises(rsp.RspTimeout, match="a signal from outside stops it") as caught, point:
             target.resume(timeout=0.2)
+        (note,) = caught.value.__notes__
+        assert "until its next stop" in note
         with pytest.raises(rsp.UnsupportedCommand, match="does not listen"):
             target.interrupt()
         assert target.running
+        assert list(target.breakpoints) == [point]
+        started[0].send_signal(signal.SIGUSR1)
+        stop = target.wait(timeout=60)
+        assert (stop.reason, stop.signal_name) == (StopReason.SIGNAL, "SIGUSR1")
+        assert len(target.breakpoints) == 0
 
 
 def test_left_stopped(emulate: Callable[..., str], names: dict[str, int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,9 +30,11 @@ from rsp.testing.personalities import (
     VIRTUALBOX,
     Personality,
 )
-from rsp.testing.serve import connected
+from rsp.testing.serve import StubTransport, connected
 from rsp.testing.stub import Stub
+from rsp.transports.wrapper import TransportWrapper
 from rsp.wire import commands, stops
+from rsp.wire.features import Features
 from rsp.wire.signals import Signal
 
 if TYPE_CHECKING:
@@ -251,19 +254,120 @@ def test_a_resume_whose_time_is_over_leaves_it_running() -> None:
         target.interrupt()
 
 
-def test_a_time_that_is_over_within_a_breakpoints_block_is_the_error_that_is_seen() -> None:
+def test_a_time_that_is_over_within_a_breakpoints_block(caplog: pytest.LogCaptureFixture) -> None:
+    """The target is stopped, the breakpoint taken out, and it runs on: the error comes alone."""
     stub = stub_of(program=WALK[:2])
     with connected(stub) as target:
-        with pytest.raises(RspTimeout), target.breakpoint(START + 9):
+        with (
+            pytest.raises(RspTimeout, match=r"still runs after 0\.01 s") as caught,
+            target.breakpoint(START + 9),
+        ):
             target.resume(timeout=0.01)
-        with pytest.raises(LocalProtocolError):
-            target.breakpoints[0].remove()
-        target.interrupt()
-        target.breakpoints[0].remove()
+        assert not hasattr(caught.value, "__notes__")
+        assert caught.value.__context__ is None
+        assert target.running
+        assert stub.running
         assert stub.breakpoints == {}
+        assert len(target.breakpoints) == 0
+        with pytest.raises(RspTimeout):
+            target.wait(0.01)
+        target.interrupt()
         with pytest.raises(RspTimeout):
             target.until(START + 9, timeout=0.01)
         assert target.running
+        assert stub.breakpoints == {}
+        assert target.interrupt().reason is rsp.StopReason.INTERRUPT
+    assert not caplog.records
+
+
+def test_a_block_that_ends_while_the_target_runs() -> None:
+    stub = stub_of(program=WALK[:2])
+    with connected(stub) as target:
+        kept = target.breakpoint(START + 20)
+        with target.breakpoint(START + 9), target.watchpoint(0x4000, 4):
+            target.resume(wait=False)
+        assert target.running
+        assert list(target.breakpoints) == [kept]
+        assert {address for _, address in stub.breakpoints} == {START + 20}
+        with pytest.raises(LocalProtocolError):
+            kept.remove()
+
+
+def test_a_step_that_is_under_way_at_the_end_of_a_block_goes_on() -> None:
+    """An instruction that waits (hlt) is still stepped over, and no other runs behind it."""
+    stub = stub_of(program=WALK[:1])
+    with connected(stub) as target:
+        target.step(timeout=5)
+        stub.received.clear()
+        with pytest.raises(RspTimeout), target.breakpoint(START + 9):
+            target.step(timeout=0.01)
+        assert [payload for payload in stub.received if payload in (b"s", b"c")] == [b"s", b"s"]
+        assert target.running
+
+
+def test_a_stop_that_comes_while_a_block_is_left_is_not_lost() -> None:
+    stub = stub_of(program=[])
+    line = Stopping(stub)
+    with rsp.connect(line) as target:
+        with target.breakpoint(START + 9) as point:
+            target.resume(wait=False)
+            # It is there before the 0x03 is.
+            stub.cpu.registers["rip"] = START + 9
+            line.due = int(Signal.SIGTRAP)
+        assert not target.running
+        stop = target.wait()
+        assert (stop.reason, stop.breakpoint) == (rsp.StopReason.BREAKPOINT, point)
+        assert stub.breakpoints == {}
+
+
+def test_a_breakpoint_of_a_block_goes_later_where_nothing_stops_the_target() -> None:
+    """QEMU's user mode does not listen while its program runs."""
+    features = Features({**(QEMU.features or {}), "qXfer:auxv:read": True})
+    deaf = replace(
+        QEMU,
+        features=features,
+        queries=QEMU.queries - {"qqemu.PhyMemMode", "Qqemu.PhyMemMode"},
+        interrupted_by=None,
+        stopped_by_any_byte=False,
+    )
+    stub = stub_of(deaf, program=[])
+    line = Stopping(stub)
+    with rsp.connect(line) as target:
+        assert target.stub.name == "qemu-user"
+        point = target.breakpoint(START + 9)
+        with pytest.raises(RspTimeout, match="does not listen") as caught, point:
+            target.resume(timeout=0.01)
+        (note,) = caught.value.__notes__
+        assert note == (
+            f"breakpoint 1 (*{START + 9:#x}) is in the target until its next stop, for it cannot "
+            "be stopped now"
+        )
+        assert target.running
+        # It is met all the same: nobody waits for it any more, and the program goes on.
+        stub.cpu.registers["rip"] = START + 9
+        line.due = int(Signal.SIGTRAP)
+        with pytest.raises(RspTimeout):
+            target.wait(0.05)
+        assert target.running
+        assert (point.hits, stub.breakpoints, len(target.breakpoints)) == (0, {}, 0)
+        line.due = int(Signal.SIGUSR1)
+        assert target.wait(5).signal == Signal.SIGUSR1
+
+
+class Stopping(TransportWrapper):
+    """Tells of a stop that the target comes to by itself, of the signal ``due``."""
+
+    def __init__(self, stub: Stub) -> None:
+        super().__init__(StubTransport(stub))
+        self._stub = stub
+        self.due = 0
+
+    def read(self, max_bytes: int, timeout: float | None) -> bytes:
+        try:
+            return super().read(max_bytes, 0)
+        except RspTimeout:
+            due, self.due = self.due, 0
+            return self._stub.stop(due) if due else super().read(max_bytes, timeout)
 
 
 def test_a_line_that_never_rests_does_not_keep_wait_from_ending() -> None:

@@ -1,8 +1,8 @@
 """The command ``rsp``.
 
-Here live: one module a command, and `run` for what is the same for all. Here must not live: any
-code, in this file: the modules ``list`` and ``type`` become names of the package, and would stand
-before Python's own.
+Here live: `run`, which is the same for all commands; what several commands have in common
+(`arguments`, `text`, `json`, `values`, `frames`, `progress`, `kernel`, and for recordings `listen`,
+`relay` and `playback`); and in `commands` one module a command.
 """
 
 from rsp.cli.run import COMMANDS, main

@@ -1,7 +1,8 @@
 """The command line: which command it is, and how it ends.
 
 Here live: the list of the commands, and how any of them ends: its exit status, and its error as
-one line. What a command does is in the module of its name, which is loaded when it is asked for.
+one line. What a command does is in the module of its name in `rsp.cli.commands`, which is loaded
+when it is asked for.
 Here must not live: anything of the protocol, or a question to a target.
 
 Exit status: 0; 1 with one line on stderr; 2 for a wrong command line; as the shell counts them,
@@ -11,12 +12,14 @@ Exit status: 0; 1 with one line on stderr; 2 for a wrong command line; as the sh
 from __future__ import annotations
 
 import argparse
+import builtins
 import contextlib
 import io
 import logging
 import os
 import sys
 from importlib import import_module
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Final
 
 import rsp
@@ -48,7 +51,7 @@ COMMANDS: Final = {
     "console": "a terminal on the line of a kernel, with a key that stops it",
     "proxy": "stand between gdb and a stub, and record what they say",
 }
-"""Each command, which has a module of its name in this package, and what it is for."""
+"""Each command, and what it is for."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,7 +112,7 @@ def _run(argv: list[str]) -> int:
     for name, purpose in COMMANDS.items():
         command = commands.add_parser(name, help=purpose, description=f"{name}: {purpose}.")
         if argv[:1] == [name]:
-            module = import_module(f"rsp.cli.{name}")
+            module = import_module(f"rsp.cli.commands.{module_name(name)}")
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     try:
@@ -118,6 +121,16 @@ def _run(argv: list[str]) -> int:
         return end.code if isinstance(end.code, int) else 2
     status: int = arguments.run(arguments)
     return status
+
+
+def module_name(command: str) -> str:
+    """Return the name of a command's module, with an underscore where Python has that word.
+
+    >>> module_name("read"), module_name("list"), module_name("break")
+    ('read', 'list_', 'break_')
+    """
+    taken = iskeyword(command) or hasattr(builtins, command)
+    return f"{command}_" if taken else command
 
 
 def _report(failure: str | None, warnings: list[str]) -> None:

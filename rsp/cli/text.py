@@ -1,23 +1,21 @@
-"""What commands print: JSON, hex dumps, backtraces, names of addresses, and text that a stub chose.
+"""What commands print: hex dumps, names of addresses, and text that a stub chose.
 
-Here live: the forms that more than one command prints. Here must not live: questions to a target.
+Here live: the forms that more than one command prints for people. Here must not live: JSON
+(`rsp.cli.json`), and questions to a target.
 """
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from rsp.arch.flags import Cr0, Cr4, Efer, EFlags, Mxcsr
 from rsp.errors import RegisterUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from rsp.arch.registers import Registers
     from rsp.symbols.table import SymbolTable
-    from rsp.target.backtrace import Backtrace
-    from rsp.target.stop import Stop
 
 _ROW = 16
 _FLAGS = {"eflags": EFlags, "cr0": Cr0, "cr4": Cr4, "efer": Efer, "mxcsr": Mxcsr}
@@ -33,11 +31,6 @@ def printable(text: str) -> str:
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
         for char in " ".join(text.splitlines())
     )
-
-
-def print_json(value: Mapping[str, object]) -> None:
-    """Print one JSON object."""
-    print(json.dumps(value, indent=2))
 
 
 def flags_text(register: str, value: int) -> str | None:
@@ -81,24 +74,3 @@ def pc_text(symbols: SymbolTable | None, registers: Registers) -> str:
         return place(symbols, registers.pc)
     except RegisterUnavailable:
         return "unavailable"
-
-
-def stop_in_json(stop: Stop) -> dict[str, object]:
-    """Return why the target stands still as JSON has it."""
-    return {
-        "reason": stop.reason.value,
-        "signal": stop.signal_name or None,
-        "thread": stop.thread.id if stop.thread is not None else None,
-    }
-
-
-def backtrace_text(backtrace: Backtrace) -> str:
-    """Return the frames as gdb's ``bt`` shows them, with the source line of each below it."""
-    sources = {str(frame.level): frame.source for frame in backtrace}
-    lines = []
-    for line in str(backtrace).splitlines():
-        lines.append(printable(line))
-        source = sources.get(line[1:].partition(" ")[0]) if line.startswith("#") else None
-        if source is not None:
-            lines.append(f"        {printable(source.strip())}")
-    return "\n".join(lines)

@@ -15,7 +15,7 @@ from rsp.cli.playback import Playback
 from rsp.errors import ReplayMismatch, TransportError
 from rsp.recording import EntryKind, Recorder, read_log
 
-DEMO = Path(rsp.__path__[0], "cli", "demo.rsplog")
+DEMO = Path(rsp.__path__[0], "cli", "commands", "demo.rsplog")
 LOG = """
 c target remote :1234
 w $?#3f

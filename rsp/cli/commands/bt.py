@@ -1,7 +1,7 @@
 """``rsp bt``: who called whom in a thread.
 
-Here live: the command, and a frame in JSON. Here must not live: what a frame is, and how it is
-written, which are the library's.
+Here lives: the command. Here must not live: what a frame is, and how it is written, which are the
+library's.
 """
 
 from __future__ import annotations
@@ -9,15 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rsp.cli.arguments import add_target, connect
-from rsp.cli.print import bare_value
-from rsp.cli.text import backtrace_text, print_json, printable
-from rsp.errors import MemoryFault, SymbolError
-from rsp.target.frame import SIGNAL_HANDLER_CALLED, FrameKind
+from rsp.cli.frames import backtrace_text, frame_in_json
+from rsp.cli.json import print_json
+from rsp.cli.text import printable
 
 if TYPE_CHECKING:
     import argparse
 
-    from rsp.target.frame import Frame, Variable
     from rsp.target.target import Target
     from rsp.target.threads import Thread
 
@@ -65,27 +63,3 @@ class _Stack:
     def text(self, *, heading: bool) -> str:
         name = f" ({printable(self.name)})" if self.name else ""
         return (f"Thread {self.id}{name}:\n" if heading else "") + backtrace_text(self.frames)
-
-
-def frame_in_json(frame: Frame) -> dict[str, object]:
-    """Return a frame as JSON has it; ``function`` is null where nothing names the code."""
-    signal = frame.kind is FrameKind.SIGNAL
-    return {
-        "level": frame.level,
-        "pc": f"{frame.pc:#x}",
-        "function": SIGNAL_HANDLER_CALLED if signal else frame.function,
-        "offset": frame.offset,
-        "file": frame.file,
-        "line": frame.line,
-        "inlined": frame.inlined,
-        "arguments": [_argument(each) for each in frame.arguments],
-        "source": frame.source,
-    }
-
-
-def _argument(argument: Variable) -> dict[str, object]:
-    try:
-        value = bare_value(argument.value)
-    except (MemoryFault, SymbolError):
-        value = None
-    return {"name": argument.name, "value": value, "text": argument.text}

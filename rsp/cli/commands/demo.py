@@ -3,7 +3,8 @@
 Here lives what the demo does. The machine is QEMU with the boot sector of `rsp.testing.boot`; where
 there is no QEMU, the recording ``demo.rsplog`` beside this file is played through the same code.
 The recording is made by the demo itself, and has to be made again whenever the demo or the library
-asks a stub something else: remove it, then run ``rsp demo --record rsp/cli/demo.rsplog``.
+asks a stub something else: remove it, then run
+``rsp demo --record rsp/cli/commands/demo.rsplog``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 import rsp
 from rsp.cli.arguments import add_json, add_record
-from rsp.cli.text import flags_text, place, print_json, printable, symbol_name
+from rsp.cli.json import print_json
+from rsp.cli.text import flags_text, place, printable, symbol_name
 from rsp.testing.boot import ELF, IMAGE, SOURCE
 from rsp.testing.qemu import QemuMachine
 

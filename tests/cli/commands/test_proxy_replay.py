@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.command import TIMEOUT, Finished, run, serving
-from rsp.cli import demo
+from rsp.cli.commands import demo
 from rsp.cli.listen import Listener
 from rsp.cli.relay import relay
 from rsp.errors import ConnectionLost, TargetAddressError, TransportError

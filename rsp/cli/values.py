@@ -1,7 +1,6 @@
-"""``rsp print``: what an expression of C comes to.
+"""Values of C as JSON has them.
 
-Here live: the command, and the bare form of a value for JSON. Here must not live: expressions and
-gdb's text, which are the library's.
+Here lives the bare form of a value. Here must not live: gdb's text of it, which is the library's.
 """
 
 from __future__ import annotations
@@ -9,50 +8,16 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING, Final
 
-from rsp.cli.arguments import add_target, connect
-from rsp.cli.text import print_json, printable
 from rsp.errors import SymbolError
 from rsp.symbols.types import VOID, Array, Compound, Encoding, Float, Function, Integer, Pointer
 
 if TYPE_CHECKING:
-    import argparse
-
     from rsp.symbols.types import Type
     from rsp.target.values import Value
 
 _EXACT: Final = 1 << 53
 _LARGEST: Final = 1 << 20
 _DEEPEST: Final = 64
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command line has."""
-    add_target(parser)
-    parser.add_argument(
-        "expression",
-        metavar="EXPR",
-        help="init_task.comm, '((struct task_struct *)0xffff…)->pid', '*ptr', '$sp'; "
-        "runqueues[0] is CPU 0's; \"'printk.c'::prb\" is that of a file",
-    )
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Print what gdb's ``print`` shows."""
-    with connect(arguments) as target:
-        value = target.value(arguments.expression)
-        text = str(value)
-        if arguments.json:
-            print_json(
-                {
-                    "expression": arguments.expression,
-                    "type": str(value.type_),
-                    "value": bare_value(value),
-                    "text": text,
-                }
-            )
-        else:
-            print(printable(text))
-    return 0
 
 
 def bare_value(value: Value) -> object:

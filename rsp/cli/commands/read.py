@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from rsp.cli.arguments import add_address, add_target, connect, parse_length, symbols_of
+from rsp.cli.json import print_json
 from rsp.cli.progress import Progress, is_terminal
-from rsp.cli.text import hex_dump, print_json
+from rsp.cli.text import hex_dump
 from rsp.errors import MemoryFault, RspError
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rsp.cli.arguments import add_spec, add_target, connect, parse_number
-from rsp.cli.text import print_json, printable
+from rsp.cli.json import print_json
+from rsp.cli.text import printable
 
 if TYPE_CHECKING:
     import argparse

@@ -10,7 +10,7 @@ import pytest
 import rsp
 from lab.boot import LABELS, STATIONS
 from lab.command import run
-from rsp.cli import demo
+from rsp.cli.commands import demo
 from rsp.testing.boot import ELF, IMAGE, SOURCE
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from rsp.arch.layout import Kind, Role
 from rsp.cli.arguments import add_target, connect, symbols_of
-from rsp.cli.text import flags_text, pc_text, place, print_json, printable
+from rsp.cli.json import print_json
+from rsp.cli.text import flags_text, pc_text, place, printable
 
 if TYPE_CHECKING:
     import argparse

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rsp.cli.arguments import add_symbol_file, open_symbols
-from rsp.cli.text import print_json, printable
+from rsp.cli.json import print_json
+from rsp.cli.text import printable
 from rsp.symbols.table import as_address
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import rsp
 from rsp.cli.arguments import add_symbol_options, add_timeout, open_symbols
-from rsp.cli.text import backtrace_text, printable
+from rsp.cli.frames import backtrace_text
+from rsp.cli.text import printable
 from rsp.transports import open_transport
 from rsp.transports.wrapper import TransportWrapper
 

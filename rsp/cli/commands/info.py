@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rsp.cli.arguments import add_target, connect, symbols_of
-from rsp.cli.text import pc_text, print_json, printable, stop_in_json
+from rsp.cli.json import print_json, stop_in_json
+from rsp.cli.text import pc_text, printable
 from rsp.wire.features import Features
 from rsp.wire.syntax import decode_text
 

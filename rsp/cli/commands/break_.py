@@ -1,4 +1,4 @@
-"""``rsp break``: run to a place, and say who has come there."""  # noqa: N999 - its command's name
+"""``rsp break``: run to a place, and say who has come there."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from rsp.cli.arguments import add_spec, add_target, connect, parse_number, symbols_of
-from rsp.cli.bt import frame_in_json
-from rsp.cli.text import backtrace_text, place, print_json, printable, stop_in_json
+from rsp.cli.frames import backtrace_text, frame_in_json
+from rsp.cli.json import print_json, stop_in_json
+from rsp.cli.text import place, printable
 from rsp.errors import LocalProtocolError, RspError, RspTimeout
 from rsp.target.points import BreakpointKind
 

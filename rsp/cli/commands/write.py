@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rsp.cli.arguments import add_address, add_target, connect, parse_bytes, symbols_of
-from rsp.cli.text import place, print_json
+from rsp.cli.json import print_json
+from rsp.cli.text import place
 
 if TYPE_CHECKING:
     import argparse

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rsp.cli.arguments import add_target
+from rsp.cli.json import print_json
 from rsp.cli.kernel import connect_kernel
-from rsp.cli.text import print_json
 
 if TYPE_CHECKING:
     import argparse

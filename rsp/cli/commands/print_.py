@@ -1,0 +1,46 @@
+"""``rsp print``: what an expression of C comes to.
+
+Here lives: the command. Here must not live: expressions and gdb's text, which are the library's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rsp.cli.arguments import add_target, connect
+from rsp.cli.json import print_json
+from rsp.cli.text import printable
+from rsp.cli.values import bare_value
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command line has."""
+    add_target(parser)
+    parser.add_argument(
+        "expression",
+        metavar="EXPR",
+        help="init_task.comm, '((struct task_struct *)0xffff…)->pid', '*ptr', '$sp'; "
+        "runqueues[0] is CPU 0's; \"'printk.c'::prb\" is that of a file",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what gdb's ``print`` shows."""
+    with connect(arguments) as target:
+        value = target.value(arguments.expression)
+        text = str(value)
+        if arguments.json:
+            print_json(
+                {
+                    "expression": arguments.expression,
+                    "type": str(value.type_),
+                    "value": bare_value(value),
+                    "text": text,
+                }
+            )
+        else:
+            print(printable(text))
+    return 0

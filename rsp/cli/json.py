@@ -1,0 +1,29 @@
+"""What commands print with ``--json``.
+
+Here live: how an object is printed, and a stop in it. Here must not live: values
+(`rsp.cli.values`), frames (`rsp.cli.frames`), and text for people (`rsp.cli.text`).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rsp.target.stop import Stop
+
+
+def print_json(value: Mapping[str, object]) -> None:
+    """Print one JSON object."""
+    print(json.dumps(value, indent=2))
+
+
+def stop_in_json(stop: Stop) -> dict[str, object]:
+    """Return why the target stands still as JSON has it."""
+    return {
+        "reason": stop.reason.value,
+        "signal": stop.signal_name or None,
+        "thread": stop.thread.id if stop.thread is not None else None,
+    }

@@ -39,6 +39,7 @@ from rsp.wire import commands, replies
 from rsp.wire.commands import BreakpointType
 
 if TYPE_CHECKING:
+    from rsp.symbols.types import Type
     from rsp.target.placement import Where
     from rsp.target.session import Session
 
@@ -151,9 +152,14 @@ class Breakpoints(Sequence[Point]):
             self._replace(point, address, doubts, kept)
 
     def add_watch(
-        self, address: int, length: int, watch: Watch, condition: Condition | None
+        self,
+        address: int,
+        length: int,
+        watch: Watch,
+        condition: Condition | None,
+        ctype: Type | None = None,
     ) -> Watchpoint:
-        """Insert a watchpoint.
+        """Insert a watchpoint; ``ctype`` is the type of what is there, where that is known.
 
         Raises:
             NoHardwareBreakpoint, UnsupportedCommand: the stub refuses it.
@@ -162,7 +168,7 @@ class Breakpoints(Sequence[Point]):
             raise LocalProtocolError(f"a watchpoint on {length} bytes: at least 1 is watched")
         if not 0 <= address <= (1 << 64) - length:
             raise LocalProtocolError(f"a watchpoint at {address:#x}: not within 64 bits")
-        point = Watchpoint(self, self._last_number + 1, address, length, watch, condition)
+        point = Watchpoint(self, self._last_number + 1, address, length, watch, condition, ctype)
         with self._whole(point):
             point.types[address] = self._insert((TYPES[watch],), address, length)
         return point

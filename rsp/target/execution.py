@@ -31,6 +31,7 @@ from rsp.target.points import Breakpoint, Point
 from rsp.target.resumes import Resume, Resumes
 from rsp.target.stop import Stop, StopReason
 from rsp.target.stop_report import NOT_DELIVERED, Doing, describe, stop_at
+from rsp.target.watched import note
 from rsp.wire import commands, replies, stops
 from rsp.wire.commands import ActionKind
 from rsp.wire.limits import InterruptWay
@@ -359,6 +360,7 @@ class Execution:
 
     def _send(self, goal: Resume) -> None:
         try:
+            note(self._target, self._stopped_thread())
             self._send_resume(goal)
         except (RspError, KeyboardInterrupt):
             if self._session.usable and not self._session.running:
@@ -412,11 +414,13 @@ class Execution:
             true = self._judge([each for each in self._target.points.at(pc) if not each.internal])
             self.stop = replace(self.stop, reason=StopReason.BREAKPOINT)
         if true:
-            self.stop = stop_at(true[0], self.stop)
+            self.stop = stop_at(self._target, true[0], self.stop)
             return True
         if self._stepping or self._interrupting:
             reason = StopReason.STEP if self._stepping else StopReason.INTERRUPT
-            self.stop = replace(self.stop, reason=reason, breakpoint=None, watchpoint=None)
+            self.stop = replace(
+                self.stop, reason=reason, breakpoint=None, watchpoint=None, old=None, new=None
+            )
             return True
         self._run_on()
         return False
@@ -451,7 +455,7 @@ class Execution:
             if isinstance(point, Breakpoint) and point.temporary:
                 self._target.points.remove(point)
         if failure is not None:
-            self.stop = stop_at(true[0], self.stop)
+            self.stop = stop_at(self._target, true[0], self.stop)
             raise failure
         return true
 

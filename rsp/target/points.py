@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from rsp.symbols.locations import Location
+    from rsp.symbols.types import Type
     from rsp.target.breakpoints import Breakpoints
     from rsp.target.placement import Where
 
@@ -214,6 +215,9 @@ class Watchpoint(Point):
     Attributes:
         length: how many bytes are watched.
         watch: which accesses.
+        ctype: the type of what is there; None where only an address was given.
+        before, after: what was there when the target was last let run, and at the last hit; None
+            where that is not known.
     """
 
     def __init__(
@@ -224,10 +228,14 @@ class Watchpoint(Point):
         length: int,
         watch: Watch,
         condition: Condition | None,
+        ctype: Type | None = None,
     ) -> None:
         super().__init__(table, number, f"*{address:#x}@{length}", (address,), condition)
         self.length = length
         self.watch = watch
+        self.ctype = ctype
+        self.before: bytes | None = None
+        self.after: bytes | None = None
 
 
 def rows_of(point: Point, wide: int, digits: int) -> list[str]:

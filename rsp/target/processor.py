@@ -54,6 +54,9 @@ class Processor:
         threads: the focus.
         stub: what it can do.
         described: the layout of the target description, None without one.
+
+    Attributes:
+        generation: another number whenever the target has run, for what outlives its stop.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class Processor:
         self._family = stub.name
         self._snapshots: dict[ThreadId | None, Registers] = {}
         self._states: dict[ThreadId | None, CpuState] = {}
-        self._stop = 0  # counts the stops, for snapshots that outlive theirs
+        self.generation = 0
 
     def invalidate(self) -> None:
         """Forget what was read: somebody may have changed it."""
@@ -80,7 +83,7 @@ class Processor:
     def resumed(self) -> None:
         """Forget what was read, and what snapshots in users' hands might still ask for."""
         self.invalidate()
-        self._stop += 1
+        self.generation += 1
 
     def registers(self, thread: ThreadId | None) -> Registers:
         """Return the snapshot of a thread's registers, from the stub once a stop.
@@ -95,7 +98,7 @@ class Processor:
             values = layout.decode_values(block.data, block.unavailable)
             if self._stub.tasks:
                 values = _known_of_task(layout, values)
-            snapshot = Registers(layout, values, partial(self._pc, thread, self._stop))
+            snapshot = Registers(layout, values, partial(self._pc, thread, self.generation))
             self._snapshots[thread] = snapshot
         return snapshot
 
@@ -267,13 +270,13 @@ class Processor:
 
     # --- the mode ---
 
-    def _pc(self, thread: ThreadId | None, stop: int, registers: Registers) -> int:
+    def _pc(self, thread: ThreadId | None, generation: int, registers: Registers) -> int:
         pc = registers.role(Role.PC)
         mode = self._certain_mode(registers)
         base = None
         # In 64-bit mode CS has no base; elsewhere only the descriptor tells it.
         if mode is not CpuMode.LONG64 and self._stub.info_registers:
-            if stop != self._stop:
+            if generation != self.generation:
                 raise LocalProtocolError(
                     "this snapshot is of an earlier stop, and the base of CS that its pc needs was "
                     "not asked for then: take .pc before the target runs on"

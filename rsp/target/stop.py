@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from rsp.errors import RspError
 from rsp.wire.signals import signal_name
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from rsp.target.points import Breakpoint, Watchpoint
     from rsp.target.position import Position
     from rsp.target.threads import Thread
+    from rsp.target.values import Value
+
+
+_LONGEST: Final = 200  # characters of a value within a line
 
 
 class StopReason(Enum):
@@ -51,6 +56,10 @@ class Stop:
         breakpoint: the breakpoint that was hit.
         watchpoint: the watchpoint that was hit.
         address: the address whose access the watchpoint caught.
+        old: what the watchpoint's memory held when the target was let run: a `Value` of the type
+            of what is watched, else an unsigned integer or an array of bytes. None for a
+            watchpoint of reads, and where memory could not be read.
+        new: what it holds now; None where it cannot be read.
         status: the exit status of a process that exited.
         event: the stub's word for an event: ``fork``, ``library``, …
         int3: where the int3 is that the CPU has just executed, if it is none of ours: the program's
@@ -65,6 +74,8 @@ class Stop:
     breakpoint: Breakpoint | None = None
     watchpoint: Watchpoint | None = None
     address: int | None = None
+    old: Value | None = field(default=None, compare=False)
+    new: Value | None = field(default=None, compare=False)
     status: int | None = None
     event: str | None = None
     int3: int | None = None
@@ -110,7 +121,10 @@ class Stop:
         if self.breakpoint is not None:
             parts.append(f"{self.breakpoint.number} ({self.breakpoint.what})")
         if self.watchpoint is not None:
-            parts.append(f"{self.watchpoint.number} at {self.address or 0:#x}")
+            what = self.watchpoint.what
+            name = "" if what.startswith("*") else f" ({what})"
+            parts.append(f"{self.watchpoint.number}{name} at {self.address or 0:#x}")
+            parts.append(self._change())
         if self.status is not None:
             parts.append(f"with status {self.status}")
         if self.event is not None:
@@ -121,4 +135,33 @@ class Stop:
             parts.append(f"by an int3 at {self.int3:#x} that is not ours")
         if self.thread is not None:
             parts.append(f"in thread {self.thread.id}")
-        return " ".join(parts)
+        return " ".join(part for part in parts if part)
+
+    def _change(self) -> str:
+        """Return what an access has made of the memory that is watched, as gdb has it."""
+        old, new = (_text(value, self.watchpoint) for value in (self.old, self.new))
+        if new is None:
+            return f"(old value {old}, and it cannot be read now)" if old is not None else ""
+        if old is None or old == new:
+            return f"(value {new})"
+        return f"(old value {old}, new value {new})"
+
+
+def _text(value: Value | None, watchpoint: Watchpoint | None) -> str | None:
+    """Return a value as gdb prints it, or in hex where nothing says what it is."""
+    if value is None or watchpoint is None:
+        return None
+    data = value.bytes_()
+    if watchpoint.ctype is not None:
+        try:
+            return cut(str(value))
+        except RspError as error:
+            return f"<error: {error}>"
+    if len(data) in (1, 2, 4, 8):
+        return f"{int.from_bytes(data, 'little'):#x}"
+    return cut(data.hex(" ", 1))
+
+
+def cut(text: str) -> str:
+    """Return a text that fits into a line with others."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

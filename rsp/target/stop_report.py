@@ -13,6 +13,7 @@ from rsp.arch.layout import Role
 from rsp.errors import LocalProtocolError, StubError
 from rsp.target.points import Breakpoint, Watch, Watchpoint
 from rsp.target.stop import Stop, StopReason
+from rsp.target.watched import compare, values
 from rsp.wire import stops
 from rsp.wire.signals import Signal
 
@@ -76,12 +77,15 @@ def describe(target: Target, reply: Reply, doing: Doing | None) -> tuple[Stop, S
             if doing is None:
                 return stop, ()
             stop, hit = _describe_stopped(target, reply, doing, stop)
-            return (stop_at(hit[0], stop) if hit else stop), hit
+            for point in hit:
+                if isinstance(point, Watchpoint):
+                    compare(target, reply.thread, point)
+            return (stop_at(target, hit[0], stop) if hit else stop), hit
     # A stub that answers `?` with anything else stands still all the same.
     return Stop(reason=StopReason.ATTACHED if doing is None else StopReason.EVENT), ()
 
 
-def stop_at(point: Point, stop: Stop) -> Stop:
+def stop_at(target: Target, point: Point, stop: Stop) -> Stop:
     """Return the stop as one at a point."""
     match point:
         case Breakpoint(internal=True):
@@ -89,7 +93,8 @@ def stop_at(point: Point, stop: Stop) -> Stop:
         case Breakpoint():
             return replace(stop, breakpoint=point)
         case Watchpoint():
-            return replace(stop, watchpoint=point)
+            old, new = values(target, point)
+            return replace(stop, watchpoint=point, old=old, new=new)
     return stop
 
 

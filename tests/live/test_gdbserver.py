@@ -214,6 +214,66 @@ def test_watchpoints(watch: Watch, gdbserver: StartServer, names: dict[str, int]
             assert values == [0, 1, 1, 1, 3, 3]
 
 
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+def test_what_a_watchpoint_saw_is_what_gdb_says(
+    size: int, gdbserver: StartServer, gdb: type[Gdb], names: dict[str, int]
+) -> None:
+    """Also after several hits, and when somebody has written there meanwhile."""
+    kind = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long"}[size]
+    place = f"*({kind} *){names['watched']:#x}"
+    said = "\n".join(
+        oracle(gdb, gdbserver(pipe=True)).run(
+            f"break *{names['vectors_filled']:#x}",
+            "continue",
+            "set output-radix 10",
+            f"watch {place}",
+            "continue",
+            "continue",
+            f"set var {place} = 0x21",
+            "continue",
+            "continue",
+        )
+    )
+    pairs = re.findall(r"^Old value = (\d+).*\nNew value = (\d+)", said, re.MULTILINE)
+    assert len(pairs) == 4
+    with rsp.connect(gdbserver()) as target:
+        target.until(names["vectors_filled"], timeout=30)
+        target.watchpoint(names["watched"], size)
+        seen = []
+        for hits in range(4):
+            if hits == 2:
+                target.write_memory(names["watched"], (0x21).to_bytes(size, "little"))
+            stop = target.resume(timeout=30)
+            assert stop is not None
+            assert stop.old is not None
+            assert stop.new is not None
+            assert str(stop.new.type_) == kind
+            assert f"(old value {int(stop.old):#x}, new value {int(stop.new):#x})" in str(stop)
+            seen.append((int(stop.old), int(stop.new)))
+        target.detach()
+        # They are of that stop, whatever has become of the target.
+        assert stop is not None
+        assert f"(old value {seen[-1][0]:#x}, new value {seen[-1][1]:#x})" in str(stop)
+    assert seen == [(int(old), int(new)) for old, new in pairs]
+
+
+def test_a_typed_watchpoint_shows_values_as_gdb_prints_them(
+    gdbserver: StartServer, names: dict[str, int]
+) -> None:
+    with rsp.connect(gdbserver(), symbols=build("subject.c")) as target:
+        target.until("vectors_filled", timeout=30)
+        ctype = target.symbols.type("long")
+        point = target.points.add_watch(names["watched"], 8, Watch.WRITE, None, ctype)
+        for old, new in ((4096, 4097), (4097, 4099)):
+            stop = target.resume(timeout=30)
+            assert stop is not None
+            assert stop.watchpoint is point
+            assert stop.old is not None
+            assert stop.new is not None
+            assert (int(stop.old), int(stop.new)) == (old, new)
+            assert f"(old value {old}, new value {new})" in str(stop)
+
+
 def test_a_read_watchpoint_is_refused(gdbserver: StartServer, names: dict[str, int]) -> None:
     """x86 has no debug register for reads alone, and gdbserver says so."""
     with rsp.connect(gdbserver()) as target:

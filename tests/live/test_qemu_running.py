@@ -327,6 +327,7 @@ def test_the_table_has_the_layout_of_gdb(boot_qemu: BootQemu, gdb: type[Gdb]) ->
 
 # --- watchpoints ---
 
+VALUES = re.compile(r"^(Old value|New value|Value) = (\d+)$", re.MULTILINE)
 WATCH_COMMANDS = {Watch.WRITE: "watch", Watch.READ: "rwatch", Watch.ACCESS: "awatch"}
 
 
@@ -342,12 +343,21 @@ def test_a_watchpoint_stops_where_that_of_gdb_does(
         f"{WATCH_COMMANDS[watch]} *(long long *){COUNTER:#x}",
         *["continue", "output/x $rip", f"output/x *(long long *){COUNTER:#x}"] * 3,
     )
-    stops = zip(expected[2::3], expected[3::3], strict=True)
+    stops = zip(expected[1::3], expected[2::3], expected[3::3], strict=True)
     with rsp.connect(ours.address) as target:
         point = target.watchpoint(COUNTER, 8, watch)
-        for hits, (pc, value) in enumerate(stops, 1):
+        for hits, (said, pc, value) in enumerate(stops, 1):
             stop = target.resume(timeout=30)
             assert stop is not None
+            shown = {name: int(number) for name, number in VALUES.findall(said)}
+            if "Value" in shown:
+                shown = {"Old value": shown["Value"], "New value": shown["Value"]}
+            if watch is Watch.READ:
+                assert stop.old is None
+                assert f"(value {shown['New value']:#x})" in str(stop)
+            else:
+                assert stop.old == shown["Old value"]
+            assert stop.new == shown["New value"]
             assert (stop.reason, stop.watchpoint) == (StopReason.WATCHPOINT, point)
             assert stop.address == COUNTER
             assert (target.registers.pc, target.read_u64(COUNTER)) == (int(pc, 16), int(value, 16))

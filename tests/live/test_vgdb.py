@@ -125,3 +125,5 @@ def test_watchpoints_of_each_kind(watch: Watch, vgdb: StartServer, names: dict[s
             stop = target.resume(timeout=60)
         assert stop is not None
         assert (stop.reason, stop.watchpoint, point.hits) == (StopReason.WATCHPOINT, point, 1)
+        change = "old value 0x1000, new value 0x1001" if watch is Watch.WRITE else "value 0x1000"
+        assert f"({change})" in str(stop)

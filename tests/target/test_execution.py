@@ -199,6 +199,83 @@ def test_a_watchpoint(personality: Personality) -> None:
         assert (watch.hits, other.hits) == (1, 0)
 
 
+def change_of(stop: rsp.Stop) -> tuple[bytes | None, bytes | None]:
+    """Return what a watchpoint saw."""
+    old, new = (None if value is None else value.bytes_() for value in (stop.old, stop.new))
+    return old, new
+
+
+@pytest.mark.parametrize("personality", [QEMU, GDBSERVER, PLAIN, KGDB], ids=lambda who: who.name)
+@pytest.mark.parametrize("size", [1, 2, 4, 8, 16])
+def test_what_a_watchpoint_saw(personality: Personality, size: int) -> None:
+    def state(number: int, byte: int) -> State:
+        return State(registers={"rip": START + number}, writes={0x4000: bytes([byte])})
+
+    program = [state(1, 1), state(2, 2), WALK[2], state(4, 3), state(5, 4), state(6, 5), *WALK[6:]]
+    rest = bytes(size - 1)
+    stub = stub_of(personality, program)
+    with connected(stub) as target:
+        target.watchpoint(0x4000, size, condition=lambda target: target.registers.pc != START + 5)
+        assert change_of(resumed(target)) == (b"\0" + rest, b"\1" + rest)
+        # kgdb does not tell it from the end of a step.
+        stop = resumed(target) if personality is KGDB else target.step(timeout=5)
+        assert change_of(stop) == (b"\1" + rest, b"\2" + rest)
+        assert change_of(target.step(timeout=5)) == (None, None)
+        # What we write is no access of the program.
+        target.write_memory(0x4000, bytes(range(0x40, 0x40 + size)))
+        stop = resumed(target)
+        assert change_of(stop) == (
+            bytes(range(0x40, 0x40 + size)), b"\3" + bytes(range(0x41, 0x40 + size)),
+        )  # fmt: skip
+        first = stop
+        # One that a condition lets pass counts as well.
+        stop = resumed(target)
+        rest = bytes(range(0x41, 0x40 + size))
+        assert change_of(stop) == (b"\4" + rest, b"\5" + rest)
+        assert change_of(first)[1] == b"\3" + rest
+        shown = {
+            1: "(old value 0x4, new value 0x5)",
+            2: "(old value 0x4104, new value 0x4105)",
+            16: "(old value 04 41 42 43 44 45 46 47 48 49 4a 4b 4c 4d 4e 4f, "
+            "new value 05 41 42 43 44 45 46 47 48 49 4a 4b 4c 4d 4e 4f)",
+        }
+        assert shown.get(size, "old value") in str(stop)
+
+
+def test_what_a_watchpoint_saw_where_memory_cannot_be_read() -> None:
+    program = [State(registers={"rip": START + i}, writes={0x4000: bytes([i])}) for i in (1, 2, 3)]
+    stub = stub_of(PLAIN, program)
+    unmapped = {START + 2}
+
+    def unmap(stub: Stub, command: commands.Command) -> bytes | None:
+        gone = isinstance(command, commands.ReadMemory) and stub.cpu.pc in unmapped
+        return b"E0e" if gone else None
+
+    stub.hooks.append(unmap)
+    with connected(stub) as target:
+        target.watchpoint(0x4000, 4)
+        assert change_of(resumed(target)) == (bytes(4), b"\1\0\0\0")
+        stop = resumed(target)
+        assert change_of(stop) == (b"\1\0\0\0", None)
+        assert "(old value 0x1, and it cannot be read now)" in str(stop)
+        stop = resumed(target)
+        assert change_of(stop) == (None, b"\3\0\0\0")
+        assert "at 0x4000 (value 0x3) SIGTRAP" in str(stop)
+
+
+def test_a_watchpoint_costs_a_read_a_resume_and_a_hit_one_more() -> None:
+    program = [State(registers={"rip": START + i}, writes={0x4000: bytes([i])}) for i in (1, 2, 3)]
+    stub = stub_of(GDBSERVER, program)
+    with connected(stub) as target:
+        target.watchpoint(0x4000, 4)
+        resumed(target)
+        stub.received.clear()
+        resumed(target)
+        resumed(target)
+        reads = [payload for payload in stub.received if payload.startswith(b"m4000")]
+        assert len(reads) == 2  # what was read at a hit is known when it goes on
+
+
 def test_a_watchpoint_that_is_met_by_a_step_and_removed() -> None:
     program = [State(registers={"rip": START + 1}, writes={0x4000: b"\1"}), *WALK[1:]]
     with connected(stub_of(QEMU, program)) as target:

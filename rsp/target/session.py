@@ -88,6 +88,7 @@ class Session:
         self.stops: deque[ReplyValue] = deque(maxlen=_MOST_STOPS)
         """What ended a resume, or came unasked, that nobody has taken yet, the oldest first."""
         self._lost: TransportError | RspTimeout | None = None  # what broke the stream
+        self._late: float | None = None  # a deadline that had passed before we looked
         # Held by whoever reads or writes the line while the target runs.
         self._lock = threading.RLock()
         self._drainer: _Drainer | None = None
@@ -381,9 +382,13 @@ class Session:
         self._flush()
         now = monotonic()
         due = connection.next_deadline()
-        if due is not None and now >= due:
+        late = due is not None and now >= due
+        if late and due == self._late:
             connection.handle_timeout(now)
             return True
+        # Where it is us who are late, and not the stub, what it has said is there: once it is taken
+        # in, for a line may never rest.
+        self._late = due if late else None
         until = due if deadline is None else deadline if due is None else min(due, deadline)
         timeout = None if until is None else max(0.0, until - now)
         try:
@@ -393,12 +398,12 @@ class Session:
                 connection.receive_data(data, now)
                 data = self.transport.read(_READ_SIZE, timeout)
         except RspTimeout:
-            return deadline is None or monotonic() < deadline
+            return late or deadline is None or monotonic() < deadline
         except TransportError as error:
             self._lost = error
             raise
         connection.receive_data(data, monotonic())
-        return deadline is None or now < deadline
+        return late or deadline is None or now < deadline
 
     def _keep(self, event: Event) -> None:
         match event:

@@ -49,7 +49,9 @@ T = TypeVar("T")
 
 logger = logging.getLogger("rsp.wire")
 
-# How long nothing may come before a line that lost count of its replies is taken for quiet.
+# How long nothing may come, at least, before a line that lost count of its replies is taken for
+# quiet. A machine under load is silent for longer, and what comes then is taken for another's
+# answer: so it is as long as the last answer let wait, or until all that is owed has come.
 _QUIET: Final = 0.25
 
 # So many answers without a fault, and a line that had some counts as good again.
@@ -93,7 +95,11 @@ class Connection:
         self._now = 0.0
         self._since = 0.0  # when the oldest request last made progress
         self._retry_at = 0.0
+        self._heard = 0.0  # when the line last said something, or was asked
+        self._silence = 0.0  # the longest since the oldest request was sent
+        self._pace = 0.0  # the longest before the last answer
         self._quiet_at: float | None = None  # while it is awaited: when the line counts as quiet
+        self._owed = 0  # answers that are still to come, and nobody waits for
         self._recoveries = 0
         self._at_end = False
         self._dirty = 0  # so many answers until the line counts as good again
@@ -191,14 +197,16 @@ class Connection:
         """Forget all requests and what answers them: whoever asked has gone (Ctrl-C).
 
         Wherever that has cut in, what is known of the line is of no use now; nothing is sent
-        before it has been quiet. Until then go on as ``next_deadline`` says.
+        before what they are owed has come, and the line has been quiet. Until then go on as
+        ``next_deadline`` says.
         """
         self._check()
         self._now = now
         if self._state is State.STOPPED:
+            owed = len(self._flight)
             self._queue.clear()
             self._flight.clear()
-            self._await_quiet()
+            self._await_quiet(owed)
 
     def data_to_send(self) -> bytes:
         """Return the bytes that are to be written now, and forget them."""
@@ -214,8 +222,10 @@ class Connection:
         """Buffer what was received; ``b""`` means that the stream has ended."""
         self._now = now
         if data:
+            self._silence = max(self._silence, now - self._heard)
+            self._heard = now
             # A slow line has a long reply under way for longer than it takes to repeat one.
-            self._retry_at = now + self._limits.retransmit_after
+            self._await_answer()
             self._deframer.receive_data(data)
         else:
             self._at_end = True
@@ -280,6 +290,9 @@ class Connection:
     def handle_timeout(self, now: float) -> None:
         """Do what is due at ``now``: send again, or give up.
 
+        Receive first what has come already: a caller that is late itself takes an answer that waits
+        for it for silence.
+
         Raises:
             RspTimeout: the oldest request has had no answer in its time. The connection is in
                 ERROR from now on, for a late answer would be taken for another's.
@@ -302,14 +315,24 @@ class Connection:
                 )
             )
         if self._quiet_at is None and self._may_retry(head) and now >= self._retry_at:
+            if head.command.resumes and now >= self._since + head.timeout:
+                self._fail(
+                    RemoteProtocolError(
+                        f"{type(head.command).__name__} was not acknowledged in "
+                        f"{head.timeout:g} s: the line is bad, or this is no gdb stub"
+                    )
+                )
             # For a lost reply `-` is enough, where the stub knows it. Else the request is repeated,
-            # but not one that was received and must not be carried out twice.
-            if head.acked and (head.tries % 2 == 0 or not head.command.idempotent):
-                self._try_again(head, b"-")
+            # but not one that was received and must not be carried out twice. Whether it was lost
+            # or is late nobody knows: only the time bounds how often.
+            lost_reply = head.acked and (head.repeats % 2 == 0 or not head.command.idempotent)
+            head.repeats += 1
+            head.doubled = True
+            if lost_reply:
+                self._send_again(b"-")
             else:
                 head.acked = False
-                head.doubled = True
-                self._try_again(head, head.packet)
+                self._send_again(head.packet)
 
     # --- sending ---
 
@@ -326,9 +349,10 @@ class Connection:
         if not command.answered:
             return
         if not self._flight:
-            self._since = self._now
+            self._since = self._heard = self._now
+            self._silence = 0.0
         self._flight.append(exchange)
-        self._retry_at = self._now + self._limits.retransmit_after
+        self._await_answer()
         if command.resumes:
             self._share(self._limits.shared_line)
             self._move(Trigger.RESUME)
@@ -356,11 +380,20 @@ class Connection:
                     "answer came whole: the line is bad, or this is no gdb stub"
                 )
             )
+        self._send_again(data)
+
+    def _send_again(self, data: bytes) -> None:
         logger.debug("sending again: %r", data[:80])
         if not self._line.shared:
             self._note_fault()
         self._out += data
-        self._retry_at = self._now + self._limits.retransmit_after
+        self._await_answer()
+
+    def _await_answer(self) -> None:
+        """Set the time to ask again: later where answers have been slow, and each time later."""
+        repeats = self._flight[0].repeats if self._flight else 0
+        patience = max(self._limits.retransmit_after, 2 * self._pace)
+        self._retry_at = self._now + patience * 2**repeats
 
     def _note_fault(self) -> None:
         if not self._limits.reliable:
@@ -461,9 +494,10 @@ class Connection:
         self._flight.popleft()
         self._since = self._now
         self._recoveries = 0
+        self._pace, self._silence = self._silence, 0.0
         if head.doubled and self._acks and not self._limits.reliable:
-            # What was sent twice may be answered twice, and nothing tells such an answer from that
-            # to the next request.
+            # What was asked for twice may be answered twice, and nothing tells such an answer from
+            # that to the next request.
             self._await_quiet()
         if self._dirty:
             self._dirty -= 1
@@ -477,7 +511,7 @@ class Connection:
         elif isinstance(value, Ok) and isinstance(command, StartNoAckMode):
             self._acks = False
         if self._flight:
-            self._retry_at = self._now + self._limits.retransmit_after
+            self._await_answer()
         if self._queue:
             self._fill_window()
         return Reply(command, value)
@@ -549,22 +583,30 @@ class Connection:
             )
         for exchange in self._flight:
             exchange.acked = False
+        owed = len(self._flight) - 1  # but what has come to harm
         self._queue.extendleft(reversed(self._flight))
         self._flight.clear()
         self._acks_ahead = max(0, self._acks_ahead - 1)
         self._window = 1
         self._limits = replace(self._limits, window=1, optimistic_ack=False)
-        self._await_quiet()
+        self._await_quiet(owed)
 
-    def _await_quiet(self) -> None:
-        self._quiet_at = self._now + min(_QUIET, self._limits.retransmit_after)
+    def _await_quiet(self, owed: int = 0) -> None:
+        """Send nothing until the line is quiet, and has given what it owes if it loses nothing."""
+        limits = self._limits
+        self._owed = owed if limits.reliable else 0
+        shortest = max(min(_QUIET, limits.retransmit_after), self._pace)
+        self._quiet_at = self._now + (max(shortest, limits.timeout) if self._owed else shortest)
 
     def _while_quieting(self, kind: FrameKind, data: bytes) -> Event | None:
         if self._line.shared and kind is FrameKind.TEXT:
             return self._line.said(data)
+        owed = self._owed
         if kind is FrameKind.PACKET:
             self._acknowledge()
-        self._await_quiet()
+            if data == b"OK" or not data.startswith(b"O"):  # of which an answer may have many
+                owed = max(0, owed - 1)
+        self._await_quiet(owed)
         return None
 
     def _end_quiet(self) -> None:

@@ -21,12 +21,13 @@ class Exchange:
 
     Attributes:
         acked: whether its ``+`` has come.
-        doubled: whether it may have been received twice.
-        tries: how often it, or its reply, was asked for again.
+        doubled: whether its answer may come twice.
+        tries: how often it, or its reply, was asked for again because it came to harm.
+        repeats: how often because nothing came.
         output: the bytes of its ``O`` packets so far.
     """
 
-    __slots__ = ("acked", "command", "doubled", "output", "packet", "timeout", "tries")
+    __slots__ = ("acked", "command", "doubled", "output", "packet", "repeats", "timeout", "tries")
 
     def __init__(self, command: Command, packet: bytes, timeout: float) -> None:
         self.command = command
@@ -35,4 +36,5 @@ class Exchange:
         self.acked = False
         self.doubled = False
         self.tries = 0
+        self.repeats = 0
         self.output = 0

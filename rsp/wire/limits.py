@@ -57,8 +57,9 @@ class Limits:
         dialect: what differs in the text of replies.
         max_reply: the most bytes of one packet from the stub, also once it is expanded.
         timeout: seconds without progress after which a request has failed.
-        retries: how often one request or reply is sent again.
-        retransmit_after: seconds until then, on a line that is not reliable.
+        retries: how often one request or reply that comes to harm is sent again.
+        retransmit_after: seconds without a byte until a request is sent again for the first time,
+            on a line that is not reliable.
         largest_packet: the most characters of a packet whose size is ours to choose: fewer on a
             line that is not reliable, where a long one seldom comes whole.
         largest_read: the most bytes that one ``m`` may ask for: its answer is two characters a

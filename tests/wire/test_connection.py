@@ -573,7 +573,29 @@ def test_an_unacked_request_is_sent_again() -> None:
     assert connection.data_to_send() == b""
     connection.handle_timeout(1.0)
     assert connection.data_to_send() == frame(b"m0,2")
-    assert connection.next_deadline() == 2.0
+    assert connection.next_deadline() == 3.0
+
+
+def test_what_nobody_answers_is_repeated_ever_later_until_its_time_is_over() -> None:
+    """A machine under load is no bad line: the time that the caller gives counts, no number."""
+    connection = started(read(0), limits=replace(SERIAL, timeout=60.0, retries=3))
+    times: list[float] = []
+
+    def wait() -> None:
+        times.append(due(connection))
+        connection.handle_timeout(times[-1])
+
+    with pytest.raises(RspTimeout, match="ReadMemory in 60 s"):
+        repeat(9, wait)
+    assert times == [1.0, 3.0, 7.0, 15.0, 31.0, 60.0]
+
+
+def test_an_answer_that_comes_after_many_repeats_is_taken() -> None:
+    connection = started(read(0), limits=replace(SERIAL, retries=1))
+    for _ in range(4):
+        connection.handle_timeout(due(connection))
+    (event,) = receive(connection, b"+$cafe#8f", 29.0)
+    assert answered(event) == b"\xca\xfe"
 
 
 def test_a_lost_reply_is_asked_for_with_a_nak_and_taken() -> None:
@@ -591,14 +613,14 @@ def test_a_stub_without_nak_gets_the_request_again() -> None:
     connection = started(read(0), limits=SERIAL)
     receive(connection, b"+", 0.1)
     connection.handle_timeout(1.1)
-    connection.handle_timeout(2.1)
+    connection.handle_timeout(3.1)
     assert connection.data_to_send() == b"-" + frame(b"m0,2")
 
 
 def test_what_was_received_and_must_not_be_done_twice_is_not_sent_again() -> None:
     connection = started(commands.Monitor(command="reset"), limits=SERIAL)
     receive(connection, b"+", 0.1)
-    with pytest.raises(RemoteProtocolError):
+    with pytest.raises(RspTimeout):
         repeat(9, lambda: connection.handle_timeout(due(connection)))
     assert set(connection.data_to_send()) == {ord("-")}
 
@@ -645,6 +667,39 @@ def test_what_was_sent_twice_may_be_answered_twice() -> None:
     assert answered(event) == b"\1\2"
 
 
+def test_an_answer_as_late_as_the_one_before_is_not_taken_for_the_next_one_s() -> None:
+    """What answers 3 s after it was asked, twice, answers for the second time 3 s later."""
+    connection = started(read(0), limits=SERIAL)
+    connection.handle_timeout(1.0)
+    receive(connection, b"+$cafe#8f", 3.0)
+    connection.data_to_send()
+    connection.send(read(2), 3.0)
+    connection.handle_timeout(5.9)
+    assert connection.data_to_send() == b""
+    assert receive(connection, b"+$cafe#8f", 5.9) == []
+    connection.data_to_send()
+    connection.handle_timeout(due(connection))
+    assert connection.data_to_send() == frame(b"m2,2")
+    (event,) = receive(connection, b"+$0102#c3", 9.0)
+    assert answered(event) == b"\1\2"
+
+
+def test_where_answers_are_slow_requests_are_repeated_later() -> None:
+    connection = started(read(0), limits=SERIAL)
+    receive(connection, b"+$cafe#8f", 0.9)
+    connection.send(read(2), 10.0)
+    assert connection.next_deadline() == 11.8
+    receive(connection, b"+$0102#c3", 10.1)
+    connection.send(read(4), 20.0)
+    assert connection.next_deadline() == 21.0
+
+
+def test_a_resume_that_nobody_acknowledges() -> None:
+    connection = started(commands.Continue(), limits=replace(SERIAL, timeout=5.0))
+    with pytest.raises(RemoteProtocolError, match="Continue was not acknowledged in 5 s"):
+        repeat(9, lambda: connection.handle_timeout(due(connection)))
+
+
 def test_a_pause_after_the_quiet_is_no_timeout() -> None:
     connection = started(read(0), limits=SERIAL)
     connection.handle_timeout(1.0)
@@ -652,7 +707,7 @@ def test_a_pause_after_the_quiet_is_no_timeout() -> None:
     connection.data_to_send()
     connection.send(read(2), 1000.0)
     assert connection.data_to_send() == frame(b"m2,2")
-    assert connection.next_deadline() == 1001.0
+    assert due(connection) > 1001.0
 
 
 def test_an_acked_resume_is_not_repeated() -> None:
@@ -662,6 +717,36 @@ def test_an_acked_resume_is_not_repeated() -> None:
     assert connection.next_deadline() is None
     connection.handle_timeout(100.0)
     assert connection.data_to_send() == b""
+
+
+# --- requests that nobody waits for any more ---
+
+
+def test_what_is_owed_for_abandoned_requests_is_waited_for() -> None:
+    """However long a machine under load is silent before it answers."""
+    connection = started(read(0), read(2), no_ack=True, limits=PIPELINE)
+    connection.abandon(1.0)
+    connection.send(read(4), 1.0)
+    assert receive(connection, b"$0000#c0", 4.0) == []
+    connection.handle_timeout(4.9)
+    assert connection.data_to_send() == b""
+    assert receive(connection, b"$0202#c4", 5.0) == []
+    connection.handle_timeout(due(connection))
+    assert connection.data_to_send() == frame(b"m4,2")
+    (event,) = receive(connection, b"$0404#c8", 5.5)
+    assert answered(event) == b"\4\4"
+
+
+def test_what_an_abandoned_command_prints_is_not_its_answer() -> None:
+    connection = started(commands.Monitor(command="slow"), no_ack=True)
+    connection.abandon(1.0)
+    receive(connection, b"$O41#b4$O42#b5", 2.0)
+    connection.send(read(4), 2.0)
+    connection.handle_timeout(3.0)
+    assert connection.data_to_send() == b""
+    receive(connection, b"$OK#9a", 4.0)
+    connection.handle_timeout(due(connection))
+    assert connection.data_to_send() == frame(b"m4,2")
 
 
 # --- deadlines ---

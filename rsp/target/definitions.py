@@ -22,12 +22,12 @@ from rsp.target.surroundings import Surroundings
 from rsp.target.values import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from rsp.arch.registers import Registers
     from rsp.symbols.binary import Binary
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.units import Unit
+    from rsp.target.per_cpu import Bases
     from rsp.target.values import Space
 
 
@@ -71,20 +71,20 @@ class Definition:
         with undamaged(self.binary):
             return any(_is_static(origin) for origin in origins(self.die))
 
-    def value(self, space: Space, registers: Callable[[], Registers] | None = None) -> Value | None:
+    def value(self, space: Space, bases: Bases | None = None) -> Value | None:
         """Return its value, of a per-CPU variable a `PerCpuValue`; None for what has no code.
 
         Args:
             space: the memory.
-            registers: returns the current thread's, which tell its CPU.
+            bases: of segments, which tell the current thread's CPU.
 
         Raises:
             BadImage: the file is damaged there.
         """
         with undamaged(self.binary):
-            return self._value(space, registers)
+            return self._value(space, bases)
 
-    def _value(self, space: Space, registers: Callable[[], Registers] | None) -> Value | None:
+    def _value(self, space: Space, bases: Bases | None) -> Value | None:
         types, die = self.binary.types, self.die
         if die.tag == dw.DW_TAG_enumeration_type:
             ctype = types.type(die)
@@ -107,7 +107,7 @@ class Definition:
         if section is None or section.name != PER_CPU_SECTION:
             return Value(space, ctype, address=address + self.slide)
         moved = self.slide if section.address else 0
-        return PerCpuValue(space, ctype, address + moved, registers)
+        return PerCpuValue(space, ctype, address + moved, bases)
 
 
 @contextmanager

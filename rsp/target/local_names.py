@@ -8,12 +8,13 @@ expression about anything else costs no more. Here must not live: where a variab
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING
 
 from rsp.errors import RegisterUnavailable, StubError, SymbolError
 from rsp.symbols.dwarf import constants as dw
 from rsp.target.definitions import Definition
+from rsp.target.per_cpu import bases_in, bases_of
 from rsp.target.position import position_of
 from rsp.target.scope import Scope
 from rsp.target.surroundings import Surroundings, surroundings_at
@@ -22,8 +23,8 @@ from rsp.target.values import Space, Value
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rsp.arch.registers import Registers
     from rsp.target.frame import Frame
+    from rsp.target.per_cpu import Bases
     from rsp.target.target import Target
 
 
@@ -33,14 +34,16 @@ def current_scope(target: Target, *, cpu: int | None, names: Mapping[str, Value]
     is_here = names is None  # other names are not of this place
     around = cache(lambda: _around(target) if is_here else ())
     frames = cache(target.backtrace)
+    bases = partial(bases_of, target, space)
     if names is None:
-        names = LocalNames(around, space, lambda: target.registers, lambda: frames()[0])
+        names = LocalNames(around, space, bases, lambda: frames()[0])
     return Scope(
         space=space,
         names=names,
         around=around,
         frames=frames,
         registers=lambda: target.registers,
+        bases=bases,
         cpu=cpu,
     )
 
@@ -48,13 +51,18 @@ def current_scope(target: Target, *, cpu: int | None, names: Mapping[str, Value]
 def frame_scope(frame: Frame, around: Surroundings | None, space: Space) -> Scope:
     """Return the scope of a frame; see ``Frame.value``."""
     place = (around,) if around is not None else ()
-    names = LocalNames(lambda: place, space, lambda: frame.registers, lambda: frame)
+
+    def bases() -> tuple[set[int]]:
+        return (bases_in(frame.registers),)
+
+    names = LocalNames(lambda: place, space, bases, lambda: frame)
     return Scope(
         space=space,
         names=names,
         around=lambda: place,
         frames=lambda: (frame,),
         registers=lambda: frame.registers,
+        bases=bases,
     )
 
 
@@ -81,7 +89,7 @@ class LocalNames(Mapping[str, Value]):
     Args:
         around: returns the place.
         space: the memory.
-        registers: returns the current thread's, which tell its CPU.
+        bases: of segments, which tell the current thread's CPU.
         frame: returns the frame, whose variables are not the same in all.
     """
 
@@ -89,12 +97,12 @@ class LocalNames(Mapping[str, Value]):
         self,
         around: Callable[[], Sequence[Surroundings]],
         space: Space,
-        registers: Callable[[], Registers],
+        bases: Bases,
         frame: Callable[[], Frame],
     ) -> None:
         self._around = around
         self._space = space
-        self._registers = registers
+        self._bases = bases
         self._frame = frame
 
     def __getitem__(self, name: str) -> Value:
@@ -104,7 +112,7 @@ class LocalNames(Mapping[str, Value]):
                 continue
             found = Definition(binary=around.binary, slide=around.slide, die=die, name=name)
             value = (
-                found.value(self._space, self._registers)
+                found.value(self._space, self._bases)
                 if found.is_static
                 else self._frame().variable(name)
             )

@@ -2,27 +2,59 @@
 
 Here lives: where a CPU's own data is (Linux include/asm-generic/percpu.h), and which CPU the
 current thread is on. Here must not live: how such a variable is found (`scope`).
+
+The kernel keeps the offset of a CPU's own data in the base of a segment: GS on x86-64, where user
+mode has it swapped out, FS on i386. On i386 FS is user mode's own until the kernel's entry code has
+loaded another, and the CPU's GDT has the descriptor at all times.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from operator import index
 from typing import TYPE_CHECKING, Final, SupportsIndex, overload
 
-from rsp.errors import SymbolError
+from rsp.errors import MemoryFault, SymbolError
 from rsp.target.values import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from rsp.arch.registers import Registers
     from rsp.symbols.types import Type
+    from rsp.target.target import Target
     from rsp.target.values import Space
+
+    Bases = Callable[[], Iterable[set[int]]]
+    """Returns the bases of segments that may be a CPU's offset, the likelier ones first."""
 
 _OFFSETS: Final = "__per_cpu_offset"
 _CPUS: Final = "nr_cpu_ids"
 _FIRST_CPUS: Final = 64
 _MOST_CPUS: Final = 8192
+_GDT_ENTRY: Final = 27  # GDT_ENTRY_PERCPU of i386 (arch/x86/include/asm/segment.h)
+
+
+def bases_in(registers: Registers) -> set[int]:
+    """Return the bases of segments among registers."""
+    names = ("gs_base", "k_gs_base", "fs_base")
+    return {base for name in names if (base := registers.get(name))}
+
+
+def bases_of(target: Target, space: Space) -> Iterator[set[int]]:
+    """Return the bases in the current thread's registers, then the one in its CPU's GDT.
+
+    Raises:
+        RspError: the registers cannot be had.
+    """
+    yield bases_in(target.registers)
+    if space.word_size == 4 and (state := target.cpu_state) is not None:
+        from rsp.arch.descriptors import segment_descriptor
+
+        at = 8 * _GDT_ENTRY
+        if at + 8 <= state.gdt.limit + 1:
+            with suppress(MemoryFault):
+                yield {segment_descriptor(space.read(state.gdt.base + at, 8)).base}
 
 
 class PerCpuValue(Value):
@@ -31,18 +63,18 @@ class PerCpuValue(Value):
     Everything else is about the CPU of the current thread, where that can be told.
     """
 
-    __slots__ = ("__offset", "__registers")
+    __slots__ = ("__bases", "__offset")
 
     def __init__(
         self,
         space: Space,
         ctype: Type,
         offset: int,
-        registers: Callable[[], Registers] | None,
+        bases: Bases | None,
     ) -> None:
         super().__init__(space, ctype)
         self.__offset = offset
-        self.__registers = registers
+        self.__bases = bases
 
     def on(self, cpu: int) -> Value:
         """Return that of a CPU.
@@ -88,29 +120,25 @@ class PerCpuValue(Value):
         return min(room, _MOST_CPUS)
 
     def __current(self) -> int:
-        """Return the CPU of the current thread: the one whose offset a segment's base is.
-
-        The kernel keeps it in GS on x86-64, where user mode has it swapped out, and in FS on i386.
-        """
-        size = self.space_.word_size
-        bases = set()
-        if self.__registers is not None:
-            registers = self.__registers()
-            names = ("gs_base", "k_gs_base", "fs_base")
-            bases = {registers[name] for name in names if name in registers} - {None, 0}
-        if bases:
-            for count in dict.fromkeys((min(_FIRST_CPUS, self.__count()), self.__count())):
-                data = self.space_.read(self.__offsets(), count * size)
-                offsets = [
-                    int.from_bytes(data[at : at + size], "little")
-                    for at in range(0, len(data), size)
-                ]
-                found = [cpu for cpu, offset in enumerate(offsets) if offset in bases]
-                if len(found) == 1:
-                    return found[0]
-                if found:
-                    break
+        """Return the CPU of the current thread: the one whose offset a segment's base is."""
+        for bases in self.__bases() if self.__bases is not None else ():
+            found = self.__cpus_at(bases)
+            if len(found) == 1:
+                return found[0]
         raise SymbolError(
             "each CPU has its own, and nothing tells the CPU of the current thread: say which, "
             'as in value("runqueues", cpu=0) or runqueues[0]'
         )
+
+    def __cpus_at(self, bases: set[int]) -> list[int]:
+        if not bases:
+            return []
+        size, count = self.space_.word_size, self.__count()
+        for most in dict.fromkeys((min(_FIRST_CPUS, count), count)):
+            data = self.space_.read(self.__offsets(), most * size)
+            offsets = [
+                int.from_bytes(data[at : at + size], "little") for at in range(0, len(data), size)
+            ]
+            if found := [cpu for cpu, offset in enumerate(offsets) if offset in bases]:
+                return found
+        return []

@@ -72,7 +72,7 @@ class _FunctionNames(Mapping[str, Value]):
         if found is None:
             raise KeyError(name)
         if found.is_static:
-            value = found.value(self._scope.space, self._scope.registers)
+            value = found.value(self._scope.space, self._scope.bases)
         else:
             value = self._of_frame(name)
         if value is None:

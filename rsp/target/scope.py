@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rsp.symbols.symtab import ElfSymbol
     from rsp.symbols.types import Type
     from rsp.target.frame import Frame
+    from rsp.target.per_cpu import Bases
     from rsp.target.surroundings import Surroundings
     from rsp.target.values import Space
 
@@ -47,6 +48,7 @@ class Scope:
             says which, several where a file is meant of which there are several.
         frames: returns the frames in which the variables of functions are.
         registers: returns the current thread's registers; None where there are none.
+        bases: of segments, which tell the current thread's CPU; None where there is none.
         cpu: whose per-CPU data is meant; None is the current thread's CPU, where that can be told.
         within: the file or the function that was named: only what that can see is meant.
         is_dry: only types matter: whatever is read is zero, and nothing is asked of the target.
@@ -57,6 +59,7 @@ class Scope:
     around: Callable[[], Sequence[Surroundings]] = tuple
     frames: Callable[[], Sequence[Frame]] = tuple
     registers: Callable[[], Registers] | None = None
+    bases: Bases | None = None
     cpu: int | None = None
     within: str | None = None
     is_dry: bool = False
@@ -190,7 +193,7 @@ class Scope:
     # --- their values ---
 
     def _defined(self, definition: Definition) -> Value | None:
-        value = definition.value(self.space, self.registers)
+        value = definition.value(self.space, self.bases)
         return self._settled(value) if value is not None else None
 
     def _symbol(self, binary: Binary, slide: int, symbol: ElfSymbol) -> Value:
@@ -201,7 +204,7 @@ class Scope:
         ctype = binary.type_of_variable(symbol) or UNTYPED
         if symbol.section != PER_CPU_SECTION:
             return Value(self.space, ctype, address=address)
-        return self._settled(PerCpuValue(self.space, ctype, address, self.registers))
+        return self._settled(PerCpuValue(self.space, ctype, address, self.bases))
 
     def _settled(self, value: Value) -> Value:
         """Return a value as it is here: of the CPU that is meant; in memory that may be read."""

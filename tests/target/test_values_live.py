@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from lab.guest import BootKernel, Guest
+    from lab.guest import BootKernel, Guest, KernelName
     from rsp.target.target import Target
 
 # gdb's own defaults, which the lab has lifted, and its "as long as it takes".
@@ -341,15 +341,33 @@ def test_a_kernel_is_printed_as_by_gdb(paused: Guest, more: str) -> None:
         by_argument = [str(target.value("runqueues", cpu=cpu)) for cpu in (0, 1)]
         for cpu, thread in enumerate(target.threads):
             target.select(thread)
-            in_user_mode = (target.registers["cs"] or 0) & 3
-            if in_user_mode and not more:
-                # On i386 nothing of the kernel is left in a register.
-                with pytest.raises(rsp.SymbolError, match="say which"):
-                    int(target.value("runqueues.cpu"))
-            else:
-                assert int(target.value("runqueues.cpu")) == cpu
+            assert int(target.value("runqueues.cpu")) == cpu
         with pytest.raises(rsp.SymbolError, match="no CPU 2"):
             target.value("runqueues", cpu=2)
     assert_equal(expressions, ours, theirs[: len(expressions)])
     assert len(ours[0]) > 5000
     assert by_index == by_argument == theirs[len(expressions) :]
+
+
+@pytest.mark.parametrize("kernel", ["i386", "x86_64", "debian"])
+def test_the_cpu_where_its_kernel_s_segments_are_not_loaded(
+    kernel: KernelName, shared_kernel: BootKernel
+) -> None:
+    """In user mode, and where an interrupt of it begins."""
+    guest = shared_kernel(kernel)
+    guest.start("for n in 1 2 3; do timeout 20 sh -c 'while :; do :; done' & done")
+    word = 4 if kernel == "i386" else 8
+
+    def is_from_user_mode(target: Target) -> bool:
+        cs = target.read_memory(target.registers.sp + word, word)
+        return cs[0] & 3 == 3
+
+    with rsp.connect(guest.address, symbols=guest.symbols, timeout=30) as target:
+        in_user_mode = 0
+        with target.breakpoint("asm_sysvec_apic_timer_interrupt", condition=is_from_user_mode):
+            while not in_user_mode:
+                target.resume(timeout=60)
+                for cpu, thread in enumerate(target.threads):
+                    target.select(thread)
+                    assert int(target.value("runqueues.cpu")) == cpu
+                    in_user_mode += (target.registers["cs"] or 0) & 3 == 3

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import rsp
+from lab.backtraces import SETTINGS, Score
 from lab.gdb import Gdb
 from rsp import OnExit, StopReason
 from rsp.transports import open_transport
@@ -111,19 +112,21 @@ def test_the_same_stop_as_gdb_sees_it(boot_kernel: BootKernel, name: KernelName)
     with rsp.connect(address, symbols=guest.symbols, on_exit=OnExit.LEAVE_STOPPED) as target:
         registers = dict(target.registers)
         threads = [int(thread.id, 16) for thread in target.threads]
-        functions = [frame.function for frame in target.backtrace()]
+        found = target.backtrace()
+        assert str(found)  # what is not read now is not there any more later
         pc = target.registers.pc
-    shown, listed, traced = Gdb(address=guest.ports[0], symbols=guest.symbols).run(
-        "info registers", "info threads", "bt"
-    )
+    gdb = Gdb(address=guest.ports[0], symbols=guest.symbols, settings=SETTINGS)
+    shown, listed, traced = gdb.run("info registers", "info threads", "bt")
     for each in ("rip", "rsp", "rbp", "rbx") if name == "x86_64" else ("eip", "esp", "ebp", "ebx"):
         (value,) = re.findall(rf"^{each}\s+(0x\w+)", shown, re.MULTILINE)
         assert int(value, 16) == registers[each]
     numbers = re.findall(r"^[* ]+\d+ +Thread (\d+)", listed, re.MULTILINE)
     assert [int(number) & 0xFFFFFFFF for number in numbers] == threads
-    frames = re.findall(r"^#\d+ +(?:0x\w+ in )?(\w+)", traced, re.MULTILINE)
-    assert frames[:8] == functions[:8]
-    assert functions[0] == "kgdb_breakpoint"
+    score = Score()
+    score.same_backtrace(found, traced)
+    score.check()
+    assert score.lines >= 8
+    assert found[0].function == "kgdb_breakpoint"
     assert pc == registers["rip" if name == "x86_64" else "eip"]
     with rsp.connect(guest.ports[0]):  # taken over from gdb, which has hung up
         pass

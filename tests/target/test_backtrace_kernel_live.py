@@ -14,28 +14,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 import rsp
+from lab.backtraces import MARK, SETTINGS, Score, believed, lines_of
 from lab.gdb_session import GdbSession
 from lab.guest import BOOT_TIMEOUT, UP
 from rsp import BreakpointKind, OnExit, StopReason
 from rsp.target.frame import FrameKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from lab.guest import BootKernel, Guest, KernelName
     from rsp.arch.registers import Registers
     from rsp.target.backtrace import Backtrace
-    from rsp.target.frame import Frame
     from rsp.target.target import Target
 
-# gdb's own defaults, which the lab has lifted.
-SETTINGS = (
-    "set print frame-arguments scalars",
-    "set print elements 200",
-    "set print repeats 10",
-)
-MARK = " <signal handler called>"
 SEED = 4
 MODULES = 0xFFFF_FFFF_C000_0000  # on x86-64 (Linux Documentation/arch/x86/x86_64/mm.rst)
 
@@ -69,80 +62,13 @@ def gdb() -> Iterator[Debuggers]:
 # --- comparing ---
 
 
-class Score:
-    """Lines compared, and how many of them differ in an argument."""
-
-    def __init__(self) -> None:
-        self.lines = self.other = 0
-
-    def same(self, mine: list[str], gdbs: list[str]) -> None:
-        """Compare frames: addresses, functions and lines are the same, without exception.
-
-        In arguments gdb 13 may show what is not there: it evaluates what a caller passed with the
-        registers of the wrong frame where that is asked for within an inlined copy
-        (value_of_dwarf_reg_entry takes get_prev_frame of the copy).
-        """
-        assert [frame_of(line) for line in mine] == [frame_of(line) for line in gdbs]
-        self.lines += len(mine)
-        self.other += sum(plain(one) != plain(other) for one, other in zip(mine, gdbs, strict=True))
-
-    def check(self) -> None:
-        """Fail if more differs than comes of that: up to 3 in a 100, as measured."""
-        assert self.lines
-        assert self.other <= 0.06 * self.lines + 3
-
-
-def frame_of(line: str) -> tuple[str, ...]:
-    """Return the address, the function and the line of a frame."""
-    found = re.match(r"#\d+ +(0x\w+ in )?(\S+) \(.*\)( at \S+)?$", line)
-    assert found, line
-    return tuple(found.groups(""))
-
-
-def plain(line: str) -> str:
-    """Leave out what arguments were on entry."""
-    line = re.sub(r"(\w+)=\1@entry=", r"\1=", line)
-    return re.sub(r"^#\d+ +|, \w+@entry=[^,)]*", "", line)
-
-
-def lines_of(found: Iterable[Frame]) -> list[str]:
-    """Return the lines without our mark, and without those that gdb leaves out.
-
-    Of a function that ended in a jump, and had copies of others inlined at the jump, gdb shows the
-    innermost copy, and no more (gdb 13, dwarf2_tailcall_frame_unwind).
-    """
-    lines: list[str] = []
-    begin = 0  # of the frames of one activation
-    for frame in found:
-        lines.append(f"#0  {str(frame).removesuffix(MARK)}")
-        if frame.kind is FrameKind.TAIL_CALL:
-            del lines[begin + 1 :]
-        if not frame.inlined:
-            begin = len(lines)
-    return lines
-
-
-def believed(text: str) -> list[str]:
-    """Return gdb's frames up to the first of assembly: it has no tables there, and guesses."""
-    # It warns of a shift by 32 bits, as in an expression of a location list, within a line.
-    text = re.sub(r"warning: (left|right) shift count [^\n]*\n", "", text)
-    lines = [line for line in text.splitlines() if line]
-    lost = r"#\d+ +(0x\w+ in \?\? |0x0000\w+ in fixed_percpu_data )|Backtrace stopped"
-    end = next((at for at, line in enumerate(lines) if re.match(lost, line)), len(lines))
-    assembly = r" at \S+(\.S|/idtentry\.h|/GEN-for-each-reg\.h):\d+$"
-    last = next((at for at, line in enumerate(lines) if re.search(assembly, line)), end)
-    return lines[: min(end, last + 1)]
-
-
 def compare(guest: Guest, gdb: Debuggers, found: dict[int, Backtrace], score: Score) -> None:
     """Compare the backtraces of all CPUs with gdb's; the machine stands still, and is free."""
     answer = gdb.at(guest, "thread apply all bt")[0]
     parts = re.split(r"^Thread \d+ \(Thread 1\.(\d+).*$", answer, flags=re.MULTILINE)[1:]
     assert len(parts) == 2 * len(found)
     for number, text in zip(parts[::2], parts[1::2], strict=True):
-        gdbs, mine = believed(text), lines_of(found[int(number)])
-        score.same(mine[: len(gdbs)], gdbs[: len(mine)])
-        assert len(mine) >= len(gdbs)
+        score.same_backtrace(found[int(number)], text)
 
 
 def check_ends(found: dict[int, Backtrace]) -> None:

@@ -15,7 +15,6 @@ from functools import cached_property, wraps
 from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
 from rsp.errors import BadImage
-from rsp.symbols.cache import image_key
 from rsp.symbols.contents import Damaged
 from rsp.symbols.declared import Declared
 from rsp.symbols.dwarf import constants as dw
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rsp.symbols.btf import Btf
-    from rsp.symbols.cache import Cache
+    from rsp.symbols.cache.cache import Cache
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.types import DwarfTypes
     from rsp.symbols.dwarf.units import Unit
@@ -352,7 +351,7 @@ class Binary:
             SymbolNotFound: there is no such function, file or line.
         """
         kind = f"places-{spec.encode('utf-8', 'replace').hex()}"
-        key = None if self.image.relocatable else image_key(self.debug)
+        key = self.debug.address_key
         if key is None or len(kind) > _LONGEST_KIND:
             return self._locator.find(spec)
         if (kept := self._cache.load(key, kind)) is not None:

@@ -14,11 +14,11 @@ from bisect import bisect_right
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from rsp.symbols.cache import Cache
+from rsp.symbols.cache.cache import Cache
+from rsp.symbols.cache.sort_order import load_order, store_order
 from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf.leb import sleb, uleb
 from rsp.symbols.image import SHF_EXECINSTR
-from rsp.symbols.order import load_order, store_order
 from rsp.symbols.unwind import (
     AtCfa,
     AtExpression,
@@ -126,7 +126,7 @@ class CallFrames:
         Of two for the same address the later counts: that of .debug_frame.
         """
         first, second = self._sections
-        kept = load_order(self._image, self._cache, "frames", limit=second.end)
+        kept = load_order(self._cache, self._image.address_key, "frames", limit=second.end)
         if kept is not None:
             return kept
         begins = first.begins() | second.begins()
@@ -136,7 +136,7 @@ class CallFrames:
             del order[: bisect_right(order, 0, key=begins.__getitem__)]
         self.damage = second.damage or first.damage
         if self.damage is None:
-            store_order(self._image, self._cache, "frames", order)
+            store_order(self._cache, self._image.address_key, "frames", order)
         return order
 
     def _begin(self, place: int) -> int:

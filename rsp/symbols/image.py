@@ -14,6 +14,7 @@ import mmap
 import os
 import stat
 import struct
+import zlib
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -173,6 +174,27 @@ class Image:
             if note.owner == b"GNU" and note.type == NT_GNU_BUILD_ID and note.description:
                 return note.description
         return None
+
+    @cached_property
+    def cache_key(self) -> str | None:
+        """What tells it from all others, for `rsp.symbols.cache`; None where nothing does.
+
+        That is its build-id. A stripped file and its debug file have the same, so where the
+        sections are in the file goes with it; addresses do not, so that a module's key is the same
+        wherever it is placed. A module that was not placed has no key, as its debug information was
+        not relocated and means nothing; nor has a file without a build-id, as its name and its time
+        do not say what was mapped: it may have been built anew since.
+        """
+        placed = not self.relocatable or any(section.address for section in self.sections)
+        if not self.build_id or not placed:
+            return None
+        sections = repr([(each.name, each.type, each.offset, each.size) for each in self.sections])
+        return f"{self.build_id.hex()}-{zlib.crc32(sections.encode(errors='surrogateescape')):08x}"
+
+    @property
+    def address_key(self) -> str | None:
+        """`cache_key` for what depends on addresses; None for a module: it can be anywhere."""
+        return None if self.relocatable else self.cache_key
 
     def open_beside(self, path: str | os.PathLike[str]) -> Image:
         """Return another file of the same program, as its debug file is."""

@@ -24,7 +24,6 @@ from difflib import get_close_matches
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from rsp.symbols.cache import image_key
 from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf.plans import Kind
 
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Iterator
 
-    from rsp.symbols.cache import Cache
+    from rsp.symbols.cache.cache import Cache
     from rsp.symbols.dwarf.scan import Definition, Scan
     from rsp.symbols.dwarf.units import Units
     from rsp.symbols.image import Image
@@ -204,7 +203,7 @@ def load_or_build(
     kept = load(image, cache)
     if kept is not None:
         return kept
-    key = image_key(image)
+    key = image.cache_key
     found = _scan(units, progress)
     if image.relocatable:
         found = found._replace(code=[])
@@ -216,7 +215,7 @@ def load_or_build(
 
 def load(image: Image, cache: Cache) -> NameIndex | None:
     """Return the index that is in the cache, None without one."""
-    key = image_key(image)
+    key = image.cache_key
     if key is None or (data := cache.load(key, "index")) is None:
         return None
     try:

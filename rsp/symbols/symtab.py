@@ -15,10 +15,10 @@ from functools import cached_property
 from itertools import compress
 from typing import TYPE_CHECKING, Literal
 
-from rsp.symbols.cache import Cache
+from rsp.symbols.cache.cache import Cache
+from rsp.symbols.cache.sort_order import load_order, store_order
 from rsp.symbols.contents import Contents, Damaged
 from rsp.symbols.image import SHT_DYNSYM, SHT_SYMTAB
-from rsp.symbols.order import load_order, store_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -292,12 +292,12 @@ class Symtab:
     def _order(self) -> Sequence[int]:
         """The entries by address, without those whose type says that they are no place."""
         count = len(self._infos)
-        kept = load_order(self._image, self._cache, "symbols", limit=count)
+        kept = load_order(self._cache, self._image.address_key, "symbols", limit=count)
         if kept is not None:
             return kept
         kinds = self._infos.tobytes().translate(_IS_PLACE)
         order = sorted(compress(range(count), kinds), key=self._addresses.__getitem__)
-        store_order(self._image, self._cache, "symbols", order)
+        store_order(self._cache, self._image.address_key, "symbols", order)
         return order
 
     @cached_property

@@ -186,7 +186,7 @@ class SymbolTable:
         cache: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        from rsp.symbols.cache import Cache
+        from rsp.symbols.cache.cache import Cache
 
         self.slide = slide
         image = Image(path)

@@ -20,7 +20,7 @@ from rsp.symbols.contents import Damaged
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rsp.symbols.cache import Cache
+    from rsp.symbols.cache.cache import Cache
     from rsp.symbols.image import Image
 
 

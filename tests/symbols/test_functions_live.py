@@ -13,7 +13,7 @@ from lab.inlining import VARIANTS, compile_variant
 from lab.offline import ask
 from rsp.errors import BadImage, SymbolError
 from rsp.symbols.binary import Binary
-from rsp.symbols.cache import Cache
+from rsp.symbols.cache.cache import Cache
 from rsp.symbols.image import Image
 from rsp.symbols.table import SymbolKind, SymbolTable
 

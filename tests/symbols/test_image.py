@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp.errors import BadImage
+from rsp.symbols.cache.cache import Cache
 from rsp.symbols.contents import Damaged
 from rsp.symbols.image import SHT_NOBITS, SHT_NOTE, Image
 from rsp.testing.boot import ELF
@@ -271,3 +272,32 @@ def test_notes_that_share_their_bytes_are_read_once(
     path = tmp_path / "notes"
     path.write_bytes(contents)
     assert sum(len(note.description) + 12 for note in Image(path).notes) <= len(contents)
+
+
+# --- Keys of a cache -----------------------------------------------------------------------------
+
+
+@pytest.mark.live("gcc")
+def test_the_key_is_the_build_id_and_where_the_sections_are(tmp_path: Path) -> None:
+    source = tmp_path / "main.c"
+    source.write_text("void _start(void) {}\n")
+    program, stripped, copy = (tmp_path / name for name in ("program", "stripped", "copy"))
+    command = ["gcc", "-g", "-nostdlib", "-static", "-Wl,--build-id", str(source)]
+    subprocess.run([*command, "-o", str(program)], check=True)
+    subprocess.run(["objcopy", "--strip-debug", program, stripped], check=True)
+    copy.write_bytes(program.read_bytes())
+    key = Image(program).cache_key
+    build_id = Image(program).build_id
+    assert key is not None
+    assert build_id is not None
+    assert key.startswith(build_id.hex())
+    assert Image(copy).cache_key == key
+    assert Image(stripped).build_id == build_id
+    assert Image(stripped).cache_key not in (None, key)
+    Cache(tmp_path / "cache").store(key, "index", b"")
+
+
+def test_a_file_without_a_build_id_has_no_key() -> None:
+    image = Image(ELF)
+    assert image.build_id is None
+    assert image.cache_key is None

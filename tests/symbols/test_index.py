@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsp.symbols.cache import Cache, image_key
+from rsp.symbols.cache.cache import Cache
 from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf.plans import Kind
 from rsp.symbols.dwarf.scan import Definition, Scan
@@ -223,7 +223,7 @@ def test_a_whole_file_with_something_else_in_it_is_built_anew(
     program: Path, tmp_path: Path
 ) -> None:
     image, told, cache = Image(program), Told(), Cache(tmp_path)
-    key = image_key(image)
+    key = image.cache_key
     assert key is not None
     cache.store(key, "index", b"something else")
     index = load_or_build(units_of(image), image, cache, told)

@@ -13,7 +13,7 @@ import pytest
 from lab.inlining import SOURCES, VARIANTS, compile_variant
 from lab.offline import ask
 from rsp.symbols.binary import Binary
-from rsp.symbols.cache import Cache
+from rsp.symbols.cache.cache import Cache
 from rsp.symbols.image import Image
 from rsp.symbols.symtab import SymbolKind
 from rsp.symbols.table import SymbolTable

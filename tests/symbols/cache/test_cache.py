@@ -17,9 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsp.symbols.cache import FORMAT_VERSION, Cache, image_key
-from rsp.symbols.image import Image
-from rsp.testing.boot import ELF
+from rsp.symbols.cache.cache import FORMAT_VERSION, Cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -246,7 +244,7 @@ def test_only_its_own_files_are_removed(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
-from rsp.symbols.cache import Cache
+from rsp.symbols.cache.cache import Cache
 directory, letter, keys, max_bytes = sys.argv[1:]
 cache = Cache(directory, max_bytes=int(max_bytes))
 print("ready", flush=True)
@@ -308,32 +306,3 @@ def test_two_writers_keep_the_bound_together(tmp_path: Path) -> None:
     files = list(tmp_path.iterdir())
     assert all(path.name.endswith(f".v{FORMAT_VERSION}") for path in files)
     assert 300_000 < sum(path.stat().st_size for path in files) <= 400_000
-
-
-# --- Keys ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.live("gcc")
-def test_the_key_is_the_build_id_and_where_the_sections_are(tmp_path: Path) -> None:
-    source = tmp_path / "main.c"
-    source.write_text("void _start(void) {}\n")
-    program, stripped, copy = (tmp_path / name for name in ("program", "stripped", "copy"))
-    command = ["gcc", "-g", "-nostdlib", "-static", "-Wl,--build-id", str(source)]
-    subprocess.run([*command, "-o", str(program)], check=True)
-    subprocess.run(["objcopy", "--strip-debug", program, stripped], check=True)
-    copy.write_bytes(program.read_bytes())
-    key = image_key(Image(program))
-    build_id = Image(program).build_id
-    assert key is not None
-    assert build_id is not None
-    assert key.startswith(build_id.hex())
-    assert image_key(Image(copy)) == key
-    assert Image(stripped).build_id == build_id
-    assert image_key(Image(stripped)) not in (None, key)
-    Cache(tmp_path / "cache").store(key, "index", b"")
-
-
-def test_a_file_without_a_build_id_has_no_key() -> None:
-    image = Image(ELF)
-    assert image.build_id is None
-    assert image_key(image) is None

@@ -1,7 +1,7 @@
 """What took long to compute, kept in the user's cache directory for the next process.
 
 Here lives: files that are whole or are not there, whoever else writes, and a bound on their size.
-Here must not live: what is in them; that is `rsp.symbols.index`'s, for one.
+Here must not live: what is in them, and what they were computed from.
 
 Nothing that goes wrong here is an error of the user's: without a directory that can be written,
 every process computes for itself, and the log (`rsp.symbols`, DEBUG) says why.
@@ -18,10 +18,6 @@ import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rsp.symbols.image import Image
 
 log = logging.getLogger("rsp.symbols")
 
@@ -80,7 +76,7 @@ class Cache:
         """Return what was stored last under a key and a kind; None if there is nothing whole.
 
         Args:
-            key: what it was computed from (`image_key`): digits, small letters and hyphens.
+            key: what it was computed from (`Image.cache_key`): digits, small letters and hyphens.
             kind: what it is; of the same letters.
         """
         path = self._path(key, kind)
@@ -162,22 +158,6 @@ class Cache:
             with suppress(OSError):
                 Path(path).unlink()
             total -= size
-
-
-def image_key(image: Image) -> str | None:
-    """Return what tells an image from all others, for `Cache`; None where nothing does.
-
-    That is its build-id. A stripped file and its debug file have the same, so where the sections
-    are in the file goes with it; addresses do not, so that a module's key is the same wherever it
-    is placed. A module that was not placed has no key, as its debug information was not relocated
-    and means nothing; nor has a file without a build-id, as its name and its time do not say what
-    was mapped: it may have been built anew since.
-    """
-    placed = not image.relocatable or any(section.address for section in image.sections)
-    if not image.build_id or not placed:
-        return None
-    sections = repr([(each.name, each.type, each.offset, each.size) for each in image.sections])
-    return f"{image.build_id.hex()}-{zlib.crc32(sections.encode(errors='surrogateescape')):08x}"
 
 
 def _default_directory() -> Path | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rsp.symbols.cache import Cache, image_key
+from rsp.symbols.cache.cache import Cache
 from rsp.symbols.cfi import CallFrames
 from rsp.symbols.contents import Damaged
 from rsp.symbols.image import Image
@@ -128,7 +128,7 @@ def test_an_order_is_kept_and_gives_the_same_answers(program: Path, tmp_path: Pa
     assert kinds(cache).keys() == {"symbols", "frames"}
     assert answers(Image(program), Cache(tmp_path)) == bare
     # What is kept is what is used: with another order nothing is found.
-    key = image_key(image)
+    key = image.cache_key
     assert key is not None
     cache.store(key, "symbols", array("I", [0] * COUNT).tobytes())
     assert Symtab(image, cache).lookup(0x401010) is None
@@ -157,7 +157,7 @@ def test_numbers_of_no_entries_are_refused(
     data: bytes, kind: str, program: Path, tmp_path: Path
 ) -> None:
     image, cache = Image(program), Cache(tmp_path)
-    key = image_key(image)
+    key = image.cache_key
     assert key is not None
     cache.store(key, kind, data)
     assert answers(image, cache) == answers(image, Cache.off())
@@ -166,7 +166,7 @@ def test_numbers_of_no_entries_are_refused(
 @pytest.mark.live("gcc")
 def test_offsets_of_no_frame_are_damage(program: Path, tmp_path: Path) -> None:
     image, cache = Image(program), Cache(tmp_path)
-    key = image_key(image)
+    key = image.cache_key
     assert key is not None
     for offset in range(60):
         cache.store(key, "frames", array("I", [offset]).tobytes())

@@ -9,41 +9,34 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
-from rsp.symbols.cache import image_key
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rsp.symbols.cache import Cache
-    from rsp.symbols.image import Image
+    from rsp.symbols.cache.cache import Cache
 
 _FEW = 1 << 12
 """So many entries are sorted in less time than it takes to open a file."""
 _WIDTH = 4
 
 
-def load_order(image: Image, cache: Cache, kind: str, *, limit: int) -> Sequence[int] | None:
+def load_order(cache: Cache, key: str | None, kind: str, *, limit: int) -> Sequence[int] | None:
     """Return the numbers that are in the cache, None without any.
 
     Args:
-        image: the file that they are of.
         cache: where they may be.
+        key: of the file that they are of (`Image.address_key`); without one nothing is kept.
         kind: what they count.
         limit: all of them are below that.
     """
-    key = image_key(image)
-    if image.relocatable or key is None or (data := cache.load(key, kind)) is None:
-        return None
-    if len(data) % _WIDTH:
+    if key is None or (data := cache.load(key, kind)) is None or len(data) % _WIDTH:
         return None
     order = data.cast("I")
     return order if max(order, default=limit) < limit else None
 
 
-def store_order(image: Image, cache: Cache, kind: str, order: Sequence[int]) -> None:
-    """Keep numbers, unless they are few; those of a module depend on where it is placed."""
-    key = image_key(image)
-    if key is not None and not image.relocatable and len(order) >= _FEW:
+def store_order(cache: Cache, key: str | None, kind: str, order: Sequence[int]) -> None:
+    """Keep numbers, unless they are few."""
+    if key is not None and len(order) >= _FEW:
         try:
             cache.store(key, kind, array("I", order).tobytes())
         except OverflowError:

@@ -41,7 +41,7 @@ THIRD_PARTY = {
     "construct": {"rsp.arch.constructs"},
     "defusedxml": {"rsp.arch.description"},
     "hypothesis": {"rsp.testing.strategies"},
-    "zstandard": {"rsp.symbols.inflate"},
+    "zstandard": {"rsp.symbols.elf.inflate"},
     "serial": {"rsp.transports.serial", "rsp.transports.rfc2217"},
 }
 

@@ -24,7 +24,7 @@ from rsp.errors import SymbolError
 from rsp.linux.modules import has_modules, has_tree, list_modules, module_at
 from rsp.linux.records import Record, has_member
 from rsp.linux.sleeping import kernel_begin
-from rsp.symbols.contents import Damaged
+from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.orc import END, ENTRY_SIZE, IP_SIZE, rules_of
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 Here lives the reading of a copy of /sys/module/*/sections, which the kernel's owner can make where
 no stub is at hand; what a target has in its own memory is the business of ``modules``, and gdb's
-``add-symbol-file`` lines that of ``rsp.symbols.modules``.
+``add-symbol-file`` lines that of ``rsp.symbols.elf.modules``.
 
 Source: Linux kernel/module/sysfs.c.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rsp.errors import SymbolError
-from rsp.symbols.modules import find_module
+from rsp.symbols.elf.modules import find_module
 
 if TYPE_CHECKING:
     from rsp.symbols.table import SymbolTable

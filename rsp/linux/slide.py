@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from rsp.arch.descriptors import gate
 from rsp.arch.flags import Cr0
 from rsp.errors import MemoryFault, RegisterUnavailable, StubError, SymbolError
-from rsp.symbols.contents import Damaged
+from rsp.symbols.elf.section_data import Damaged
 from rsp.target.page_walk import PageTables
 from rsp.target.stop import StopReason
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from rsp.arch.modes import CpuState
     from rsp.arch.registers import Registers
-    from rsp.symbols.image import Image
+    from rsp.symbols.elf.image import Image
     from rsp.symbols.table import SymbolTable
     from rsp.target.target import Target
 

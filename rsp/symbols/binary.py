@@ -15,7 +15,6 @@ from functools import cached_property, wraps
 from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
 from rsp.errors import BadImage
-from rsp.symbols.contents import Damaged
 from rsp.symbols.declared import Declared
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.aranges import AddressIndex
@@ -25,8 +24,9 @@ from rsp.symbols.dwarf.origins import attribute
 from rsp.symbols.dwarf.plans import Kind
 from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.units import Units
+from rsp.symbols.elf.section_data import Damaged
+from rsp.symbols.elf.symtab import ABSOLUTE, Binding, Symtab
 from rsp.symbols.functions import Functions
-from rsp.symbols.symtab import ABSOLUTE, Binding, Symtab
 from rsp.symbols.types import spellings, split_name
 from rsp.symbols.variables import PER_CPU_SECTION, Variables, address_of
 
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.types import DwarfTypes
     from rsp.symbols.dwarf.units import Unit
+    from rsp.symbols.elf.image import Image
+    from rsp.symbols.elf.symtab import ElfSymbol
     from rsp.symbols.functions import FunctionFrame
-    from rsp.symbols.image import Image
     from rsp.symbols.index import NameIndex
     from rsp.symbols.locations import Instances, Location, Locator
     from rsp.symbols.orc import OrcTable
-    from rsp.symbols.symtab import ElfSymbol
     from rsp.symbols.types import Type
     from rsp.symbols.unwind import UnwindRules, UnwindTables
     from rsp.symbols.variables import Variable
@@ -150,7 +150,7 @@ class Binary:
     def debug(self) -> Image:
         """The file with the debug information, which may be the file itself."""
         if self.image.named(".debug_info") is None:
-            from rsp.symbols.debugfile import find_debug_file
+            from rsp.symbols.elf.debugfile import find_debug_file
 
             found = find_debug_file(self.image)
             if found is not None:

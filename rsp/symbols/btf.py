@@ -44,7 +44,7 @@ from rsp.symbols.types import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from rsp.symbols.contents import Contents
+    from rsp.symbols.elf.section_data import SectionData
 
 _T = TypeVar("_T")
 
@@ -143,7 +143,7 @@ class Btf:
     """
 
     def __init__(
-        self, contents: Contents, base: Btf | None = None, *, word_size: int = 8, path: str = ""
+        self, contents: SectionData, base: Btf | None = None, *, word_size: int = 8, path: str = ""
     ) -> None:
         self._contents = contents
         self._base: Btf | None = base

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.symbols.cache.cache import Cache
 from rsp.symbols.cache.sort_order import load_order, store_order
-from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf.leb import sleb, uleb
-from rsp.symbols.image import SHF_EXECINSTR
+from rsp.symbols.elf.image import SHF_EXECINSTR
+from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.unwind import (
     AtCfa,
     AtExpression,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import NoReturn
 
-    from rsp.symbols.image import Image
+    from rsp.symbols.elf.image import Image
     from rsp.symbols.unwind import CfaRule, RegisterRule
 
 _REGISTERS = 1 << 10
@@ -80,7 +80,7 @@ class CallFrames:
         image: the file, or a module that has been given its addresses.
         cache: keeps where the entries are between processes.
 
-    >>> from rsp.symbols.image import Image
+    >>> from rsp.symbols.elf.image import Image
     >>> from rsp.testing.boot import ELF
     >>> frames = CallFrames(Image(ELF))
     >>> len(frames), frames.rules_at(0x7CC7).registers[16]

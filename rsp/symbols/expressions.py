@@ -16,10 +16,10 @@ import operator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.leb import sleb, uleb
 from rsp.symbols.dwarf.numbers import BaseType, Typed, Unknown, decoded, encoded, quotient
+from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.value_locations import (
     ImplicitPointer,
     InMemory,

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.origins import attribute, origins
 from rsp.symbols.dwarf.ranges import entry_pc, pc_ranges
 from rsp.symbols.dwarf.units import Unit
 from rsp.symbols.dwarf.walk import Walk
+from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from rsp.symbols.dwarf.die import Die

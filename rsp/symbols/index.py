@@ -24,8 +24,8 @@ from difflib import get_close_matches
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf.plans import Kind
+from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     import re
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rsp.symbols.cache.cache import Cache
     from rsp.symbols.dwarf.scan import Definition, Scan
     from rsp.symbols.dwarf.units import Units
-    from rsp.symbols.image import Image
+    from rsp.symbols.elf.image import Image
 
     Progress = Callable[[int, int], None]
 _Format = Literal["B", "H", "I", "Q"]

@@ -17,14 +17,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.errors import SymbolNotFound
-from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.line_header import LineHeader, program_offsets
 from rsp.symbols.dwarf.line_search import programs_with_file
 from rsp.symbols.dwarf.origins import attribute
 from rsp.symbols.dwarf.ranges import pc_ranges
 from rsp.symbols.dwarf.walk import occurrences
-from rsp.symbols.image import SHF_EXECINSTR
+from rsp.symbols.elf.image import SHF_EXECINSTR
+from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.prologue import LANGUAGE_ASSEMBLER, WINDOW, after_prologue, locations_valid
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from rsp.symbols.dwarf.lines import LineProgram
     from rsp.symbols.dwarf.ranges import Ranges
     from rsp.symbols.dwarf.units import Unit, Units
+    from rsp.symbols.elf.image import Image
+    from rsp.symbols.elf.symtab import ElfSymbol, Symtab
     from rsp.symbols.functions import Functions
-    from rsp.symbols.image import Image
-    from rsp.symbols.symtab import ElfSymbol, Symtab
 
 _ADDRESS = re.compile(r"\*?\s*(0[xX][0-9a-fA-F]+|\d+)")
 _OFFSET = re.compile(r"\*?\s*([^\s+*][^\s+]*)\s*\+\s*(0[xX][0-9a-fA-F]+|\d+)")

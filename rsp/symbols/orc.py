@@ -52,7 +52,7 @@ from rsp.symbols.unwind import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rsp.symbols.image import Image
+    from rsp.symbols.elf.image import Image
     from rsp.symbols.unwind import CfaRule, RegisterRule
 
 _BREG0, _DEREF, _CONSTS, _PLUS = 0x70, 0x06, 0x11, 0x22  # DW_OP_*
@@ -175,7 +175,7 @@ _IRET_FRAME = ("rip", "cs", "eflags", "rsp", "ss")
 class OrcTable:
     """The ORC entries of an image; without any, it covers no address.
 
-    >>> from rsp.symbols.image import Image
+    >>> from rsp.symbols.elf.image import Image
     >>> from rsp.testing.boot import ELF
     >>> len(OrcTable(Image(ELF)))
     0

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.errors import BadImage, SymbolError, SymbolNotFound, nearest
 from rsp.symbols.binary import Binary
-from rsp.symbols.image import Image
+from rsp.symbols.elf.image import Image
+from rsp.symbols.elf.symtab import Binding, SymbolKind
 from rsp.symbols.locations import Location
 from rsp.symbols.sources import SourceMap, source_lines
-from rsp.symbols.symtab import Binding, SymbolKind
 from rsp.symbols.types import Pointer
 from rsp.symbols.variables import PER_CPU_SECTION
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from rsp.symbols.binary import Declaration, Place
-    from rsp.symbols.symtab import ElfSymbol
+    from rsp.symbols.elf.symtab import ElfSymbol
     from rsp.symbols.types import Type
     from rsp.symbols.unwind import UnwindRules
 
@@ -477,7 +477,7 @@ class SymbolTable:
             BadImage: it cannot be read, is no module, one for another kernel or another build; or
                 its sections cannot be there.
         """
-        from rsp.symbols.modules import module_name, open_module
+        from rsp.symbols.elf.modules import module_name, open_module
 
         image = open_module(path, sections, build_id=build_id, kernel=self._main.image)
         name = module_name(image)
@@ -503,7 +503,7 @@ class SymbolTable:
         Raises:
             SymbolError: the file cannot be read, or a line of it; `BadImage` for a module.
         """
-        from rsp.symbols.modules import read_symbol_script
+        from rsp.symbols.elf.modules import read_symbol_script
 
         try:
             with Path(path).open(encoding="utf-8", errors="surrogateescape") as file:

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from rsp.errors import BadImage, SymbolNotFound, nearest
-from rsp.symbols.contents import Damaged
+from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

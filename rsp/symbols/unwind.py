@@ -15,13 +15,13 @@ from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING
 
-from rsp.symbols.contents import Damaged
+from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rsp.symbols.cache.cache import Cache
-    from rsp.symbols.image import Image
+    from rsp.symbols.elf.image import Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ class UnwindTables:
         debug: its debug file, if that is another one.
         cache: keeps where the entries are between processes.
 
-    >>> from rsp.symbols.image import Image
+    >>> from rsp.symbols.elf.image import Image
     >>> from rsp.testing.boot import ELF
     >>> tables = UnwindTables(Image(ELF))
     >>> rules = tables.rules_at(0x7CC7)

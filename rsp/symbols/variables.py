@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.units import Unit, Units
+    from rsp.symbols.elf.image import Image
     from rsp.symbols.functions import Functions
-    from rsp.symbols.image import Image
 
 _FEW = 4
 """So many addresses are searched for one by one."""

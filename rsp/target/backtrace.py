@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final, overload
 
 from rsp.arch.layout import Role
 from rsp.errors import BadImage, RspError, SymbolError
-from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
+from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.table import SourceLine
 from rsp.symbols.unwind import FrameKind as Saved
 from rsp.target.frame import Frame, FrameKind, Place

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rsp.errors import LocalProtocolError, MemoryFault, SymbolError
-from rsp.symbols.contents import Damaged
+from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
-    from rsp.symbols.image import Image
+    from rsp.symbols.elf.image import Image
     from rsp.target.target import Target
 
 AT_ENTRY: Final = 9

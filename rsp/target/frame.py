@@ -14,9 +14,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.errors import BadImage, MemoryFault, RspError, SymbolError
-from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.origins import attribute, origins
+from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.types import VOID, Array, Compound
 from rsp.symbols.value_locations import Value as Computed
 from rsp.target.frame_context import FrameContext, value_at

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from rsp.errors import BadImage
 from rsp.symbols import call_sites
-from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.loclists import expression_at
 from rsp.symbols.dwarf.origins import attribute, origins
 from rsp.symbols.dwarf.ranges import entry_pc
+from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.expressions import evaluate, number
 from rsp.symbols.value_locations import (
     ImplicitPointer,

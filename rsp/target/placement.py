@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from rsp.errors import BadImage, LocalProtocolError, MemoryFault, StubError, SymbolError
-from rsp.symbols.contents import Damaged
+from rsp.symbols.elf.section_data import Damaged
 from rsp.target.points import Breakpoint, BreakpointKind
 
 if TYPE_CHECKING:

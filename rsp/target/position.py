@@ -14,8 +14,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.errors import BadImage, MemoryFault, UnsupportedCommand
-from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf.ranges import pc_ranges
+from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.table import SourceLine
 from rsp.target.points import Breakpoint
 

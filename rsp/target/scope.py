@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.arch.layout import Role
 from rsp.errors import BadImage, RegisterUnavailable, SymbolError, SymbolNotFound, nearest
-from rsp.symbols.contents import Damaged
-from rsp.symbols.symtab import Binding
+from rsp.symbols.elf.section_data import Damaged
+from rsp.symbols.elf.symtab import Binding
 from rsp.symbols.types import VOID, Function, Pointer
 from rsp.symbols.variables import PER_CPU_SECTION
 from rsp.target.c_arithmetic import base_types
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from rsp.arch.registers import Registers
     from rsp.symbols.binary import Binary
-    from rsp.symbols.symtab import ElfSymbol
+    from rsp.symbols.elf.symtab import ElfSymbol
     from rsp.symbols.types import Type
     from rsp.target.frame import Frame
     from rsp.target.per_cpu import Bases

@@ -19,7 +19,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from rsp.errors import BadImage, SymbolError
-from rsp.symbols.contents import Damaged
+from rsp.symbols.elf.section_data import Damaged
 from rsp.target.innermost import executing
 from rsp.target.placement import Where
 from rsp.target.points import BreakpointKind

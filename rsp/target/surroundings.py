@@ -12,9 +12,9 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from rsp.errors import BadImage
-from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.origins import attribute, origins
+from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,7 +1,7 @@
 """Addresses by the symbols that they lie in: ``<vfs_read+16>``.
 
 Here lives: which of several symbols is meant, as gdb decides it. Here must not live: how a symbol
-is found (`rsp.symbols.symtab`), and what is printed around its name.
+is found (`rsp.symbols.elf.symtab`), and what is printed around its name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rsp.symbols.binary import Binary
-    from rsp.symbols.symtab import ElfSymbol
+    from rsp.symbols.elf.symtab import ElfSymbol
     from rsp.symbols.table import SymbolTable
 
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from rsp.errors import BadImage, SymbolNotFound
 from rsp.symbols import call_sites
-from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf.ranges import entry_pc
+from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.expressions import number
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import rsp
 from lab.programs import SOURCES
 from rsp.linux.records import has_member, place_of
-from rsp.symbols.image import Image
+from rsp.symbols.elf.image import Image
 from rsp.symbols.orc import FORMATS
 from rsp.target.backtrace import backtrace_from
 from rsp.target.resumption import Resumption

@@ -13,7 +13,7 @@ import rsp
 from lab.kernels import compress, split_debug
 from rsp.linux.modules import list_modules
 from rsp.linux.sections import add_sections, read_sections
-from rsp.symbols.image import Image
+from rsp.symbols.elf.image import Image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from lab.inlining import SOURCES, compile_variant
 from rsp.errors import BadImage, SymbolError, SymbolNotFound
 from rsp.symbols.ctext import definition
-from rsp.symbols.image import Image
+from rsp.symbols.elf.image import Image
 from rsp.symbols.table import SymbolTable
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from rsp.errors import BadImage, SymbolNotFound
 from rsp.symbols.btf import Btf
-from rsp.symbols.contents import Contents, Damaged
 from rsp.symbols.ctext import definition
-from rsp.symbols.image import Image
+from rsp.symbols.elf.image import Image
+from rsp.symbols.elf.section_data import Damaged, SectionData
 from rsp.symbols.types import (
     Array,
     Encoding,
@@ -82,7 +82,7 @@ class Writer:
 
 
 def read(data: bytes, base: Btf | None = None) -> Btf:
-    return Btf(Contents(".BTF", data, 0, len(data)), base, path="file")
+    return Btf(SectionData(".BTF", data, 0, len(data)), base, path="file")
 
 
 def everything() -> Writer:

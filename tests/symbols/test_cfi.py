@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp.symbols.cfi import CallFrames
-from rsp.symbols.contents import Damaged
-from rsp.symbols.image import Image
+from rsp.symbols.elf.image import Image
+from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.unwind import (
     AtCfa,
     AtExpression,

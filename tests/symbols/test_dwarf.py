@@ -12,14 +12,14 @@ from elftools.elf.elffile import ELFFile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsp.symbols.contents import Contents, Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.aranges import AddressIndex
 from rsp.symbols.dwarf.leb import sleb, uleb
 from rsp.symbols.dwarf.ranges import entry_pc, pc_ranges
 from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.units import Unit, Units
-from rsp.symbols.image import Image
+from rsp.symbols.elf.image import Image
+from rsp.symbols.elf.section_data import Damaged, SectionData
 from rsp.testing.boot import ELF
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ class Flipped(DwarfSections):
     """The sections of a file, one of them with other bytes."""
 
     def replace(self, name: str, data: bytes) -> None:
-        setattr(self, name, Contents(f".debug_{name}", data, 0, len(data)))
+        setattr(self, name, SectionData(f".debug_{name}", data, 0, len(data)))
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from rsp.symbols.dwarf.loclists import expression_at
 from rsp.symbols.dwarf.ranges import pc_ranges
 from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.units import Unit, Units
+from rsp.symbols.elf.image import Image
 from rsp.symbols.expressions import evaluate, number
-from rsp.symbols.image import Image
 from rsp.symbols.unwind import RegisterOffset, UnwindTables, numbers
 from rsp.symbols.value_locations import (
     ImplicitPointer,

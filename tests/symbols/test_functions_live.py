@@ -14,7 +14,7 @@ from lab.offline import ask
 from rsp.errors import BadImage, SymbolError
 from rsp.symbols.binary import Binary
 from rsp.symbols.cache.cache import Cache
-from rsp.symbols.image import Image
+from rsp.symbols.elf.image import Image
 from rsp.symbols.table import SymbolKind, SymbolTable
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rsp.symbols.contents import Contents, Damaged
 from rsp.symbols.dwarf.line_header import program_offsets
 from rsp.symbols.dwarf.line_search import programs_with_file
 from rsp.symbols.dwarf.lines import (
@@ -27,7 +26,8 @@ from rsp.symbols.dwarf.lines import (
 )
 from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.units import Units
-from rsp.symbols.image import Image
+from rsp.symbols.elf.image import Image
+from rsp.symbols.elf.section_data import Damaged, SectionData
 from rsp.testing.boot import ELF
 
 if TYPE_CHECKING:
@@ -409,8 +409,8 @@ def header_of_5(directories: list[int], files: list[tuple[int, int]], code: byte
 
 def sections_of(line: bytes, line_str: bytes = b"\0/home\0x.c\0") -> DwarfSections:
     sections = DwarfSections(Image(ELF))
-    sections.line = Contents(".debug_line", line, 0, len(line))
-    sections.line_str = Contents(".debug_line_str", line_str, 0, len(line_str))
+    sections.line = SectionData(".debug_line", line, 0, len(line))
+    sections.line_str = SectionData(".debug_line_str", line_str, 0, len(line_str))
     return sections
 
 

@@ -19,7 +19,7 @@ from rsp.symbols.dwarf.lines import FILE_SHIFT, LineProgram, Row
 from rsp.symbols.dwarf.ranges import pc_ranges
 from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.units import Units
-from rsp.symbols.image import Image
+from rsp.symbols.elf.image import Image
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,12 +13,12 @@ from elftools.dwarf.structs import DWARFStructs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.loclists import LocationEntry, expression_at, location_list
 from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.units import Units
-from rsp.symbols.image import Image
+from rsp.symbols.elf.image import Image
+from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

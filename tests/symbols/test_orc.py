@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsp.symbols.contents import Damaged
-from rsp.symbols.image import Image
+from rsp.symbols.elf.image import Image
+from rsp.symbols.elf.relocation import RelocatedImage
+from rsp.symbols.elf.section_data import Damaged
+from rsp.symbols.elf.symtab import Symtab
 from rsp.symbols.orc import FORMATS, OrcFormat, OrcTable
-from rsp.symbols.relocation import RelocatedImage
-from rsp.symbols.symtab import Symtab
 from rsp.symbols.unwind import (
     AtCfa,
     AtExpression,

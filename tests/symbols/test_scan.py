@@ -19,7 +19,7 @@ from rsp.symbols.dwarf.plans import Kind
 from rsp.symbols.dwarf.scan import Scan, scan
 from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.units import Units
-from rsp.symbols.image import Image
+from rsp.symbols.elf.image import Image
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,8 +14,8 @@ from lab.inlining import SOURCES, VARIANTS, compile_variant
 from lab.offline import ask
 from rsp.symbols.binary import Binary
 from rsp.symbols.cache.cache import Cache
-from rsp.symbols.image import Image
-from rsp.symbols.symtab import SymbolKind
+from rsp.symbols.elf.image import Image
+from rsp.symbols.elf.symtab import SymbolKind
 from rsp.symbols.table import SymbolTable
 
 if TYPE_CHECKING:

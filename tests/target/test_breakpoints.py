@@ -11,7 +11,7 @@ import rsp
 from lab.stops import resumed
 from rsp.arch.modes import CpuMode
 from rsp.errors import LocalProtocolError, MemoryFault, NoHardwareBreakpoint, SymbolNotFound
-from rsp.symbols.image import Image
+from rsp.symbols.elf.image import Image
 from rsp.target.placement import Where, doubts, held_by_stub
 from rsp.target.points import BreakpointKind
 from rsp.testing.boot import ELF

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import rsp
 from lab.programs import SOURCES
-from rsp.symbols.image import Image
+from rsp.symbols.elf.image import Image
 from rsp.target.c_expression import evaluate
 from rsp.target.scope import Scope
 from rsp.target.surroundings import surroundings_at

@@ -10,7 +10,7 @@ from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.leb import sleb, uleb
 
 if TYPE_CHECKING:
-    from rsp.symbols.contents import Contents
+    from rsp.symbols.elf.section_data import SectionData
 
 MAX_ATTRIBUTES = 256
 """How many attributes an entry is believed to have; DWARF knows fewer."""
@@ -107,7 +107,7 @@ def split_declarations(data: bytes) -> list[tuple[bytes, bytes]] | None:
     return [(code, rest) for code, rest, _ in found]
 
 
-def read_abbrevs(contents: Contents, offset: int) -> dict[int, Abbrev]:
+def read_abbrevs(contents: SectionData, offset: int) -> dict[int, Abbrev]:
     """Return the table of abbreviations at an offset, by code.
 
     Raises:

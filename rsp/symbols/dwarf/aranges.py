@@ -10,8 +10,8 @@ from bisect import bisect_right
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf.ranges import pc_ranges
+from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,7 +30,7 @@ class AddressIndex:
 
     >>> from rsp.symbols.dwarf.sections import DwarfSections
     >>> from rsp.symbols.dwarf.units import Units
-    >>> from rsp.symbols.image import Image
+    >>> from rsp.symbols.elf.image import Image
     >>> from rsp.testing.boot import ELF
     >>> AddressIndex(Units(DwarfSections(Image(ELF)))).unit_at(0x7c00).name
     'boot.S'

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.leb import sleb, uleb
+from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,15 +14,15 @@ import re
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.leb import uleb
+from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rsp.symbols.contents import Contents
     from rsp.symbols.dwarf.sections import DwarfSections
+    from rsp.symbols.elf.section_data import SectionData
 
 _LEB = rb"[\x80-\xff]{0,9}[\x00-\x7f]"
 _STRING = rb"[^\x00]{0,4096}\x00"  # Linux: PATH_MAX
@@ -231,7 +231,7 @@ def program_offsets(sections: DwarfSections) -> Iterator[int]:
             offset = end
 
 
-def _extent(line: Contents, offset: int) -> tuple[int, int, int]:
+def _extent(line: SectionData, offset: int) -> tuple[int, int, int]:
     """Return the size of offsets, where the version is, and where the program ends."""
     offset_size, begin = 4, offset + 4
     length = line.unsigned(offset, 4)

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.line_header import program_offsets
 from rsp.symbols.dwarf.lines import LineProgram
+from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rsp.symbols.contents import Contents
     from rsp.symbols.dwarf.line_header import LineHeader
     from rsp.symbols.dwarf.sections import DwarfSections
+    from rsp.symbols.elf.section_data import SectionData
 
 _MAX_PATH = 4096  # Linux: PATH_MAX
 
@@ -41,7 +41,7 @@ def programs_with_file(
             of versions before 5 with a file that has the last component.
 
     >>> from rsp.symbols.dwarf.sections import DwarfSections
-    >>> from rsp.symbols.image import Image
+    >>> from rsp.symbols.elf.image import Image
     >>> from rsp.testing.boot import ELF
     >>> programs_with_file(DwarfSections(Image(ELF)), "boot.S")
     [(LineProgram(0x0), [0, 1])]
@@ -99,7 +99,7 @@ class _Wanted:
         return [file for file, (name, _) in enumerate(table.entries, first) if name in references]
 
 
-def _offsets(strings: Contents, base: bytes) -> set[int]:
+def _offsets(strings: SectionData, base: bytes) -> set[int]:
     """Return where strings begin that are a last component, or end with it."""
     offsets = set()
     needle = base + b"\0"

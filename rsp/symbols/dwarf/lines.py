@@ -16,8 +16,8 @@ from itertools import chain, islice
 from operator import length_hint
 from typing import TYPE_CHECKING, NamedTuple
 
-from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf.line_header import LineHeader
+from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -86,7 +86,7 @@ class LineProgram:
         Damaged: there is no header at the offset.
 
     >>> from rsp.symbols.dwarf.sections import DwarfSections
-    >>> from rsp.symbols.image import Image
+    >>> from rsp.symbols.elf.image import Image
     >>> from rsp.testing.boot import ELF
     >>> program = LineProgram(DwarfSections(Image(ELF)), 0)
     >>> row = program.table.row_at(0x7CC7)

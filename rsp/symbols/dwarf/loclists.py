@@ -14,9 +14,9 @@ from rsp.symbols.dwarf.leb import uleb
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rsp.symbols.contents import Contents
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.units import Unit
+    from rsp.symbols.elf.section_data import SectionData
 
 
 class LocationEntry(NamedTuple):
@@ -124,7 +124,7 @@ def _loc(unit: Unit, offset: int) -> Iterator[LocationEntry]:
             offset += 2 + length
 
 
-def _loclist(unit: Unit, section: Contents, offset: int) -> Iterator[LocationEntry]:
+def _loclist(unit: Unit, section: SectionData, offset: int) -> Iterator[LocationEntry]:
     data = cast("bytes", section.view)  # of which single bytes are taken only
     position, size, base = offset, unit.word_size, unit.low_pc
     largest = (1 << 8 * size) - 1

@@ -14,9 +14,9 @@ from rsp.symbols.dwarf.walk import Walk
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rsp.symbols.contents import Contents
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.units import Unit, Units
+    from rsp.symbols.elf.section_data import SectionData
 
 _MAX_STRINGS = 1 << 13
 """How many strings that end in a name are compared."""
@@ -58,7 +58,7 @@ def _needles(units: Units, name: str) -> Iterator[bytes]:
     yield text  # in place, as compilers write short names
 
 
-def _string(strings: Contents, text: bytes) -> int | None:
+def _string(strings: SectionData, text: bytes) -> int | None:
     """Return where a linker has left a string, which may be the end of another one."""
     if strings[: len(text)] == text:
         return 0

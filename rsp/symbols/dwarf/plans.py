@@ -14,10 +14,10 @@ from enum import IntEnum
 from operator import eq, itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from rsp.symbols.contents import Contents, Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abbrev import Abbrev, FormSizes, read_abbrevs, split_declarations
 from rsp.symbols.dwarf.units import Unit
+from rsp.symbols.elf.section_data import Damaged, SectionData
 
 if TYPE_CHECKING:
     from rsp.symbols.dwarf.units import Units
@@ -239,7 +239,7 @@ class _Plans(dict[bytes, Plan]):
 
     def __missing__(self, declaration: bytes) -> Plan:
         table = b"\x01" + declaration + b"\0"
-        abbrev = read_abbrevs(Contents(".debug_abbrev", table, 0, len(table)), 0)[1]
+        abbrev = read_abbrevs(SectionData(".debug_abbrev", table, 0, len(table)), 0)[1]
         plan = self[declaration] = self.plan(abbrev)
         return plan
 
@@ -291,7 +291,7 @@ class Tables:
         if found is not None and _are_counted(found):
             plans = {code: known[body] for code, (_, body) in enumerate(found, 1)}
         else:
-            table = read_abbrevs(Contents(".debug_abbrev", data, 0, len(data)), 0)
+            table = read_abbrevs(SectionData(".debug_abbrev", data, 0, len(data)), 0)
             plans = {code: known.plan(abbrev) for code, abbrev in table.items()}
         steps = [0] * 256
         for code, plan in plans.items():

@@ -14,9 +14,9 @@ from rsp.symbols.dwarf.leb import uleb
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rsp.symbols.contents import Contents
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.units import Unit
+    from rsp.symbols.elf.section_data import SectionData
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -95,7 +95,9 @@ def _rnglist(unit: Unit, offset: int) -> Ranges:
             section.fail(offset, str(error))
 
 
-def _entries(unit: Unit, section: Contents, offset: int, data: bytes) -> Iterator[tuple[int, int]]:
+def _entries(
+    unit: Unit, section: SectionData, offset: int, data: bytes
+) -> Iterator[tuple[int, int]]:
     base, position, size = unit.low_pc, 0, unit.word_size
 
     def address() -> int:

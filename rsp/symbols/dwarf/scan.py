@@ -20,12 +20,12 @@ from functools import cached_property
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from rsp.symbols.contents import Contents, Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.leb import uleb
 from rsp.symbols.dwarf.plans import BLOCK, BLOCK1, INDICES, STRING, Kind, Tables
 from rsp.symbols.dwarf.ranges import pc_ranges
 from rsp.symbols.dwarf.units import Unit
+from rsp.symbols.elf.section_data import Damaged, SectionData
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -145,7 +145,7 @@ class _Found:
         self.types.add(key)
         return True
 
-    def result(self, strings: Contents) -> Scan:
+    def result(self, strings: SectionData) -> Scan:
         """Return all of it by the names themselves."""
         names: defaultdict[bytes, list[Definition]] = defaultdict(list)
         for name, definitions in self.names.items():

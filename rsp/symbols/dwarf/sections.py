@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import builtins
 
-    from rsp.symbols.contents import Contents
-    from rsp.symbols.image import Image
+    from rsp.symbols.elf.image import Image
+    from rsp.symbols.elf.section_data import SectionData
 
 
 class DwarfSections:
@@ -17,32 +17,32 @@ class DwarfSections:
     Args:
         image: the file, or a module that has been given its addresses.
 
-    >>> from rsp.symbols.image import Image
+    >>> from rsp.symbols.elf.image import Image
     >>> from rsp.testing.boot import ELF
     >>> DwarfSections(Image(ELF)).line.name
     '.debug_line'
     """
 
-    abbrev: Contents
-    addr: Contents
-    aranges: Contents
-    frame: Contents
-    info: Contents
-    line: Contents
-    line_str: Contents
-    loc: Contents
-    loclists: Contents
-    ranges: Contents
-    rnglists: Contents
-    str: Contents
-    str_offsets: Contents
+    abbrev: SectionData
+    addr: SectionData
+    aranges: SectionData
+    frame: SectionData
+    info: SectionData
+    line: SectionData
+    line_str: SectionData
+    loc: SectionData
+    loclists: SectionData
+    ranges: SectionData
+    rnglists: SectionData
+    str: SectionData
+    str_offsets: SectionData
 
     def __init__(self, image: Image) -> None:
         self._image = image
         self.word_size = image.word_size
 
     # Called for what is not there yet.
-    def __getattr__(self, name: builtins.str) -> Contents:
+    def __getattr__(self, name: builtins.str) -> SectionData:
         if name not in DwarfSections.__annotations__:
             raise AttributeError(name)
         contents = self._image.contents(f".debug_{name}")

@@ -11,10 +11,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abbrev import Abbrev, FormSizes, read_abbrevs
 from rsp.symbols.dwarf.die import Die
+from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,7 +159,7 @@ class Units:
     has it then.
 
     >>> from rsp.symbols.dwarf.sections import DwarfSections
-    >>> from rsp.symbols.image import Image
+    >>> from rsp.symbols.elf.image import Image
     >>> from rsp.testing.boot import ELF
     >>> units = Units(DwarfSections(Image(ELF)))
     >>> len(units), units.at(0x20).name

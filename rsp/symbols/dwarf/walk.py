@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import NoReturn
 
-    from rsp.symbols.contents import Contents
     from rsp.symbols.dwarf.abbrev import Abbrev
     from rsp.symbols.dwarf.units import Unit
+    from rsp.symbols.elf.section_data import SectionData
 
 _Chosen = tuple[set[int], dict[int, int]]
 
@@ -190,7 +190,7 @@ class Walk:
 
 
 def occurrences(
-    contents: Contents, needle: bytes, begin: int = 0, end: int | None = None
+    contents: SectionData, needle: bytes, begin: int = 0, end: int | None = None
 ) -> Iterator[int]:
     """Yield where the bytes are; an occurrence may overlap the one before it."""
     while (begin := contents.find(needle, begin, end)) >= 0:

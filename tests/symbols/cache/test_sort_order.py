@@ -13,9 +13,9 @@ import pytest
 
 from rsp.symbols.cache.cache import Cache
 from rsp.symbols.cfi import CallFrames
-from rsp.symbols.contents import Damaged
-from rsp.symbols.image import Image
-from rsp.symbols.symtab import ABSOLUTE, Binding, ElfSymbol, Symtab
+from rsp.symbols.elf.image import Image
+from rsp.symbols.elf.section_data import Damaged
+from rsp.symbols.elf.symtab import ABSOLUTE, Binding, ElfSymbol, Symtab
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rsp.errors import BadImage
-from rsp.symbols.contents import Damaged
+from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
-    from rsp.symbols.image import Image
+    from rsp.symbols.elf.image import Image
 
 DIRECTORIES = ("/usr/lib/debug",)
 """Where distributions install debug files."""
@@ -37,7 +37,7 @@ def find_debug_file(
         image: what was stripped.
         directories: the debug directories, the first one first.
 
-    >>> from rsp.symbols.image import Image
+    >>> from rsp.symbols.elf.image import Image
     >>> from rsp.testing.boot import ELF
     >>> find_debug_file(Image(ELF)) is None
     True

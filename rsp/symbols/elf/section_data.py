@@ -38,7 +38,7 @@ class Damaged(Exception):
         return f"{self.section or 'the file'} is damaged at {self.offset:#x}: {self.what}"
 
 
-class Contents:
+class SectionData:
     r"""A section's bytes; every offset counts from the section's begin.
 
     A slice is a copy of that slice; `view` is none of anything.
@@ -47,7 +47,7 @@ class Contents:
         name: the section's name, for messages.
         view: all of it, as a memoryview of unsigned bytes.
 
-    >>> line = Contents(".comment", b"\0\0GCC: 12\0", 2, 8)
+    >>> line = SectionData(".comment", b"\0\0GCC: 12\0", 2, 8)
     >>> line.find(b"12"), line[:3], line.c_string(0), len(line)
     (5, b'GCC', b'GCC: 12', 8)
     """
@@ -62,7 +62,7 @@ class Contents:
         self.view = memoryview(buffer)[start : start + size]
 
     @classmethod
-    def empty(cls, name: str) -> Contents:
+    def empty(cls, name: str) -> SectionData:
         """Return the contents of a section that is not there."""
         return cls(name, b"", 0, 0)
 

@@ -19,8 +19,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.errors import BadImage
-from rsp.symbols.contents import Contents, Damaged
-from rsp.symbols.inflate import inflate_file, inflate_section
+from rsp.symbols.elf.inflate import inflate_file, inflate_section
+from rsp.symbols.elf.section_data import Damaged, SectionData
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,7 +139,7 @@ class Image:
         """Return the loaded section that a link address lies in."""
         return next((section for section in self.sections if section.holds(address)), None)
 
-    def contents(self, section: Section | str) -> Contents:
+    def contents(self, section: Section | str) -> SectionData:
         """Return the bytes of a section, decompressed; empty where there is none.
 
         Raises:
@@ -150,7 +150,7 @@ class Image:
         else:
             name, found = section.name, section
         if found is None or found.type == SHT_NOBITS:
-            return Contents.empty(name)
+            return SectionData.empty(name)
         if found.number not in self._contents:
             self._contents[found.number] = self._read(found)
         return self._contents[found.number]
@@ -255,7 +255,7 @@ class Image:
         raw = list(layout.iter_unpack(self._map[table : table + count * layout.size]))
         if raw[names_index][4] + raw[names_index][5] > size:
             raise self._bad("its section names are missing: was it copied to its end?")
-        strings = Contents(".shstrtab", self._map, raw[names_index][4], raw[names_index][5])
+        strings = SectionData(".shstrtab", self._map, raw[names_index][4], raw[names_index][5])
 
         self.sections = tuple(
             Section._make((number, self._name(strings, fields[0]), *fields[1:8], fields[9]))
@@ -264,17 +264,17 @@ class Image:
         self._by_name: dict[str, Section] = {}
         for section in self.sections:
             self._by_name.setdefault(section.name.replace(".zdebug_", ".debug_", 1), section)
-        self._contents: dict[int, Contents] = {}
+        self._contents: dict[int, SectionData] = {}
 
     @staticmethod
-    def _name(strings: Contents, offset: int) -> str:
+    def _name(strings: SectionData, offset: int) -> str:
         try:
             return strings.text(offset)
         except Damaged:
             return ""
 
-    def _read(self, section: Section) -> Contents:
-        whole = Contents(section.name, self._map, section.offset, section.size)
+    def _read(self, section: Section) -> SectionData:
+        whole = SectionData(section.name, self._map, section.offset, section.size)
         if section.offset + section.size > len(self._map):
             whole.fail(0, "it reaches beyond the file: was that copied to its end?")
         if section.name.startswith(".zdebug_"):  # GNU's form, before the ELF specification had one

@@ -12,7 +12,7 @@ import os
 import zlib
 from typing import TYPE_CHECKING
 
-from rsp.symbols.contents import Contents, Damaged
+from rsp.symbols.elf.section_data import Damaged, SectionData
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,7 +81,7 @@ _FILES: dict[bytes, Callable[[memoryview], Iterator[bytes]]] = {
 }
 
 
-def inflate_section(packed: Contents, method: int, size: int, begin: int) -> Contents:
+def inflate_section(packed: SectionData, method: int, size: int, begin: int) -> SectionData:
     """Return what a compressed section holds.
 
     Args:
@@ -98,12 +98,12 @@ def inflate_section(packed: Contents, method: int, size: int, begin: int) -> Con
     if size > _bound(len(packed)):
         packed.fail(0, f"it claims to hold {size} bytes")
     if size == 0:
-        return Contents.empty(packed.name)
+        return SectionData.empty(packed.name)
     descriptor = _unpack(_SECTIONS[method](packed.view[begin:]), packed.name, size)
     try:
         if os.fstat(descriptor).st_size != size:
             packed.fail(begin, "it does not hold as much as it claims")
-        return Contents(packed.name, mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), 0, size)
+        return SectionData(packed.name, mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), 0, size)
     finally:
         os.close(descriptor)
 

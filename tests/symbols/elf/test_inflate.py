@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp.errors import BadImage
-from rsp.symbols import inflate
-from rsp.symbols.contents import Contents, Damaged
-from rsp.symbols.image import Image
-from rsp.symbols.inflate import inflate_section
+from rsp.symbols.elf import inflate
+from rsp.symbols.elf.image import Image
+from rsp.symbols.elf.inflate import inflate_section
+from rsp.symbols.elf.section_data import Damaged, SectionData
 from rsp.testing.boot import ELF
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def section(data: bytes) -> Contents:
-    return Contents(".debug_info", data, 0, len(data))
+def section(data: bytes) -> SectionData:
+    return SectionData(".debug_info", data, 0, len(data))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -165,7 +165,7 @@ def test_a_bomb_costs_no_memory(packer: str, tmp_path: Path) -> None:
     bound = max(inflate.MIN_BOUND, inflate.MAX_RATIO * packed.stat().st_size)
     # In a process that may not have more than a piece of it at a time.
     program = (
-        "import resource, sys; from rsp.symbols.image import Image\n"
+        "import resource, sys; from rsp.symbols.elf.image import Image\n"
         "from rsp.errors import BadImage\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: Image(sys.argv[1])\n"

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp.errors import BadImage
-from rsp.symbols.contents import Damaged
 from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.units import Units
-from rsp.symbols.image import SHT_NOBITS, SHT_RELA, Image, Section
-from rsp.symbols.relocation import RelocatedImage
-from rsp.symbols.symtab import Symtab
+from rsp.symbols.elf.image import SHT_NOBITS, SHT_RELA, Image, Section
+from rsp.symbols.elf.relocation import RelocatedImage
+from rsp.symbols.elf.section_data import Damaged
+from rsp.symbols.elf.symtab import Symtab
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from rsp.errors import BadImage, SymbolError
 from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.units import Units
-from rsp.symbols.image import Image
-from rsp.symbols.modules import (
+from rsp.symbols.elf.image import Image
+from rsp.symbols.elf.modules import (
     SymbolFile,
     find_module,
     kernel_release,
@@ -24,7 +24,7 @@ from rsp.symbols.modules import (
     read_symbol_script,
     vermagic,
 )
-from rsp.symbols.symtab import SymbolKind, Symtab
+from rsp.symbols.elf.symtab import SymbolKind, Symtab
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rsp.symbols.debugfile import find_debug_file
-from rsp.symbols.image import Image
-from rsp.symbols.modules import open_module
-from rsp.symbols.relocation import RelocatedImage
-from rsp.symbols.symtab import Symtab
+from rsp.symbols.elf.debugfile import find_debug_file
+from rsp.symbols.elf.image import Image
+from rsp.symbols.elf.modules import open_module
+from rsp.symbols.elf.relocation import RelocatedImage
+from rsp.symbols.elf.symtab import Symtab
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from rsp.errors import nearest
-from rsp.symbols.contents import Contents, Damaged
-from rsp.symbols.image import (
+from rsp.symbols.elf.image import (
     SHF_ALLOC,
     SHF_EXECINSTR,
     SHN_XINDEX,
@@ -22,6 +21,7 @@ from rsp.symbols.image import (
     Image,
     Section,
 )
+from rsp.symbols.elf.section_data import Damaged, SectionData
 
 if TYPE_CHECKING:
     import os
@@ -199,7 +199,7 @@ class RelocatedImage(Image):
             return -(-last // _ALIGNMENT) * _ALIGNMENT
         return begin
 
-    def _read(self, section: Section) -> Contents:
+    def _read(self, section: Section) -> SectionData:
         contents = super()._read(section)
         tables = self._tables.get(section.number)
         if not tables or not len(contents) or section.type in _NEVER_RELOCATED:
@@ -210,7 +210,7 @@ class RelocatedImage(Image):
         data[:] = contents.view
         for table in tables:
             self._relocate(section, data, table)
-        return Contents(contents.name, data, 0, len(contents))
+        return SectionData(contents.name, data, 0, len(contents))
 
     def _relocate(self, section: Section, data: mmap.mmap, table: Section) -> None:
         raw = self.contents(table)
@@ -247,7 +247,7 @@ class _Recipes(dict[int, "_Recipe"]):
             raise Damaged(table.name, 0, "it names no symbol table")
         self._symbols = image.contents(symtab)
         indexes = next((s for s in image.sections if s.type == _SHT_SYMTAB_SHNDX), None)
-        self._indexes = image.contents(indexes) if indexes else Contents.empty(".symtab_shndx")
+        self._indexes = image.contents(indexes) if indexes else SectionData.empty(".symtab_shndx")
 
     def __missing__(self, info: int) -> _Recipe:
         number = info & (1 << self._shift) - 1

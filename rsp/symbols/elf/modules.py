@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.errors import BadImage, SymbolError
-from rsp.symbols.contents import Damaged
-from rsp.symbols.image import Image
-from rsp.symbols.relocation import RelocatedImage
+from rsp.symbols.elf.image import Image
+from rsp.symbols.elf.relocation import RelocatedImage
+from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from rsp.errors import BadImage
 from rsp.symbols.cache.cache import Cache
-from rsp.symbols.contents import Damaged
-from rsp.symbols.image import SHT_NOBITS, SHT_NOTE, Image
+from rsp.symbols.elf.image import SHT_NOBITS, SHT_NOTE, Image
+from rsp.symbols.elf.section_data import Damaged
 from rsp.testing.boot import ELF
 
 if TYPE_CHECKING:

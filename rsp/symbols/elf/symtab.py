@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Literal
 
 from rsp.symbols.cache.cache import Cache
 from rsp.symbols.cache.sort_order import load_order, store_order
-from rsp.symbols.contents import Contents, Damaged
-from rsp.symbols.image import SHT_DYNSYM, SHT_SYMTAB
+from rsp.symbols.elf.image import SHT_DYNSYM, SHT_SYMTAB
+from rsp.symbols.elf.section_data import Damaged, SectionData
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from rsp.symbols.image import Image, Section
+    from rsp.symbols.elf.image import Image, Section
 
 
 _Form = Literal["B", "H", "I", "Q"]
@@ -106,7 +106,7 @@ class Symtab:
         Damaged: the headers of its sections make no sense; later, from any question, a section is
             not there.
 
-    >>> from rsp.symbols.image import Image
+    >>> from rsp.symbols.elf.image import Image
     >>> from rsp.testing.boot import ELF
     >>> symtab = Symtab(Image(ELF))
     >>> hex(symtab.find("long_start")[0].address), symtab.lookup(0x7d14).name
@@ -118,7 +118,7 @@ class Symtab:
         self._cache = cache or Cache.off()
         self._found: dict[str, tuple[ElfSymbol, ...]] = {}
         self._aliases: dict[int, tuple[ElfSymbol, ...]] = {}
-        entries, self._strings = Contents.empty(".symtab"), Contents.empty(".strtab")
+        entries, self._strings = SectionData.empty(".symtab"), SectionData.empty(".strtab")
         size, layout = _LAYOUTS[image.word_size]
         section = image.of_type(SHT_SYMTAB) or image.of_type(SHT_DYNSYM)
         if section is not None and len(image.contents(section)):
@@ -312,7 +312,7 @@ class Symtab:
         return by_name
 
 
-def _column(entries: Contents, size: int, begin: int, form: _Form) -> memoryview[int]:
+def _column(entries: SectionData, size: int, begin: int, form: _Form) -> memoryview[int]:
     """Return one field of all entries, of which nothing is decoded before it is taken out."""
     width = struct.calcsize(form)
     return entries.view[: len(entries) // size * size].cast(form)[begin // width :: size // width]

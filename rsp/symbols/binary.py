@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 from rsp.errors import BadImage
 from rsp.symbols.declared import Declared
 from rsp.symbols.dwarf import constants as dw
+from rsp.symbols.dwarf.abstract_origin import attribute
 from rsp.symbols.dwarf.aranges import AddressIndex
+from rsp.symbols.dwarf.die_search import entries_named
 from rsp.symbols.dwarf.lines import LineProgram
-from rsp.symbols.dwarf.named import entries_named
-from rsp.symbols.dwarf.origins import attribute
-from rsp.symbols.dwarf.plans import Kind
 from rsp.symbols.dwarf.sections import DwarfSections
+from rsp.symbols.dwarf.skip_plans import Kind
 from rsp.symbols.dwarf.units import Units
 from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.elf.symtab import ABSOLUTE, Binding, Symtab
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from rsp.symbols.btf import Btf
     from rsp.symbols.cache.cache import Cache
     from rsp.symbols.dwarf.die import Die
+    from rsp.symbols.dwarf.name_index import NameIndex
     from rsp.symbols.dwarf.types import DwarfTypes
     from rsp.symbols.dwarf.units import Unit
     from rsp.symbols.elf.image import Image
     from rsp.symbols.elf.symtab import ElfSymbol
     from rsp.symbols.functions import FunctionFrame
-    from rsp.symbols.index import NameIndex
     from rsp.symbols.locations import Instances, Location, Locator
     from rsp.symbols.orc import OrcTable
     from rsp.symbols.types import Type
@@ -208,7 +208,7 @@ class Binary:
     @_answers
     def index(self) -> NameIndex:
         """The names of its DWARF: from the cache, or made now, in seconds for a kernel."""
-        from rsp.symbols.index import load_or_build
+        from rsp.symbols.dwarf.name_index import load_or_build
 
         if self._kept_index is not None:
             return self._kept_index
@@ -216,7 +216,7 @@ class Binary:
 
     @cached_property
     def _kept_index(self) -> NameIndex | None:
-        from rsp.symbols.index import load
+        from rsp.symbols.dwarf.name_index import load
 
         return load(self.debug, self._cache)
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rsp.symbols.dwarf import constants as dw
+from rsp.symbols.dwarf.abstract_origin import attribute, origins
 from rsp.symbols.dwarf.leb import sleb, uleb
-from rsp.symbols.dwarf.origins import attribute, origins
 from rsp.symbols.dwarf.ranges import pc_ranges
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 Here lives: the names that a compiler knows in a scope, as one look through the entry's children
 tells them. Here must not live: the order in which scopes are asked (`rsp.target.scope`), and names
-of the whole image (`rsp.symbols.index`).
+of the whole image (`rsp.symbols.dwarf.name_index`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rsp.symbols.dwarf import constants as dw
-from rsp.symbols.dwarf.origins import attribute
+from rsp.symbols.dwarf.abstract_origin import attribute
 from rsp.symbols.types import split_name
 
 if TYPE_CHECKING:

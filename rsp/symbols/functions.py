@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.symbols.dwarf import constants as dw
-from rsp.symbols.dwarf.origins import attribute, origins
+from rsp.symbols.dwarf.abstract_origin import attribute, origins
 from rsp.symbols.dwarf.ranges import entry_pc, pc_ranges
 from rsp.symbols.dwarf.units import Unit
 from rsp.symbols.dwarf.walk import Walk

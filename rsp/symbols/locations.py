@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.errors import SymbolNotFound
 from rsp.symbols.dwarf import constants as dw
+from rsp.symbols.dwarf.abstract_origin import attribute
 from rsp.symbols.dwarf.line_header import LineHeader, program_offsets
 from rsp.symbols.dwarf.line_search import programs_with_file
-from rsp.symbols.dwarf.origins import attribute
 from rsp.symbols.dwarf.ranges import pc_ranges
 from rsp.symbols.dwarf.walk import occurrences
 from rsp.symbols.elf.image import SHF_EXECINSTR

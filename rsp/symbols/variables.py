@@ -14,9 +14,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from rsp.symbols.dwarf import constants as dw
+from rsp.symbols.dwarf.abstract_origin import attribute, origins
+from rsp.symbols.dwarf.die_search import entries_named
 from rsp.symbols.dwarf.leb import uleb, uleb_bytes
-from rsp.symbols.dwarf.named import entries_named
-from rsp.symbols.dwarf.origins import attribute, origins
 from rsp.symbols.dwarf.walk import occurrences
 
 if TYPE_CHECKING:

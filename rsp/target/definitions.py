@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rsp.errors import BadImage, MemoryFault
 from rsp.symbols.dwarf import constants as dw
-from rsp.symbols.dwarf.origins import attribute, origins
+from rsp.symbols.dwarf.abstract_origin import attribute, origins
 from rsp.symbols.dwarf.ranges import entry_pc
 from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.types import Enum

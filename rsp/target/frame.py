@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.errors import BadImage, MemoryFault, RspError, SymbolError
 from rsp.symbols.dwarf import constants as dw
-from rsp.symbols.dwarf.origins import attribute, origins
+from rsp.symbols.dwarf.abstract_origin import attribute, origins
+from rsp.symbols.dwarf.location_description import Value as Computed
 from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.types import VOID, Array, Compound
-from rsp.symbols.value_locations import Value as Computed
 from rsp.target.frame_context import FrameContext, value_at
 from rsp.target.surroundings import Surroundings
 from rsp.target.symbolic import place_of
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from rsp.arch.registers import Registers
     from rsp.symbols.dwarf.die import Die
+    from rsp.symbols.dwarf.location_description import Location
     from rsp.symbols.table import SourceLine
-    from rsp.symbols.value_locations import Location
     from rsp.target.unwinder import Activation
 
 log = logging.getLogger("rsp.target")

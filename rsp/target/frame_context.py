@@ -2,7 +2,7 @@
 
 Here live: the context that location expressions are evaluated in, entry values, which the caller's
 call site has (DWARF 5, section 2.5.1.7), and the bytes at a location. Here must not live: which
-variables there are (`frame`), and the operations of an expression (`rsp.symbols.expressions`).
+variables there are (`frame`), and an expression's operations (`rsp.symbols.dwarf.expressions`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,9 @@ from typing import TYPE_CHECKING
 from rsp.errors import BadImage
 from rsp.symbols import call_sites
 from rsp.symbols.dwarf import constants as dw
-from rsp.symbols.dwarf.loclists import expression_at
-from rsp.symbols.dwarf.origins import attribute, origins
-from rsp.symbols.dwarf.ranges import entry_pc
-from rsp.symbols.elf.section_data import Damaged
-from rsp.symbols.expressions import evaluate, number
-from rsp.symbols.value_locations import (
+from rsp.symbols.dwarf.abstract_origin import attribute, origins
+from rsp.symbols.dwarf.expressions import evaluate, number
+from rsp.symbols.dwarf.location_description import (
     ImplicitPointer,
     InMemory,
     InRegister,
@@ -26,7 +23,10 @@ from rsp.symbols.value_locations import (
     Pieces,
     Unavailable,
 )
-from rsp.symbols.value_locations import Value as Computed
+from rsp.symbols.dwarf.location_description import Value as Computed
+from rsp.symbols.dwarf.loclists import expression_at
+from rsp.symbols.dwarf.ranges import entry_pc
+from rsp.symbols.elf.section_data import Damaged
 from rsp.target.tail_calls import Function, targets_of
 from rsp.target.values import OPTIMIZED_OUT, UNAVAILABLE, Hole, Value
 
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from rsp.symbols.binary import Binary
     from rsp.symbols.call_sites import CallSite, Passed
     from rsp.symbols.dwarf.die import Die
+    from rsp.symbols.dwarf.expressions import Context
+    from rsp.symbols.dwarf.location_description import Location, Piece
     from rsp.symbols.dwarf.units import Unit
-    from rsp.symbols.expressions import Context
     from rsp.symbols.types import Type
-    from rsp.symbols.value_locations import Location, Piece
     from rsp.target.unwinder import Activation
     from rsp.target.values import Space
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rsp.errors import SymbolError, SymbolNotFound
 from rsp.symbols.dwarf import constants as dw
-from rsp.symbols.dwarf.origins import origins
+from rsp.symbols.dwarf.abstract_origin import origins
 from rsp.symbols.dwarf.ranges import pc_ranges
 from rsp.target.definitions import Definition, undamaged
 from rsp.target.surroundings import Surroundings

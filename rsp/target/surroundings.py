@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rsp.errors import BadImage
 from rsp.symbols.dwarf import constants as dw
-from rsp.symbols.dwarf.origins import attribute, origins
+from rsp.symbols.dwarf.abstract_origin import attribute, origins
 from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 
 from rsp.errors import BadImage, SymbolNotFound
 from rsp.symbols import call_sites
+from rsp.symbols.dwarf.expressions import number
 from rsp.symbols.dwarf.ranges import entry_pc
 from rsp.symbols.elf.section_data import Damaged
-from rsp.symbols.expressions import number
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from rsp.symbols.call_sites import CallSite
-    from rsp.symbols.expressions import Context
+    from rsp.symbols.dwarf.expressions import Context
     from rsp.target.unwinder import Machine
 
 _MOST_FUNCTIONS = 128

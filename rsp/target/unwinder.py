@@ -171,7 +171,7 @@ def register_names(arch: str) -> Mapping[int, str]:
 class Activation:
     """One activation of a function: its registers, as far as they are known.
 
-    It is the context (`rsp.symbols.expressions.Context`) that the rules of its tables are
+    It is the context (`rsp.symbols.dwarf.expressions.Context`) that the rules of its tables are
     evaluated in.
 
     Args:
@@ -308,7 +308,7 @@ class Activation:
         return self._cfa
 
     def _compute_cfa(self) -> int | None:
-        from rsp.symbols.expressions import number
+        from rsp.symbols.dwarf.expressions import number
 
         if self.rules is None:
             return None
@@ -415,7 +415,7 @@ def _value(frame: Activation, register: int, rule: RegisterRule, cfa: int) -> in
 
 
 def _computed(frame: Activation, rule: RegisterRule, cfa: int) -> int | None:
-    from rsp.symbols.expressions import number
+    from rsp.symbols.dwarf.expressions import number
 
     machine = frame.machine
     match rule:

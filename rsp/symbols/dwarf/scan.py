@@ -1,8 +1,8 @@
 """What .debug_info defines: one pass over the outermost entries of all units.
 
 Here lives: which entries answer to a name or to an address, and the pass itself. Here must not
-live: what an abbreviation says of the entries that have it (`rsp.symbols.dwarf.plans`), and how the
-result is kept (`rsp.symbols.index`).
+live: what an abbreviation says of the entries that have it (`skip_plans`), and how the result is
+kept (`name_index`).
 
 A kernel has 14 million entries, 3.6 million of them outermost. Most have nothing to be taken along:
 their plan says how far the next one is, or where the reference to the sibling is. An entry with a
@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.leb import uleb
-from rsp.symbols.dwarf.plans import BLOCK, BLOCK1, INDICES, STRING, Kind, Tables
 from rsp.symbols.dwarf.ranges import pc_ranges
+from rsp.symbols.dwarf.skip_plans import BLOCK, BLOCK1, INDICES, STRING, Kind, Tables
 from rsp.symbols.dwarf.units import Unit
 from rsp.symbols.elf.section_data import Damaged, SectionData
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rsp.symbols.dwarf.die import Die
-    from rsp.symbols.dwarf.plans import Place, Plan, Table
+    from rsp.symbols.dwarf.skip_plans import Place, Plan, Table
     from rsp.symbols.dwarf.units import Units
 
     Progress = Callable[[int, int], None]

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from rsp.symbols.dwarf import constants as dw
+from rsp.symbols.dwarf.abstract_origin import origins
 from rsp.symbols.dwarf.die import REFERENCES, Die
+from rsp.symbols.dwarf.die_search import entries_named
 from rsp.symbols.dwarf.leb import uleb
-from rsp.symbols.dwarf.named import entries_named
-from rsp.symbols.dwarf.origins import origins
 from rsp.symbols.types import (
     VOID,
     Array,

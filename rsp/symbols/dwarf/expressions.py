@@ -1,7 +1,7 @@
 """DWARF expressions: where a variable is, or what a rule computes (DWARF 5, sections 2.5 and 2.6).
 
 Here live: the stack machine and its operations. Here must not live: registers and memory (the
-`Context` has them), the choice of an expression for a pc (`dwarf.loclists`), and what a value
+`Context` has them), the choice of an expression for a pc (`loclists`), and what a value
 means.
 
 One table says which operands an operation has and what it does. pyelftools' parser would only list
@@ -18,9 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.leb import sleb, uleb
-from rsp.symbols.dwarf.numbers import BaseType, Typed, Unknown, decoded, encoded, quotient
-from rsp.symbols.elf.section_data import Damaged
-from rsp.symbols.value_locations import (
+from rsp.symbols.dwarf.location_description import (
     ImplicitPointer,
     InMemory,
     InRegister,
@@ -32,6 +30,8 @@ from rsp.symbols.value_locations import (
     Unavailable,
     Value,
 )
+from rsp.symbols.dwarf.typed_values import BaseType, Typed, Unknown, decoded, encoded, quotient
+from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

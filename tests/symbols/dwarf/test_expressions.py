@@ -15,14 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp.symbols.dwarf import constants as dw
-from rsp.symbols.dwarf.loclists import expression_at
-from rsp.symbols.dwarf.ranges import pc_ranges
-from rsp.symbols.dwarf.sections import DwarfSections
-from rsp.symbols.dwarf.units import Unit, Units
-from rsp.symbols.elf.image import Image
-from rsp.symbols.expressions import evaluate, number
-from rsp.symbols.unwind import RegisterOffset, UnwindTables, numbers
-from rsp.symbols.value_locations import (
+from rsp.symbols.dwarf.expressions import evaluate, number
+from rsp.symbols.dwarf.location_description import (
     ImplicitPointer,
     InMemory,
     InRegister,
@@ -33,6 +27,12 @@ from rsp.symbols.value_locations import (
     Unavailable,
     Value,
 )
+from rsp.symbols.dwarf.loclists import expression_at
+from rsp.symbols.dwarf.ranges import pc_ranges
+from rsp.symbols.dwarf.sections import DwarfSections
+from rsp.symbols.dwarf.units import Unit, Units
+from rsp.symbols.elf.image import Image
+from rsp.symbols.unwind import RegisterOffset, UnwindTables, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -24,7 +24,7 @@ from difflib import get_close_matches
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from rsp.symbols.dwarf.plans import Kind
+from rsp.symbols.dwarf.skip_plans import Kind
 from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp.symbols.cache.cache import Cache
-from rsp.symbols.dwarf.plans import Kind
+from rsp.symbols.dwarf.name_index import Entry, NameIndex, build_index, load_or_build
 from rsp.symbols.dwarf.scan import Definition, Scan
 from rsp.symbols.dwarf.sections import DwarfSections
+from rsp.symbols.dwarf.skip_plans import Kind
 from rsp.symbols.dwarf.units import Units
 from rsp.symbols.elf.image import Image
 from rsp.symbols.elf.relocation import RelocatedImage
 from rsp.symbols.elf.section_data import Damaged
-from rsp.symbols.index import Entry, NameIndex, build_index, load_or_build
 
 if TYPE_CHECKING:
     from pathlib import Path

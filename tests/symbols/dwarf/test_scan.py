@@ -15,9 +15,9 @@ from elftools.elf.elffile import ELFFile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rsp.symbols.dwarf.plans import Kind
 from rsp.symbols.dwarf.scan import Scan, scan
 from rsp.symbols.dwarf.sections import DwarfSections
+from rsp.symbols.dwarf.skip_plans import Kind
 from rsp.symbols.dwarf.units import Units
 from rsp.symbols.elf.image import Image
 

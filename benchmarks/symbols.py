@@ -119,10 +119,10 @@ def _first_question(vmlinux: Path, rounds: int = 3) -> list[Figure]:
 
 def _single_names(vmlinux: Path) -> list[Figure]:
     """Take functions and variables from nm, and structures from drgn's peer, BTF."""
-    from rsp.symbols.btf import Btf
     from rsp.symbols.elf.image import Image
     from rsp.symbols.elf.symtab import SymbolKind, Symtab
-    from rsp.symbols.types import Struct
+    from rsp.symbols.types.btf import Btf
+    from rsp.symbols.types.types import Struct
 
     image = Image(vmlinux)
     symbols = list(Symtab(image))

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from rsp.arch.modes import CpuMode
     from rsp.arch.registers import Registers
     from rsp.symbols.table import Location, SourceLine, Symbol, SymbolTable
-    from rsp.symbols.types import Type
+    from rsp.symbols.types.types import Type
     from rsp.target.backtrace import Backtrace
     from rsp.target.disassembly import Instruction
     from rsp.target.frame import Frame, FrameKind
@@ -75,7 +75,7 @@ _HOMES = {
     "rsp.arch.modes": ("CpuMode",),
     "rsp.arch.registers": ("Registers",),
     "rsp.symbols.table": ("Location", "SourceLine", "Symbol", "SymbolTable"),
-    "rsp.symbols.types": ("Type",),
+    "rsp.symbols.types.types": ("Type",),
     "rsp.target.backtrace": ("Backtrace",),
     "rsp.target.points": ("Breakpoint", "BreakpointKind", "Watch", "Watchpoint"),
     "rsp.target.disassembly": ("Instruction",),

@@ -9,10 +9,19 @@ from math import isfinite
 from typing import TYPE_CHECKING, Final
 
 from rsp.errors import SymbolError
-from rsp.symbols.types import VOID, Array, Compound, Encoding, Float, Function, Integer, Pointer
+from rsp.symbols.types.types import (
+    VOID,
+    Array,
+    Compound,
+    Encoding,
+    Float,
+    Function,
+    Integer,
+    Pointer,
+)
 
 if TYPE_CHECKING:
-    from rsp.symbols.types import Type
+    from rsp.symbols.types.types import Type
     from rsp.target.values import Value
 
 _EXACT: Final = 1 << 53

@@ -18,7 +18,7 @@ from rsp.linux.records import Place, has_member, place_of, read_at
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rsp.symbols.types import Type
+    from rsp.symbols.types.types import Type
     from rsp.target.target import Target
     from rsp.target.values import Value
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.errors import MemoryFault, SymbolError
 from rsp.linux.records import Record, has_member, place_of, read_at
-from rsp.symbols.types import Enum
+from rsp.symbols.types.types import Enum
 from rsp.target.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rsp.symbols.types import Type
+    from rsp.symbols.types.types import Type
     from rsp.target.target import Target
 
 MOST: Final = 4096

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.errors import BadImage, MemoryFault, SymbolNotFound
-from rsp.symbols.types import Array, Compound
+from rsp.symbols.types.types import Array, Compound
 from rsp.target.scalars import is_signed
 
 if TYPE_CHECKING:
-    from rsp.symbols.types import Type
+    from rsp.symbols.types.types import Type
     from rsp.target.target import Target
 
 _LARGEST = 1 << 20
@@ -63,7 +63,7 @@ class Place(NamedTuple):
 def has_member(ctype: Type, path: str) -> bool:
     """Return whether a structure has a member; ``a.b`` is b of its member a.
 
-    >>> from rsp.symbols.types import Integer, Member, Struct
+    >>> from rsp.symbols.types.types import Integer, Member, Struct
     >>> number = Integer("int", 4, signed=True)
     >>> pair = Struct("pair", 8, (Member(name="a", type=number, offset=4),))
     >>> has_member(pair, "a"), has_member(pair, "a.b"), place_of(pair, "a").offset

@@ -18,7 +18,7 @@ from rsp.target.values import Space, Value
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rsp.symbols.types import Type
+    from rsp.symbols.types.types import Type
     from rsp.target.backtrace import Backtrace
     from rsp.target.target import Target
 

@@ -27,24 +27,24 @@ from rsp.symbols.dwarf.units import Units
 from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.elf.symtab import ABSOLUTE, Binding, Symtab
 from rsp.symbols.functions import Functions
-from rsp.symbols.types import spellings, split_name
+from rsp.symbols.types.types import spellings, split_name
 from rsp.symbols.variables import PER_CPU_SECTION, Variables, address_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rsp.symbols.btf import Btf
     from rsp.symbols.cache.cache import Cache
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.name_index import NameIndex
-    from rsp.symbols.dwarf.types import DwarfTypes
     from rsp.symbols.dwarf.units import Unit
     from rsp.symbols.elf.image import Image
     from rsp.symbols.elf.symtab import ElfSymbol
     from rsp.symbols.functions import FunctionFrame
     from rsp.symbols.locations import Instances, Location, Locator
     from rsp.symbols.orc import OrcTable
-    from rsp.symbols.types import Type
+    from rsp.symbols.types.btf import Btf
+    from rsp.symbols.types.from_dwarf import DwarfTypes
+    from rsp.symbols.types.types import Type
     from rsp.symbols.unwind import UnwindRules, UnwindTables
     from rsp.symbols.variables import Variable
 
@@ -185,7 +185,7 @@ class Binary:
     @cached_property
     def types(self) -> DwarfTypes:
         """The types of its DWARF."""
-        from rsp.symbols.dwarf.types import DwarfTypes
+        from rsp.symbols.types.from_dwarf import DwarfTypes
 
         return DwarfTypes(self.units, self._definition, path=self.debug.path)
 
@@ -195,7 +195,7 @@ class Binary:
         """The types of its BTF, None where it has none."""
         if self.image.named(".BTF") is None:
             return None
-        from rsp.symbols.btf import Btf
+        from rsp.symbols.types.btf import Btf
 
         return Btf(
             self.image.contents(".BTF"),
@@ -540,7 +540,7 @@ class Binary:
         if not self.units.offsets:
             return None
         if "index" not in self.__dict__:
-            from rsp.symbols.dwarf.types import find_without_index
+            from rsp.symbols.types.from_dwarf import find_without_index
 
             # A search for one name takes less than making the index, and may fail to find it.
             if (die := find_without_index(self.units, name)) is not None:

@@ -20,7 +20,7 @@ from rsp.symbols.elf.image import Image
 from rsp.symbols.elf.symtab import Binding, SymbolKind
 from rsp.symbols.locations import Location
 from rsp.symbols.sources import SourceMap, source_lines
-from rsp.symbols.types import Pointer
+from rsp.symbols.types.types import Pointer
 from rsp.symbols.variables import PER_CPU_SECTION
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from rsp.symbols.binary import Declaration, Place
     from rsp.symbols.elf.symtab import ElfSymbol
-    from rsp.symbols.types import Type
+    from rsp.symbols.types.types import Type
     from rsp.symbols.unwind import UnwindRules
 
 __all__ = ["Location", "SourceLine", "Symbol", "SymbolKind", "SymbolTable"]

@@ -39,7 +39,7 @@ from rsp.wire import commands, replies
 from rsp.wire.commands import BreakpointType
 
 if TYPE_CHECKING:
-    from rsp.symbols.types import Type
+    from rsp.symbols.types.types import Type
     from rsp.target.placement import Where
     from rsp.target.session import Session
 

@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from rsp.errors import SymbolError
-from rsp.symbols.types import (
+from rsp.symbols.types.types import (
     VOID,
     Encoding,
     Enum,

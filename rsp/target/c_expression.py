@@ -15,7 +15,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rsp.errors import SymbolError
-from rsp.symbols.types import MAX_CHAIN, Array, Pointer, Qualified, Qualifier, canonical
+from rsp.symbols.types.types import MAX_CHAIN, Array, Pointer, Qualified, Qualifier, canonical
 from rsp.target.c_arithmetic import base_types, binary, integer, unary
 from rsp.target.scope import Scope
 from rsp.target.values import Value, element_size
@@ -23,7 +23,7 @@ from rsp.target.values import Value, element_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from rsp.symbols.types import Type
+    from rsp.symbols.types.types import Type
     from rsp.target.values import Space
 
 MAX_LENGTH: Final = 10_000

@@ -18,7 +18,7 @@ from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute, origins
 from rsp.symbols.dwarf.location_description import Value as Computed
 from rsp.symbols.elf.section_data import Damaged
-from rsp.symbols.types import VOID, Array, Compound
+from rsp.symbols.types.types import VOID, Array, Compound
 from rsp.target.frame_context import FrameContext, value_at
 from rsp.target.surroundings import Surroundings
 from rsp.target.symbolic import place_of

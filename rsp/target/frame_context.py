@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from rsp.symbols.dwarf.expressions import Context
     from rsp.symbols.dwarf.location_description import Location, Piece
     from rsp.symbols.dwarf.units import Unit
-    from rsp.symbols.types import Type
+    from rsp.symbols.types.types import Type
     from rsp.target.unwinder import Activation
     from rsp.target.values import Space
 

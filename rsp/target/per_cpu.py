@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from rsp.arch.registers import Registers
-    from rsp.symbols.types import Type
+    from rsp.symbols.types.types import Type
     from rsp.target.target import Target
     from rsp.target.values import Space
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from rsp.symbols.locations import Location
-    from rsp.symbols.types import Type
+    from rsp.symbols.types.types import Type
     from rsp.target.breakpoints import Breakpoints
     from rsp.target.placement import Where
 

@@ -13,7 +13,7 @@ from math import ceil, log10
 from typing import NamedTuple
 
 from rsp.errors import SymbolError
-from rsp.symbols.types import Encoding, Enum, Float, Integer, Pointer, Type
+from rsp.symbols.types.types import Encoding, Enum, Float, Integer, Pointer, Type
 
 MAX_SCALAR = 64
 """The largest number in bytes; a damaged file may claim any size."""
@@ -161,7 +161,7 @@ def is_text(ctype: Type) -> bool:
 
 def wide_prefix(ctype: Type) -> str:
     """Return what stands before the quote of a wide character; empty for others."""
-    from rsp.symbols.types import MAX_CHAIN, Alias
+    from rsp.symbols.types.types import MAX_CHAIN, Alias
 
     for _ in range(MAX_CHAIN):
         if ctype.name in _WIDE and ctype.size in (2, 4):

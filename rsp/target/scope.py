@@ -14,7 +14,7 @@ from rsp.arch.layout import Role
 from rsp.errors import BadImage, RegisterUnavailable, SymbolError, SymbolNotFound, nearest
 from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.elf.symtab import Binding
-from rsp.symbols.types import VOID, Function, Pointer
+from rsp.symbols.types.types import VOID, Function, Pointer
 from rsp.symbols.variables import PER_CPU_SECTION
 from rsp.target.c_arithmetic import base_types
 from rsp.target.definitions import Definition
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rsp.arch.registers import Registers
     from rsp.symbols.binary import Binary
     from rsp.symbols.elf.symtab import ElfSymbol
-    from rsp.symbols.types import Type
+    from rsp.symbols.types.types import Type
     from rsp.target.frame import Frame
     from rsp.target.per_cpu import Bases
     from rsp.target.surroundings import Surroundings

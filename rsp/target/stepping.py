@@ -234,7 +234,7 @@ class Stepping:
 
 def _returned(registers: Registers, view: _View) -> int | None:
     """Return what is in the register for integers, as the type of the function has it."""
-    from rsp.symbols import types
+    from rsp.symbols.types import types
 
     word = view.activation.machine.word_size
     raw = registers["rax" if word == 8 else "eax"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.units import Unit
     from rsp.symbols.table import SymbolTable
-    from rsp.symbols.types import Type
+    from rsp.symbols.types.types import Type
 
 log = logging.getLogger("rsp.target")
 

@@ -13,7 +13,7 @@ import codecs
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rsp.errors import MemoryFault
-from rsp.symbols.types import (
+from rsp.symbols.types.types import (
     VOID,
     Array,
     Compound,
@@ -33,7 +33,7 @@ from rsp.target.values import UNTYPED, Value, is_code
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rsp.symbols.types import Type
+    from rsp.symbols.types.types import Type
 
 ELEMENTS: Final = 200
 """``set print elements``: how many elements and characters are shown."""

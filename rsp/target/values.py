@@ -13,7 +13,7 @@ from operator import index
 from typing import TYPE_CHECKING, Final, NamedTuple, SupportsIndex, overload
 
 from rsp.errors import MemoryFault, SymbolError, SymbolNotFound, nearest
-from rsp.symbols.types import VOID, Array, Compound, Enum, Float, Function, Pointer, Void
+from rsp.symbols.types.types import VOID, Array, Compound, Enum, Float, Function, Pointer, Void
 from rsp.target.memory import read_string
 from rsp.target.scalars import MAX_SCALAR, decode, encode, is_scalar, is_signed
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from rsp.symbols.table import SymbolTable
-    from rsp.symbols.types import Member, Type
+    from rsp.symbols.types.types import Member, Type
     from rsp.target.target import Target
 
 MAX_VALUE: Final = 1 << 24

@@ -13,7 +13,7 @@ from rsp.errors import LocalProtocolError, MemoryFault, StubError
 from rsp.target.points import Watch, Watchpoint
 
 if TYPE_CHECKING:
-    from rsp.symbols.types import Type
+    from rsp.symbols.types.types import Type
     from rsp.target.target import Target
     from rsp.target.values import Space, Value
     from rsp.wire.threads import ThreadId
@@ -67,7 +67,7 @@ def _read(target: Target, point: Watchpoint) -> bytes | None:
 
 
 def _plain(length: int) -> Type:
-    from rsp.symbols.types import Array, Integer
+    from rsp.symbols.types.types import Array, Integer
 
     byte = Integer(_INTEGERS[1], 1, signed=False)
     if length in _INTEGERS:

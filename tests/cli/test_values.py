@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rsp.cli.values import bare_value
-from rsp.symbols.types import Array, Enum, Float, Integer, Member, Pointer, Struct, Union
+from rsp.symbols.types.types import Array, Enum, Float, Integer, Member, Pointer, Struct, Union
 from rsp.target.values import Hole, Space, Value
 
 CHAR = Integer("char", 1, signed=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rsp.linux.records import Place
-    from rsp.symbols.types import Type
+    from rsp.symbols.types.types import Type
     from rsp.target.backtrace import Backtrace
 
 pytestmark = pytest.mark.live("gcc")

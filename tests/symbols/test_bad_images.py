@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 
 from lab.inlining import SOURCES, compile_variant
 from rsp.errors import BadImage, SymbolError, SymbolNotFound
-from rsp.symbols.ctext import definition
 from rsp.symbols.elf.image import Image
 from rsp.symbols.table import SymbolTable
+from rsp.symbols.types.text import definition
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,15 +23,15 @@ import pytest
 from lab.kernels import compress, split_debug
 from lab.offline import ask_python
 from rsp.errors import BadImage, SymbolError, SymbolNotFound
-from rsp.symbols.ctext import definition
 from rsp.symbols.table import Symbol, SymbolKind, SymbolTable
-from rsp.symbols.types import Enum
+from rsp.symbols.types.text import definition
+from rsp.symbols.types.types import Enum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from lab.kernels import BuiltKernel, DebianKernel
-    from rsp.symbols.types import Type
+    from rsp.symbols.types.types import Type
 
 pytestmark = pytest.mark.live("gdb", "readelf", "addr2line")
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rsp
-from rsp.symbols.types import Array, Integer, Member, Pointer, Struct
+from rsp.symbols.types.types import Array, Integer, Member, Pointer, Struct
 from rsp.target.c_expression import MAX_DEPTH, MAX_LENGTH, evaluate, parse_type
 from rsp.target.scope import Scope
 from rsp.target.values import Space, Value

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rsp
-from rsp.symbols.types import (
+from rsp.symbols.types.types import (
     VOID,
     Array,
     Encoding,

@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     table = open_symbols(arguments)
     found = table.type(arguments.name)
     if not arguments.json:
-        from rsp.symbols.ctext import definition
+        from rsp.symbols.types.text import definition
 
         for line in definition(found, offsets=True).splitlines():
             print(printable(line))

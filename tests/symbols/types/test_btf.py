@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsp.errors import BadImage, SymbolNotFound
-from rsp.symbols.btf import Btf
-from rsp.symbols.ctext import definition
 from rsp.symbols.elf.image import Image
 from rsp.symbols.elf.section_data import Damaged, SectionData
-from rsp.symbols.types import (
+from rsp.symbols.types.btf import Btf
+from rsp.symbols.types.text import definition
+from rsp.symbols.types.types import (
     Array,
     Encoding,
     Enum,

@@ -1,7 +1,7 @@
 """C types as values: what `ptype` knows of them, wherever they were read from.
 
 Here live: the classes of types and their members, the same for BTF and DWARF. Here must not live:
-how either is read (`btf`, `dwarf.types`), how a type is written down (`ctext`), and values.
+how either is read (`btf`, `from_dwarf`), how a type is written down (`text`), and values.
 
 Types refer to each other in circles (a list node points to list nodes), so that what a type is
 made of is looked up when it is first asked for. A damaged file can make a typedef of itself or an
@@ -95,7 +95,7 @@ class Type:
         >>> Pointer(Function(VOID, ()), 8).declaration("handler")
         'void (*handler)(void)'
         """
-        from rsp.symbols.ctext import declaration  # which needs these classes
+        from rsp.symbols.types.text import declaration  # which needs these classes
 
         return declaration(self, name)
 

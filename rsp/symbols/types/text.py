@@ -9,7 +9,7 @@ structure's offsets counting from 0 behind a pointer to it, is odd there.
 
 from __future__ import annotations
 
-from rsp.symbols.types import (
+from rsp.symbols.types.types import (
     MAX_CHAIN,
     Array,
     Compound,
@@ -54,7 +54,7 @@ def definition(ctype: Type, *, offsets: bool = False) -> str:
         ctype: typedefs on the outside are looked through.
         offsets: with the offsets, sizes and holes of ``ptype /o``.
 
-    >>> from rsp.symbols.types import Integer, Member, Struct
+    >>> from rsp.symbols.types.types import Integer, Member, Struct
     >>> byte = Integer("unsigned char", 1, signed=False)
     >>> print(definition(Struct("pair", 2, (Member(name="low", type=byte, offset=0),))))
     struct pair {

@@ -17,7 +17,7 @@ from bisect import bisect_left
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from rsp.symbols.types import (
+from rsp.symbols.types.types import (
     KEYWORDS,
     VOID,
     Array,

@@ -7,7 +7,7 @@ from types import MappingProxyType
 import pytest
 
 from rsp.errors import SymbolNotFound
-from rsp.symbols.types import (
+from rsp.symbols.types.types import (
     MAX_CHAIN,
     VOID,
     Array,

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rsp.errors import BadImage
-from rsp.symbols.btf import Btf
-from rsp.symbols.ctext import definition
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.sections import DwarfSections
-from rsp.symbols.dwarf.types import DwarfTypes, find_without_index
 from rsp.symbols.dwarf.units import Units
 from rsp.symbols.elf.image import Image
 from rsp.symbols.elf.relocation import RelocatedImage
 from rsp.symbols.elf.section_data import Damaged
-from rsp.symbols.types import Compound, Function, Member, Type, Typedef
+from rsp.symbols.types.btf import Btf
+from rsp.symbols.types.from_dwarf import DwarfTypes, find_without_index
+from rsp.symbols.types.text import definition
+from rsp.symbols.types.types import Compound, Function, Member, Type, Typedef
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rsp.symbols import ctext
-from rsp.symbols.ctext import declaration, definition
-from rsp.symbols.types import (
+from rsp.symbols.types.text import declaration, definition
+from rsp.symbols.types.types import (
     VOID,
     Array,
     Enum,
@@ -98,7 +97,7 @@ def test_definitions(of: Type, text: str) -> None:
 
 def test_text_of_hostile_types_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     # Each structure has 20 of the next, and so would the text 20 ** 64 lines.
-    monkeypatch.setattr(ctext, "MAX_TEXT", 1 << 16)
+    monkeypatch.setattr("rsp.symbols.types.text.MAX_TEXT", 1 << 16)
     inner: Type = INT
     for depth in range(64):
         inner = Struct(

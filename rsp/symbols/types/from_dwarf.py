@@ -1,6 +1,6 @@
 """Types from DWARF's entries (DWARF 5, chapter 5).
 
-Here lives: an entry made into a type. Here must not live: what a type is (`rsp.symbols.types`), and
+Here lives: an entry made into a type. Here must not live: what a type is (`types`), and
 which of several entries of one name is meant.
 """
 
@@ -13,7 +13,7 @@ from rsp.symbols.dwarf.abstract_origin import origins
 from rsp.symbols.dwarf.die import REFERENCES, Die
 from rsp.symbols.dwarf.die_search import entries_named
 from rsp.symbols.dwarf.leb import uleb
-from rsp.symbols.types import (
+from rsp.symbols.types.types import (
     VOID,
     Array,
     Encoding,

@@ -2,7 +2,7 @@
 
 Here live: the module's ORC, by which the kernel itself unwinds, and the names of its functions, as
 /proc/kallsyms shows them. Which of them a kernel has is asked of its types. What an ORC entry means
-is the business of `rsp.symbols.orc`.
+is the business of `rsp.symbols.unwind.orc`.
 
 Tables are only read within the module's own memory, and in few pieces: of ORC as much as a search
 by halves needs. The symbols are in no order, so that all of them are read, once at a stop.
@@ -25,13 +25,13 @@ from rsp.linux.modules import has_modules, has_tree, list_modules, module_at
 from rsp.linux.records import Record, has_member
 from rsp.linux.sleeping import kernel_begin
 from rsp.symbols.elf.section_data import Damaged
-from rsp.symbols.orc import END, ENTRY_SIZE, IP_SIZE, rules_of
+from rsp.symbols.unwind.orc import END, ENTRY_SIZE, IP_SIZE, rules_of
 
 if TYPE_CHECKING:
     from rsp.linux.modules import Module
-    from rsp.symbols.orc import OrcFormat
     from rsp.symbols.table import SymbolTable
-    from rsp.symbols.unwind import UnwindRules
+    from rsp.symbols.unwind.orc import OrcFormat
+    from rsp.symbols.unwind.rules import UnwindRules
     from rsp.target.stop import Stop
     from rsp.target.target import Target
 

@@ -41,11 +41,12 @@ if TYPE_CHECKING:
     from rsp.symbols.elf.symtab import ElfSymbol
     from rsp.symbols.functions import FunctionFrame
     from rsp.symbols.locations import Instances, Location, Locator
-    from rsp.symbols.orc import OrcTable
     from rsp.symbols.types.btf import Btf
     from rsp.symbols.types.from_dwarf import DwarfTypes
     from rsp.symbols.types.types import Type
-    from rsp.symbols.unwind import UnwindRules, UnwindTables
+    from rsp.symbols.unwind.orc import OrcTable
+    from rsp.symbols.unwind.rules import UnwindRules
+    from rsp.symbols.unwind.tables import UnwindTables
     from rsp.symbols.variables import Variable
 
 log = logging.getLogger("rsp.symbols")
@@ -222,7 +223,7 @@ class Binary:
 
     @cached_property
     def _unwind(self) -> UnwindTables:
-        from rsp.symbols.unwind import UnwindTables
+        from rsp.symbols.unwind.tables import UnwindTables
 
         debug = None if self.debug is self.image else self.debug
         return UnwindTables(self.image, debug, cache=self._cache)

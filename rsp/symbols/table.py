@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rsp.symbols.binary import Declaration, Place
     from rsp.symbols.elf.symtab import ElfSymbol
     from rsp.symbols.types.types import Type
-    from rsp.symbols.unwind import UnwindRules
+    from rsp.symbols.unwind.rules import UnwindRules
 
 __all__ = ["Location", "SourceLine", "Symbol", "SymbolKind", "SymbolTable"]
 

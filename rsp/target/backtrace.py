@@ -17,7 +17,7 @@ from rsp.errors import BadImage, RspError, SymbolError
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.table import SourceLine
-from rsp.symbols.unwind import FrameKind as Saved
+from rsp.symbols.unwind.rules import FrameKind as Saved
 from rsp.target.frame import Frame, FrameKind, Place
 from rsp.target.frame_context import FrameContext
 from rsp.target.innermost import executing, resuming

@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rsp.errors import SymbolNotFound
-from rsp.symbols.unwind import FrameKind, RegisterOffset, numbers
+from rsp.symbols.unwind.rules import FrameKind, RegisterOffset, numbers
 from rsp.target.frame_pointers import (
     PT_REGS,
     call_target,
@@ -32,7 +32,7 @@ from rsp.target.unwinder import Activation
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rsp.symbols.unwind import UnwindRules
+    from rsp.symbols.unwind.rules import UnwindRules
 
 _MOV_RAX_RSP = b"\x48\x89\xc4"
 _INT3 = b"\xcc"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from rsp.symbols.unwind import UnwindRules
+    from rsp.symbols.unwind.rules import UnwindRules
 
 
 class LoadedCode(Protocol):

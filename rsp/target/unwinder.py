@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from rsp.arch.registers import Registers
 from rsp.errors import RspError
-from rsp.symbols.unwind import (
+from rsp.symbols.unwind.rules import (
     AtCfa,
     AtExpression,
     CfaExpression,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from rsp.symbols.binary import Binary
     from rsp.symbols.dwarf.units import Unit
     from rsp.symbols.table import SymbolTable
-    from rsp.symbols.unwind import RegisterRule, UnwindRules
+    from rsp.symbols.unwind.rules import RegisterRule, UnwindRules
     from rsp.target.loaded_code import CodeFinder, LoadedCode
 
 log = logging.getLogger("rsp.target")

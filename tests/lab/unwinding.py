@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from rsp.arch.layouts import layout_for_length
 from rsp.errors import MemoryFault, SymbolNotFound
-from rsp.symbols.unwind import RegisterOffset, UnwindRules, numbers
+from rsp.symbols.unwind.rules import RegisterOffset, UnwindRules, numbers
 from rsp.target.unwinder import Machine
 from rsp.testing.memory import SparseMemory
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rsp.symbols.table import SymbolTable
-    from rsp.symbols.unwind import CfaRule, RegisterRule
+    from rsp.symbols.unwind.rules import CfaRule, RegisterRule
 
 N = numbers("x86-64")
 STACK = 0xFFFF_8000_0000_1000

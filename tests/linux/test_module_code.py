@@ -16,7 +16,7 @@ import rsp
 from lab.programs import SOURCES
 from rsp.linux.records import has_member, place_of
 from rsp.symbols.elf.image import Image
-from rsp.symbols.orc import FORMATS
+from rsp.symbols.unwind.orc import FORMATS
 from rsp.target.backtrace import backtrace_from
 from rsp.target.resumption import Resumption
 from rsp.testing.serve import StubTransport

@@ -14,14 +14,21 @@ from hypothesis import strategies as st
 
 from lab.unwinding import CODE, STACK, N, Symbol, machine_of, rules_of, words
 from rsp.errors import BadImage
-from rsp.symbols.unwind import AtCfa, FrameKind, RegisterOffset, SameValue, UnwindRules, ValCfa
+from rsp.symbols.unwind.rules import (
+    AtCfa,
+    FrameKind,
+    RegisterOffset,
+    SameValue,
+    UnwindRules,
+    ValCfa,
+)
 from rsp.target.frame_pointers import PT_REGS
 from rsp.target.unwinder import Activation, EndOfStack, caller_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rsp.symbols.unwind import RegisterRule
+    from rsp.symbols.unwind.rules import RegisterRule
 
 SAVER, ENTRY, THUNK, PLAIN, INTERRUPTED = (CODE + 0x100 * number for number in range(1, 6))
 NAMES = {SAVER: "saver", ENTRY: "entry", THUNK: "__x86_indirect_thunk_rax", PLAIN: "plain"}

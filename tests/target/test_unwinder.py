@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lab.unwinding import CODE, STACK, N, machine_of, rules_of, words
 from rsp.errors import BadImage
-from rsp.symbols.unwind import (
+from rsp.symbols.unwind.rules import (
     AtCfa,
     AtExpression,
     CfaExpression,
@@ -28,7 +28,7 @@ from rsp.target.frame_pointers import PT_REGS
 from rsp.target.unwinder import Activation, EndOfStack, caller_of
 
 if TYPE_CHECKING:
-    from rsp.symbols.unwind import RegisterRule
+    from rsp.symbols.unwind.rules import RegisterRule
 
 CALL = b"\xe8\0\0\0\0"
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rsp.symbols.cache.cache import Cache
-from rsp.symbols.cfi import CallFrames
 from rsp.symbols.elf.image import Image
 from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.elf.symtab import ABSOLUTE, Binding, ElfSymbol, Symtab
+from rsp.symbols.unwind.cfi import CallFrames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

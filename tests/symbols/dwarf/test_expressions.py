@@ -32,7 +32,8 @@ from rsp.symbols.dwarf.ranges import pc_ranges
 from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.units import Unit, Units
 from rsp.symbols.elf.image import Image
-from rsp.symbols.unwind import RegisterOffset, UnwindTables, numbers
+from rsp.symbols.unwind.rules import RegisterOffset, numbers
+from rsp.symbols.unwind.tables import UnwindTables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

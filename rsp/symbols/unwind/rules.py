@@ -1,9 +1,8 @@
 """How to find the caller's registers from a frame's: rules as data, whatever table they come from.
 
-Here live: the vocabulary of rules, that of DWARF's call frame information (DWARF 5, section 6.4.1),
-which ORC's entries are put into as well, and the choice between the two tables. Here must not
-live: the tables (`cfi`, `orc`), and registers or memory of a target: who has these follows the
-rules.
+Here lives: the vocabulary of rules, that of DWARF's call frame information (DWARF 5, section
+6.4.1), which ORC's entries are put into as well. Here must not live: the tables (`cfi`, `orc`), and
+registers or memory of a target: who has these follows the rules.
 
 Registers are DWARF numbers throughout (`rsp.arch` has their names), addresses link addresses.
 """
@@ -15,13 +14,8 @@ from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING
 
-from rsp.symbols.elf.section_data import Damaged
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from rsp.symbols.cache.cache import Cache
-    from rsp.symbols.elf.image import Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,61 +151,3 @@ def abi_rules(machine: str) -> Mapping[int, RegisterRule]:
     rules: dict[int, RegisterRule] = {number[r]: SameValue() for r in _CALLEE_SAVED[machine]}
     rules[number[_STACK_POINTER[machine]]] = ValCfa(0)
     return rules
-
-
-class UnwindTables:
-    """The unwinding tables of an image: call frame information, and ORC where that says nothing.
-
-    Where the kernel changes to another stack (an interrupt's), inline assembly does so behind the
-    back of the compiler, whose CFI is wrong until it is back; objtool sees it. There, ORC goes
-    first.
-
-    Args:
-        image: the file, or a module that has been given its addresses.
-        debug: its debug file, if that is another one.
-        cache: keeps where the entries are between processes.
-
-    >>> from rsp.symbols.elf.image import Image
-    >>> from rsp.testing.boot import ELF
-    >>> tables = UnwindTables(Image(ELF))
-    >>> rules = tables.rules_at(0x7CC7)
-    >>> rules.cfa, rules.kind
-    (RegisterOffset(register=7, offset=8), <FrameKind.END: 'end'>)
-    >>> print(tables.rules_at(0x1234))
-    None
-    """
-
-    def __init__(
-        self, image: Image, debug: Image | None = None, *, cache: Cache | None = None
-    ) -> None:
-        from rsp.symbols.cfi import CallFrames
-        from rsp.symbols.orc import OrcTable
-
-        # What a program needs to run (.eh_frame) stays in it when the rest goes to a debug file.
-        self.call_frames = tuple(CallFrames(each, cache) for each in (image, debug) if each)
-        self.orc = OrcTable(image)
-
-    def rules_at(self, address: int) -> UnwindRules | None:
-        """Return the rules for an address, None where no table covers it.
-
-        For a caller's frame, ask for the address before the return address: the call may have been
-        the last instruction of its function.
-
-        Raises:
-            Damaged: the table that covers it makes no sense.
-        """
-        damage = None
-        rules = None
-        for frames in self.call_frames:
-            try:
-                rules = rules or frames.rules_at(address)
-            except Damaged as error:
-                damage = error
-        try:
-            if rules is None or self.orc.switches_stack(address):
-                rules = self.orc.rules_at(address) or rules
-        except Damaged as error:
-            damage = damage or error
-        if rules is None and damage is not None:
-            raise damage
-        return rules

@@ -17,25 +17,25 @@ from rsp.symbols.elf.image import Image
 from rsp.symbols.elf.relocation import RelocatedImage
 from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.elf.symtab import Symtab
-from rsp.symbols.orc import FORMATS, OrcFormat, OrcTable
-from rsp.symbols.unwind import (
+from rsp.symbols.unwind.orc import FORMATS, OrcFormat, OrcTable
+from rsp.symbols.unwind.rules import (
     AtCfa,
     AtExpression,
     CfaExpression,
     FrameKind,
     RegisterOffset,
     SameValue,
-    UnwindTables,
     ValCfa,
     numbers,
 )
+from rsp.symbols.unwind.tables import UnwindTables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from lab.kernels import DebianKernel
-    from rsp.symbols.unwind import UnwindRules
+    from rsp.symbols.unwind.rules import UnwindRules
 
 TEXT = 0xFFFF_FFFF_8100_0000
 TABLE = 0xFFFF_FFFF_8200_0000

@@ -1,7 +1,7 @@
 """Call frame information: .debug_frame and .eh_frame (DWARF 5, section 6.4; LSB, .eh_frame).
 
 Here live: an index of the frame description entries (FDEs), and the interpreter of one. Here must
-not live: DWARF expressions (`expressions`), and what to do with the rules (`unwind`).
+not live: DWARF expressions (`expressions`), and what to do with the rules.
 
 Not by pyelftools: measured on a kernel, it takes 14 ms to be imported and 100 µs for one FDE, where
 the interpreter below takes 27 µs; and 4.8 s for the index of 46,093 FDEs, here 17 ms.
@@ -19,7 +19,7 @@ from rsp.symbols.cache.sort_order import load_order, store_order
 from rsp.symbols.dwarf.leb import sleb, uleb
 from rsp.symbols.elf.image import SHF_EXECINSTR
 from rsp.symbols.elf.section_data import Damaged
-from rsp.symbols.unwind import (
+from rsp.symbols.unwind.rules import (
     AtCfa,
     AtExpression,
     CfaExpression,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from rsp.symbols.elf.image import Image
-    from rsp.symbols.unwind import CfaRule, RegisterRule
+    from rsp.symbols.unwind.rules import CfaRule, RegisterRule
 
 _REGISTERS = 1 << 10
 """Numbers from here on name no register of an x86; a flipped byte can make one."""

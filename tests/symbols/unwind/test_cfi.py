@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsp.symbols.cfi import CallFrames
 from rsp.symbols.elf.image import Image
 from rsp.symbols.elf.section_data import Damaged
-from rsp.symbols.unwind import (
+from rsp.symbols.unwind.cfi import CallFrames
+from rsp.symbols.unwind.rules import (
     AtCfa,
     AtExpression,
     CfaExpression,

@@ -1,7 +1,7 @@
 """ORC, the Linux kernel's own unwinding tables, which cover its assembly too.
 
 Here live: the formats that kernels have had, and the search for an address in a file's table. Here
-must not live: other tables, and the choice between them (`unwind`).
+must not live: other tables, and the choice between them (`tables`).
 
 A table is two sections of equal length: ``.orc_unwind_ip`` has a signed 32-bit number for each
 entry, its address relative to where the number itself is, and ``.orc_unwind`` has the entries::
@@ -37,7 +37,7 @@ from itertools import islice
 from operator import sub
 from typing import TYPE_CHECKING
 
-from rsp.symbols.unwind import (
+from rsp.symbols.unwind.rules import (
     AtCfa,
     AtExpression,
     CfaExpression,
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rsp.symbols.elf.image import Image
-    from rsp.symbols.unwind import CfaRule, RegisterRule
+    from rsp.symbols.unwind.rules import CfaRule, RegisterRule
 
 _BREG0, _DEREF, _CONSTS, _PLUS = 0x70, 0x06, 0x11, 0x22  # DW_OP_*
 

@@ -1,6 +1,10 @@
-"""What a binary says of itself: symbols and source lines, without any target.
+"""What a binary says of itself: symbols, lines, types, unwinding rules, without any target.
 
-Here live: reading ELF files (`elf`) and the line programs of DWARF (`lines`), and the table that
-answers questions about both (`table`). Here must not live: anything that runs, and addresses as
-they are in a machine: those here are the linker's.
+Here live, in layers, each of which knows only those before it: what is kept between processes
+(`cache`), ELF (`elf`), DWARF (`dwarf`), C types (`types`), unwinding tables (`unwind`), what is
+asked of code (`code`), one file and all that answers for it (`binary`), and the public table of a
+file and its modules (`table`). From outside this room `types`, `unwind`, `binary` and `table` are
+its doors. Here must not live: anything that runs.
+
+Addresses are those of the link, but in `table`.
 """

@@ -15,7 +15,9 @@ from functools import cached_property, wraps
 from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
 from rsp.errors import BadImage
-from rsp.symbols.declared import Declared
+from rsp.symbols.code.block_names import BlockNames
+from rsp.symbols.code.functions import Functions
+from rsp.symbols.code.variables import PER_CPU_SECTION, Variables, address_of
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute
 from rsp.symbols.dwarf.aranges import AddressIndex
@@ -26,28 +28,26 @@ from rsp.symbols.dwarf.skip_plans import Kind
 from rsp.symbols.dwarf.units import Units
 from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.elf.symtab import ABSOLUTE, Binding, Symtab
-from rsp.symbols.functions import Functions
 from rsp.symbols.types.types import spellings, split_name
-from rsp.symbols.variables import PER_CPU_SECTION, Variables, address_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rsp.symbols.cache.cache import Cache
+    from rsp.symbols.code.functions import FunctionFrame
+    from rsp.symbols.code.locations import Instances, Location, Locator
+    from rsp.symbols.code.variables import Variable
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.name_index import NameIndex
     from rsp.symbols.dwarf.units import Unit
     from rsp.symbols.elf.image import Image
     from rsp.symbols.elf.symtab import ElfSymbol
-    from rsp.symbols.functions import FunctionFrame
-    from rsp.symbols.locations import Instances, Location, Locator
     from rsp.symbols.types.btf import Btf
     from rsp.symbols.types.from_dwarf import DwarfTypes
     from rsp.symbols.types.types import Type
     from rsp.symbols.unwind.orc import OrcTable
     from rsp.symbols.unwind.rules import UnwindRules
     from rsp.symbols.unwind.tables import UnwindTables
-    from rsp.symbols.variables import Variable
 
 log = logging.getLogger("rsp.symbols")
 
@@ -138,7 +138,7 @@ class Binary:
         self._progress = progress
         self._base = base
         self._programs: dict[int, LineProgram] = {}
-        self._scopes: dict[int, Declared] = {}
+        self._scopes: dict[int, BlockNames] = {}
 
     @property
     def path(self) -> str:
@@ -230,7 +230,7 @@ class Binary:
 
     @cached_property
     def _locator(self) -> Locator:
-        from rsp.symbols.locations import Locator
+        from rsp.symbols.code.locations import Locator
 
         return Locator(
             image=self.image,
@@ -244,7 +244,7 @@ class Binary:
         )
 
     def _instances(self, name: str) -> Instances:
-        from rsp.symbols.locations import Instances
+        from rsp.symbols.code.locations import Instances
 
         entries = [each for each in self.index.find(name) if not each.declaration]
         return Instances(
@@ -376,7 +376,7 @@ class Binary:
 
     @_answers
     def declared_in(self, owner: Die, name: str) -> Die | None:
-        """Return what a unit, a function or a block declares by a name; see `Declared.find`."""
+        """Return what a unit, a function or a block declares by a name; see `BlockNames.find`."""
         return self._scope(owner).find(name)
 
     @_answers
@@ -433,12 +433,12 @@ class Binary:
             each.find(text) >= 0 for each in (sections.str, sections.line_str, sections.info)
         )
 
-    def _scope(self, owner: Die) -> Declared:
+    def _scope(self, owner: Die) -> BlockNames:
         scope = self._scopes.get(owner.offset)
         if scope is None:
             if len(self._scopes) >= _KEPT:
                 del self._scopes[next(iter(self._scopes))]
-            scope = Declared(self.functions.walk(owner.unit), owner)
+            scope = BlockNames(self.functions.walk(owner.unit), owner)
             self._scopes[owner.offset] = scope
         return scope
 
@@ -572,7 +572,7 @@ def _encoded(places: tuple[Location, ...]) -> bytes:
 def _decoded(kept: memoryview) -> tuple[Location, ...]:
     import json
 
-    from rsp.symbols.locations import Location
+    from rsp.symbols.code.locations import Location
 
     rows = json.loads(bytes(kept))
     return tuple(

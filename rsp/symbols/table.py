@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.errors import BadImage, SymbolError, SymbolNotFound, nearest
 from rsp.symbols.binary import Binary
+from rsp.symbols.code.locations import Location
+from rsp.symbols.code.sources import SourceMap, source_lines
+from rsp.symbols.code.variables import PER_CPU_SECTION
 from rsp.symbols.elf.image import Image
 from rsp.symbols.elf.symtab import Binding, SymbolKind
-from rsp.symbols.locations import Location
-from rsp.symbols.sources import SourceMap, source_lines
 from rsp.symbols.types.types import Pointer
-from rsp.symbols.variables import PER_CPU_SECTION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from rsp.arch.registers import Registers
     from rsp.symbols.binary import Binary
+    from rsp.symbols.code.functions import CallSite, FunctionFrame
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.units import Unit
-    from rsp.symbols.functions import CallSite, FunctionFrame
     from rsp.target.resumption import Resumption
     from rsp.target.target import Target
     from rsp.wire.threads import ThreadId

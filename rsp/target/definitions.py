@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rsp.errors import BadImage, MemoryFault
+from rsp.symbols.code.variables import PER_CPU_SECTION, address_of
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute, origins
 from rsp.symbols.dwarf.ranges import entry_pc
 from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.types.types import Enum
-from rsp.symbols.variables import PER_CPU_SECTION, address_of
 from rsp.target.per_cpu import PerCpuValue
 from rsp.target.surroundings import Surroundings
 from rsp.target.values import Value

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rsp.errors import BadImage
-from rsp.symbols import call_sites
+from rsp.symbols.code import call_sites
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute, origins
 from rsp.symbols.dwarf.expressions import evaluate, number
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rsp.symbols.binary import Binary
-    from rsp.symbols.call_sites import CallSite, Passed
+    from rsp.symbols.code.call_sites import CallSite, Passed
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.expressions import Context
     from rsp.symbols.dwarf.location_description import Location, Piece

@@ -18,7 +18,7 @@ from rsp.target.points import Breakpoint, BreakpointKind
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rsp.symbols.locations import Location
+    from rsp.symbols.code.locations import Location
     from rsp.symbols.table import SymbolTable
     from rsp.target.target import Target
 

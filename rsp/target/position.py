@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rsp.symbols.binary import Binary
+    from rsp.symbols.code.functions import FunctionFrame
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.units import Unit
-    from rsp.symbols.functions import FunctionFrame
     from rsp.symbols.table import SymbolTable
     from rsp.target.points import Point
     from rsp.target.target import Target
@@ -253,7 +253,7 @@ class Position:
         Unlike a breakpoint on its name, a step does not ask whether variables can be found before
         that (infrun.c, handle_step_into_function).
         """
-        from rsp.symbols.prologue import LANGUAGE_ASSEMBLER, WINDOW, after_prologue
+        from rsp.symbols.code.prologue import LANGUAGE_ASSEMBLER, WINDOW, after_prologue
 
         bounds, binary = self.bounds, self._binary
         if bounds is None or binary is None:

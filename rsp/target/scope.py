@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.arch.layout import Role
 from rsp.errors import BadImage, RegisterUnavailable, SymbolError, SymbolNotFound, nearest
+from rsp.symbols.code.variables import PER_CPU_SECTION
 from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.elf.symtab import Binding
 from rsp.symbols.types.types import VOID, Function, Pointer
-from rsp.symbols.variables import PER_CPU_SECTION
 from rsp.target.c_arithmetic import base_types
 from rsp.target.definitions import Definition
 from rsp.target.per_cpu import PerCpuValue

@@ -2,7 +2,7 @@
 
 Here live: the ways of tail calls between two functions, which the debug information lists, and the
 frames that they stand for where there is only one way. Here must not live: registers, and what an
-entry of a call says (`rsp.symbols.call_sites`).
+entry of a call says (`rsp.symbols.code.call_sites`).
 
 The rules are those of gdb 13 (gdb/dwarf2/loc.c, call_site_find_chain and
 func_verify_no_selftailcall): as soon as one call on the way goes nobody knows where, nothing is
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rsp.errors import BadImage, SymbolNotFound
-from rsp.symbols import call_sites
+from rsp.symbols.code import call_sites
 from rsp.symbols.dwarf.expressions import number
 from rsp.symbols.dwarf.ranges import entry_pc
 from rsp.symbols.elf.section_data import Damaged
@@ -23,7 +23,7 @@ from rsp.symbols.elf.section_data import Damaged
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from rsp.symbols.call_sites import CallSite
+    from rsp.symbols.code.call_sites import CallSite
     from rsp.symbols.dwarf.expressions import Context
     from rsp.target.unwinder import Machine
 

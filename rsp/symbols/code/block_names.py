@@ -33,7 +33,7 @@ _KEYWORDS = {
 _TYPES = frozenset(_KEYWORDS)
 
 
-class Declared:
+class BlockNames:
     """The names of a scope. Declarations of what is defined elsewhere are none of them.
 
     Args:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsp.symbols.prologue import WINDOW, after_prologue
+from rsp.symbols.code.prologue import WINDOW, after_prologue
 
 ENTRY = 0x401000
 

@@ -22,10 +22,10 @@ from rsp.symbols.dwarf.walk import occurrences
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rsp.symbols.code.functions import Functions
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.units import Unit, Units
     from rsp.symbols.elf.image import Image
-    from rsp.symbols.functions import Functions
 
 _FEW = 4
 """So many addresses are searched for one by one."""

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.errors import SymbolNotFound
+from rsp.symbols.code.prologue import LANGUAGE_ASSEMBLER, WINDOW, after_prologue, locations_valid
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute
 from rsp.symbols.dwarf.line_header import LineHeader, program_offsets
@@ -25,18 +26,17 @@ from rsp.symbols.dwarf.ranges import pc_ranges
 from rsp.symbols.dwarf.walk import occurrences
 from rsp.symbols.elf.image import SHF_EXECINSTR
 from rsp.symbols.elf.section_data import Damaged
-from rsp.symbols.prologue import LANGUAGE_ASSEMBLER, WINDOW, after_prologue, locations_valid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from rsp.symbols.code.functions import Functions
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.lines import LineProgram
     from rsp.symbols.dwarf.ranges import Ranges
     from rsp.symbols.dwarf.units import Unit, Units
     from rsp.symbols.elf.image import Image
     from rsp.symbols.elf.symtab import ElfSymbol, Symtab
-    from rsp.symbols.functions import Functions
 
 _ADDRESS = re.compile(r"\*?\s*(0[xX][0-9a-fA-F]+|\d+)")
 _OFFSET = re.compile(r"\*?\s*([^\s+*][^\s+]*)\s*\+\s*(0[xX][0-9a-fA-F]+|\d+)")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsp.symbols.sources import MAX_LINE, SourceMap, source_lines
+from rsp.symbols.code.sources import MAX_LINE, SourceMap, source_lines
 
 COMPONENT = st.text(st.sampled_from("ab."), min_size=1, max_size=3).filter(
     lambda text: text not in (".", "..")

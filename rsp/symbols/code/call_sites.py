@@ -20,8 +20,8 @@ from rsp.symbols.dwarf.ranges import pc_ranges
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from rsp.symbols.code.functions import Functions
     from rsp.symbols.dwarf.die import Die
-    from rsp.symbols.functions import Functions
 
 _SITES = frozenset((dw.DW_TAG_call_site, dw.DW_TAG_GNU_call_site))
 _PARAMETERS = frozenset((dw.DW_TAG_call_site_parameter, dw.DW_TAG_GNU_call_site_parameter))

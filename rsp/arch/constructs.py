@@ -1,7 +1,7 @@
 """The declarations in construct: the one place that imports it, and itself imported late.
 
-Here live: x86 structures of memory as construct declarations, and the making of one from a
-`RegisterLayout`. What must not live here: what the fields mean (``descriptors``).
+Here live: x86 structures of memory as construct declarations, and the making of one from a list of
+integers. What must not live here: what the fields mean (``descriptors``, ``layout``).
 
 Descriptors and table entries are declared from the highest bit down, as the figures of Intel's
 SDM draw them, and byte-swapped as a whole: x86 stores the lowest byte first.
@@ -29,7 +29,7 @@ from construct import (
 )
 
 if TYPE_CHECKING:
-    from rsp.arch.layout import RegisterLayout
+    from collections.abc import Iterable
 
 _UNSIGNED = {1: Int8ul, 2: Int16ul, 4: Int32ul, 8: Int64ul}
 
@@ -38,22 +38,25 @@ def _unsigned(size: int) -> Any:
     return _UNSIGNED.get(size) or BytesInteger(size, swapped=True)
 
 
-def layout_struct(layout: RegisterLayout) -> Any:
-    """A layout as a Struct; registers that the stub fills with junk are padding."""
-    fields = []
-    for register in layout.registers:
-        if register.offset is None:
-            continue
-        if register.valid == 0:
-            fields.append(Padding(register.size))
-        elif register.valid is None:
-            fields.append(register.name / _unsigned(register.size))
+def integers(fields: Iterable[tuple[str, int, int | None]]) -> Any:
+    """Integers one behind the other as a Struct.
+
+    Args:
+        fields: of each its name, its size in bytes, and the mask of its bits that have a meaning;
+            None for all of them, 0 for padding.
+    """
+    declared = []
+    for name, size, valid in fields:
+        if valid == 0:
+            declared.append(Padding(size))
+        elif valid is None:
+            declared.append(name / _unsigned(size))
         else:
-            used = register.valid.bit_length() // 8
-            assert register.valid == (1 << used * 8) - 1
-            fields.append(register.name / _unsigned(used))
-            fields.append(Padding(register.size - used))
-    return Struct(*fields)
+            used = valid.bit_length() // 8
+            assert valid == (1 << used * 8) - 1
+            declared.append(name / _unsigned(used))
+            declared.append(Padding(size - used))
+    return Struct(*declared)
 
 
 def _bits(*fields: Any) -> Any:

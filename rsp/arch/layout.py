@@ -380,9 +380,13 @@ class RegisterLayout:
 
         It knows nothing of unavailable bytes, and needs all of the data.
         """
-        from rsp.arch.constructs import layout_struct
+        from rsp.arch.constructs import integers
 
-        return layout_struct(self)
+        return integers(
+            (register.name, register.size, register.valid)
+            for register in self.registers
+            if register.offset is not None
+        )
 
     def _whole(self, name: str) -> Register:
         found = self[name]

@@ -11,10 +11,14 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import rsp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 ROOT = Path(rsp.__file__).parent
 
@@ -33,6 +37,12 @@ ROOMS = (
     "rsp.testing",
     "rsp.cli",
     "rsp.__main__",
+)
+
+# The same within rsp.symbols: its rooms and its files.
+SYMBOLS = tuple(
+    f"rsp.symbols.{name}"
+    for name in ("cache", "elf", "dwarf", "types", "unwind", "code", "binary", "table")
 )
 
 # The one place of each third-party library. pyserial has two doors, and a file for each.
@@ -102,9 +112,19 @@ def imports_of(name: str) -> list[Import]:
 IMPORTS = [each for name in MODULES for each in imports_of(name)]
 
 
-def room_of(module: str) -> str:
-    inside = [room for room in ROOMS if module == room or module.startswith(room + ".")]
-    return max(inside, key=len)
+def room_of(module: str, rooms: Sequence[str] = ROOMS) -> str | None:
+    inside = [room for room in rooms if module == room or module.startswith(room + ".")]
+    return max(inside, key=len, default=None)
+
+
+def upward(imports: Iterable[Import], rooms: Sequence[str]) -> list[str]:
+    """Return the imports that lead from one of these rooms to a later one."""
+    wrong = []
+    for each in imports:
+        above, below = room_of(each.importer, rooms), room_of(each.imported, rooms)
+        if above and below and rooms.index(below) > rooms.index(above):
+            wrong.append(str(each))
+    return wrong
 
 
 def top_level(module: str) -> str:
@@ -117,15 +137,32 @@ def test_every_module_is_in_a_room() -> None:
 
 
 def test_a_room_imports_from_the_rooms_before_it_only() -> None:
-    wrong = [
-        str(each)
-        for each in IMPORTS
-        if top_level(each.imported) == "rsp"
-        and ROOMS.index(room_of(each.imported)) > ROOMS.index(room_of(each.importer))
-        # `connect` composes all of them.
-        and each.importer != "rsp"
+    # `connect` composes all of them.
+    assert upward((each for each in IMPORTS if each.importer != "rsp"), ROOMS) == []
+
+
+def test_the_rooms_of_the_symbols_are_layers_too() -> None:
+    files = [name for name in MODULES if name.startswith("rsp.symbols.")]
+    assert [name for name in files if room_of(name, SYMBOLS) is None] == []
+    assert upward(IMPORTS, SYMBOLS) == []
+
+
+def test_an_import_upwards_is_found() -> None:
+    made = [
+        made_import("rsp.symbols.elf.image", "rsp.symbols.cache.cache"),
+        made_import("rsp.symbols.cache.cache", "rsp.symbols.elf.image"),
+        made_import("rsp.symbols.types.btf", "rsp.symbols.types.types"),
+        made_import("rsp.symbols.code.variables", "rsp.symbols.binary"),
+        made_import("rsp.target.target", "rsp.symbols.table"),
     ]
-    assert wrong == []
+    assert upward(made, SYMBOLS) == [str(made[1]), str(made[3])]
+    assert upward([*made, made_import("rsp.symbols.table", "rsp.linux.kernel")], ROOMS) == [
+        "rsp.symbols.table:1 imports rsp.linux.kernel"
+    ]
+
+
+def made_import(importer: str, imported: str) -> Import:
+    return Import(importer=importer, imported=imported, line=1, late=False)
 
 
 def test_the_package_itself_imports_nothing_early_but_the_errors() -> None:

@@ -28,7 +28,7 @@ from rsp.symbols.dwarf.skip_plans import Kind
 from rsp.symbols.dwarf.units import Units
 from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.elf.symtab import ABSOLUTE, Binding, Symtab
-from rsp.symbols.types.types import spellings, split_name
+from rsp.symbols.types.spelling import spellings, split_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable

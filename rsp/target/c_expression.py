@@ -15,7 +15,8 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rsp.errors import SymbolError
-from rsp.symbols.types.types import MAX_CHAIN, Array, Pointer, Qualified, Qualifier, canonical
+from rsp.symbols.types.spelling import canonical
+from rsp.symbols.types.types import MAX_CHAIN, Array, Pointer, Qualified, Qualifier
 from rsp.target.c_arithmetic import base_types, binary, integer, unary
 from rsp.target.scope import Scope
 from rsp.target.values import Value, element_size

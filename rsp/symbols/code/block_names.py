@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute
-from rsp.symbols.types.types import split_name
+from rsp.symbols.types.spelling import split_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,6 +17,7 @@ from bisect import bisect_left
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from rsp.symbols.types.spelling import spellings, split_name
 from rsp.symbols.types.types import (
     KEYWORDS,
     VOID,
@@ -37,8 +38,6 @@ from rsp.symbols.types.types import (
     Typedef,
     Union,
     later,
-    spellings,
-    split_name,
 )
 
 if TYPE_CHECKING:

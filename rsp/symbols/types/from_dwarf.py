@@ -13,6 +13,7 @@ from rsp.symbols.dwarf.abstract_origin import origins
 from rsp.symbols.dwarf.die import REFERENCES, Die
 from rsp.symbols.dwarf.die_search import entries_named
 from rsp.symbols.dwarf.leb import uleb
+from rsp.symbols.types.spelling import spellings, split_name
 from rsp.symbols.types.types import (
     VOID,
     Array,
@@ -33,8 +34,6 @@ from rsp.symbols.types.types import (
     Union,
     Void,
     later,
-    spellings,
-    split_name,
 )
 
 if TYPE_CHECKING:

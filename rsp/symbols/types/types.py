@@ -1,7 +1,8 @@
 """C types as values: what `ptype` knows of them, wherever they were read from.
 
-Here live: the classes of types and their members, the same for BTF and DWARF. Here must not live:
-how either is read (`btf`, `from_dwarf`), how a type is written down (`text`), and values.
+Here live: the classes of types and their members, the same for BTF and DWARF, and how something of
+a type is declared: what a type is called is made of the types in it. Here must not live: how
+either is read (`btf`, `from_dwarf`), definitions as text (`text`), and values.
 
 Types refer to each other in circles (a list node points to list nodes), so that what a type is
 made of is looked up when it is first asked for. A damaged file can make a typedef of itself or an
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from rsp.errors import BadImage, SymbolNotFound, nearest
 from rsp.symbols.elf.section_data import Damaged
+from rsp.symbols.types.spelling import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -27,9 +29,16 @@ _T = TypeVar("_T")
 if TYPE_CHECKING:
     Lazy: TypeAlias = _T | Callable[[], _T]
     """A value, or how to find it out."""
+    Body: TypeAlias = Callable[["Compound | Enum"], str | None]
 
 MAX_CHAIN = 128
 """How many typedefs, qualifiers, pointers and array dimensions are followed at a stretch."""
+MAX_DEPTH = 48
+"""How deep structures and parameters are shown within each other."""
+MAX_TEXT = 1 << 24
+"""About how many characters are written; the largest definition of a kernel has some 200,000."""
+CUT = "..."
+"""Stands for what is too deep or too long, which only a damaged file makes."""
 
 
 def later(path: str, function: Callable[..., _T], *arguments: object) -> Callable[[], _T]:
@@ -65,6 +74,15 @@ class Qualifier(IntFlag):
     ATOMIC = 8
 
 
+NO_QUALIFIERS = Qualifier(0)
+_WORDS = {
+    Qualifier.CONST: "const",
+    Qualifier.VOLATILE: "volatile",
+    Qualifier.RESTRICT: "restrict",
+    Qualifier.ATOMIC: "_Atomic",
+}
+
+
 class Type:
     """A C type; ``str()`` is its name as gdb's ``whatis`` prints it.
 
@@ -95,9 +113,7 @@ class Type:
         >>> Pointer(Function(VOID, ()), 8).declaration("handler")
         'void (*handler)(void)'
         """
-        from rsp.symbols.types.text import declaration  # which needs these classes
-
-        return declaration(self, name)
+        return Declarator().declare(self, name, elided)
 
     @property
     def name(self) -> str | None:
@@ -559,64 +575,105 @@ class Function(Type):
         return bool(self._look_up("_variadic"))
 
 
-# The integers that have several spellings: gdb's, and the one that gcc writes into debug files.
-_SPELLINGS = {
-    "short": "short int",
-    "unsigned short": "short unsigned int",
-    "long": "long int",
-    "unsigned long": "long unsigned int",
-    "long long": "long long int",
-    "unsigned long long": "long long unsigned int",
-    "unsigned __int128": "__int128 unsigned",
-}
-_GNU_NAMES = {spelling: name for name, spelling in _SPELLINGS.items()} | {
-    # gdb leaves this one as it is.
-    "__int128 unsigned": "__int128 unsigned",
-}
-_INTEGER_WORDS = frozenset(("short", "long", "int", "signed", "unsigned"))
+class Declarator:
+    """Writes declarations, and stops where a damaged file would make one endless."""
+
+    def __init__(self) -> None:
+        self._left = MAX_TEXT
+        self._depth = 0
+
+    def declare(self, ctype: Type, name: str, body: Body, *, resolve: bool = False) -> str:
+        """Return the declaration of ``name`` in the style of the language, from the inside out.
+
+        Args:
+            ctype: the type.
+            name: what has it; empty for the text of the type alone.
+            body: gives what is shown in braces, these included, of a structure, a union or an
+                enumeration; None where its name is shown.
+            resolve: whether typedefs are looked through.
+        """
+        if self._left <= 0 or self._depth >= MAX_DEPTH:
+            return CUT
+        self._depth += 1
+        declarator = name
+        of_pointer = False  # arrays and functions bind closer than the star
+        spaced = bool(name)
+        inherited = NO_QUALIFIERS  # an array is as const as its elements
+        for _ in range(MAX_CHAIN):
+            qualifiers, node = peel(ctype, through_typedefs=resolve)
+            qualifiers |= inherited
+            inherited = NO_QUALIFIERS
+            if isinstance(node, Pointer):
+                words = "".join(f" {word}" for word in _words(qualifiers))
+                declarator = f"*{words}{' ' if words and spaced else ''}{declarator}"
+                ctype, of_pointer, spaced = node.target, True, True
+            elif isinstance(node, Array):
+                declarator = f"({declarator})" if of_pointer else declarator
+                declarator += self._dimension(node)
+                ctype, of_pointer, inherited = node.element, False, qualifiers
+            elif isinstance(node, Function):
+                declarator = f"({declarator})" if of_pointer else declarator
+                declarator += self._parameters(node)
+                ctype, of_pointer, spaced = node.returns, False, False
+            else:
+                base = self._base(qualifiers, node, body, resolve=resolve)
+                break
+        else:
+            base = CUT
+        space = " " if declarator and not declarator.startswith(" ") else ""
+        text = base + space + declarator
+        self._left -= len(text)
+        self._depth -= 1
+        return text
+
+    @staticmethod
+    def _dimension(array: Array) -> str:
+        count = "" if array.count is None else str(array.count)
+        return f" __attribute__ ((vector_size({count})))" if array.vector else f"[{count}]"
+
+    def _parameters(self, function: Function) -> str:
+        parameters = []
+        for parameter in function.parameters:
+            if self._left <= 0:
+                break
+            parameters.append(self.declare(parameter.type, "", elided))
+        if not parameters:
+            return "(void)" if function.prototyped else "()"
+        return f"({', '.join(parameters + ['...'] * function.variadic)})"
+
+    @staticmethod
+    def _base(qualifiers: Qualifier, node: Type, body: Body, *, resolve: bool) -> str:
+        """Return what stands before the declarator: a name, or a definition."""
+        words = _words(qualifiers)
+        if isinstance(node, Compound | Enum) and (braces := body(node)) is not None:
+            return " ".join((*words, node.keyword, *([node.tag] if node.tag else []), braces))
+        if isinstance(node, Void) and resolve:
+            return node.name
+        return " ".join((*words, node.name or CUT))
 
 
-def canonical(name: str) -> str:
-    """Return the shortest spelling of an integer type's name; other names as they are.
-
-    >>> canonical("long unsigned int"), canonical("int long signed"), canonical("u32")
-    ('unsigned long', 'long', 'u32')
-    """
-    if name in _GNU_NAMES:
-        return _GNU_NAMES[name]
-    words = name.split()
-    if not words or not _INTEGER_WORDS.issuperset(words):
-        return name
-    sign = ["unsigned"] if "unsigned" in words else []
-    length = [word for word in words if word in ("short", "long")]
-    return " ".join(sign + (length or ["int"]))
+def elided(node: Compound | Enum) -> str | None:
+    """Return ``{...}`` for what has no tag, as gdb writes it; None for what has a name."""
+    return "{...}" if node.tag is None else None
 
 
-def spellings(name: str) -> tuple[str, ...]:
-    """Return the names under which a debug file may have what C calls ``name``.
+def peel(ctype: Type, *, through_typedefs: bool = False) -> tuple[Qualifier, Type]:
+    """Return all qualifiers of a type, and the type without them."""
+    qualifiers = NO_QUALIFIERS
+    for _ in range(MAX_CHAIN):
+        if isinstance(ctype, Qualified):
+            qualifiers |= ctype.qualifiers
+        elif not (through_typedefs and isinstance(ctype, Typedef)):
+            break
+        ctype = ctype.target
+    return qualifiers, ctype
 
-    >>> spellings("unsigned long")
-    ('long unsigned int', 'unsigned long')
-    """
-    short = canonical(name)
-    if short not in _SPELLINGS:
-        return (short,)
-    return (_SPELLINGS[short], short)
+
+def _words(qualifiers: Qualifier) -> list[str]:
+    return [word for qualifier, word in _WORDS.items() if qualifier in qualifiers]
 
 
 KEYWORDS: Mapping[str, type[Tagged]] = MappingProxyType(
     {kind.keyword: kind for kind in (Struct, Union, Enum)}
 )
 """The classes of types that have a tag, by their keyword."""
-
-
-def split_name(name: str) -> tuple[str, str]:
-    """Return the keyword, or an empty string, and the name behind it.
-
-    >>> split_name("struct  page"), split_name("pid_t")
-    (('struct', 'page'), ('', 'pid_t'))
-    """
-    words = name.split()
-    if len(words) == 2 and words[0] in KEYWORDS:
-        return words[0], words[1]
-    return "", " ".join(words)

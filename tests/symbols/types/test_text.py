@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rsp.symbols.types.text import declaration, definition
+from rsp.symbols.types.text import definition
 from rsp.symbols.types.types import (
     VOID,
     Array,
@@ -74,8 +74,8 @@ def function(returns: Type, *parameters: Type) -> Function:
     ids=str,
 )
 def test_declarations(of: Type, unnamed: str, named: str) -> None:
-    assert declaration(of, "") == str(of) == unnamed
-    assert declaration(of, "x") == of.declaration("x") == named
+    assert of.declaration("") == str(of) == unnamed
+    assert of.declaration("x") == named
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_definitions(of: Type, text: str) -> None:
 
 def test_text_of_hostile_types_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     # Each structure has 20 of the next, and so would the text 20 ** 64 lines.
-    monkeypatch.setattr("rsp.symbols.types.text.MAX_TEXT", 1 << 16)
+    monkeypatch.setattr("rsp.symbols.types.types.MAX_TEXT", 1 << 16)
     inner: Type = INT
     for depth in range(64):
         inner = Struct(

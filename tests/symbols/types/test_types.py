@@ -7,6 +7,7 @@ from types import MappingProxyType
 import pytest
 
 from rsp.errors import SymbolNotFound
+from rsp.symbols.types.spelling import canonical, spellings, split_name
 from rsp.symbols.types.types import (
     MAX_CHAIN,
     VOID,
@@ -25,9 +26,6 @@ from rsp.symbols.types.types import (
     Type,
     Typedef,
     Union,
-    canonical,
-    spellings,
-    split_name,
 )
 
 INT = Integer("int", 4, signed=True)

@@ -21,6 +21,7 @@ from rsp.symbols.code.variables import PER_CPU_SECTION, Variables, address_of
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute
 from rsp.symbols.dwarf.aranges import AddressIndex
+from rsp.symbols.dwarf.die import Die
 from rsp.symbols.dwarf.die_search import entries_named
 from rsp.symbols.dwarf.lines import LineProgram
 from rsp.symbols.dwarf.sections import DwarfSections
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from rsp.symbols.code.functions import FunctionFrame
     from rsp.symbols.code.locations import Instances, Location, Locator
     from rsp.symbols.code.variables import Variable
-    from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.name_index import NameIndex
     from rsp.symbols.dwarf.units import Unit
     from rsp.symbols.elf.image import Image
@@ -416,14 +416,14 @@ class Binary:
         index = self.__dict__.get("index") or self._kept_index
         if index is None:
             for die in entries_named(self.units, name, _ENUMERATOR):
-                found = self._scope(die.unit.root).find(name)
+                found = self._scope(Die.root_of(die.unit)).find(name)
                 if found is not None:
                     return (found,)
             if not self._mentions(name):
                 return ()
             index = self.index
         entries = (each for each in index.find(name) if not each.declaration)
-        return tuple(self.units.die(each.offset) for each in entries if each.kind in _DEFINED)
+        return tuple(Die.at(self.units, each.offset) for each in entries if each.kind in _DEFINED)
 
     def _mentions(self, name: str) -> bool:
         """Return whether a text is in the DWARF at all."""
@@ -501,7 +501,7 @@ class Binary:
         if index is None:
             return ()
         entries = [each for each in index.find(name) if each.kind is Kind.VARIABLE]
-        dies = [self.units.die(each.offset) for each in entries if not each.declaration]
+        dies = [Die.at(self.units, each.offset) for each in entries if not each.declaration]
         return tuple(
             self.variables.describe(die, address) for die in dies if address_of(die) == address
         )
@@ -551,7 +551,7 @@ class Binary:
         for kinds in _TYPES.get(keyword, _BARE_TYPES):
             for entry in entries:  # definitions come before declarations
                 if entry.kind in kinds:
-                    return self.types.type(self.units.die(entry.offset))
+                    return self.types.type(Die.at(self.units, entry.offset))
         return None
 
     def _definition(self, keyword: str, tag: str) -> Type | None:

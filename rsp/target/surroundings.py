@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from rsp.errors import BadImage
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute, origins
+from rsp.symbols.dwarf.die import Die
 from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rsp.symbols.binary import Binary
-    from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.units import Unit
     from rsp.symbols.table import SymbolTable
     from rsp.symbols.types.types import Type
@@ -97,7 +97,7 @@ class Surroundings:
 
     def _files(self) -> Iterator[Die]:
         if self.unit is not None:
-            yield self.unit.root
+            yield Die.root_of(self.unit)
 
     def _names(self, scopes: Iterator[Die]) -> frozenset[str]:
         try:

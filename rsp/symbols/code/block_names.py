@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute
+from rsp.symbols.dwarf.die import Die
 from rsp.symbols.types.spelling import split_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.walk import Walk
 
 _OBJECTS = frozenset((dw.DW_TAG_variable, dw.DW_TAG_formal_parameter, dw.DW_TAG_subprogram))
@@ -54,12 +54,12 @@ class BlockNames:
         offset = self._objects.get(name)
         if offset is None:
             offset = self._enumerators.get(name)
-        return self._unit.die(offset) if offset is not None else None
+        return Die.within(self._unit, offset) if offset is not None else None
 
     def type(self, name: str) -> Die | None:
         """Return a typedef, or a structure, union or enumeration by its keyword and tag."""
         offset = self._types.get(split_name(name))
-        return self._unit.die(offset) if offset is not None else None
+        return Die.within(self._unit, offset) if offset is not None else None
 
     def names(self) -> Iterable[str]:
         """Return the names that `find` knows."""
@@ -68,7 +68,9 @@ class BlockNames:
     @cached_property
     def _objects(self) -> dict[str, int]:
         found: dict[str, int] = {}
-        for die in self._walk.children(self._unit.die(self._owner), _OBJECTS, with_code=True):
+        for die in self._walk.children(
+            Die.within(self._unit, self._owner), _OBJECTS, with_code=True
+        ):
             name = attribute(die, dw.DW_AT_name)
             if isinstance(name, str) and not die.get(dw.DW_AT_declaration):
                 found.setdefault(name, die.offset)
@@ -77,7 +79,7 @@ class BlockNames:
     @cached_property
     def _enumerators(self) -> dict[str, int]:
         found: dict[str, int] = {}
-        for die in self._walk.children(self._unit.die(self._owner), _ENUMERATIONS):
+        for die in self._walk.children(Die.within(self._unit, self._owner), _ENUMERATIONS):
             for child in self._walk.children(die, _ENUMERATORS):
                 found.setdefault(child.name or "", die.offset)
         return found
@@ -85,7 +87,7 @@ class BlockNames:
     @cached_property
     def _types(self) -> dict[tuple[str, str], int]:
         found: dict[tuple[str, str], int] = {}
-        for die in self._walk.children(self._unit.die(self._owner), _TYPES):
+        for die in self._walk.children(Die.within(self._unit, self._owner), _TYPES):
             if not die.get(dw.DW_AT_declaration):
                 found.setdefault((_KEYWORDS[die.tag], die.name or ""), die.offset)
         return found

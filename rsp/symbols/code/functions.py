@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute, origins
+from rsp.symbols.dwarf.die import Die
 from rsp.symbols.dwarf.ranges import entry_pc, pc_ranges
 from rsp.symbols.dwarf.units import Unit
 from rsp.symbols.dwarf.walk import Walk
 from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
-    from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.ranges import Ranges
 
 FileName = Callable[[Unit, int], str | None]
@@ -156,7 +156,7 @@ class Functions:
                 table = self._tables[unit.offset, nested] = self._table(unit, nested=nested)
             index = bisect_right(table.begins, address) - 1
             if index >= 0 and address < table.ends[index]:
-                return unit.die(table.functions[index])
+                return Die.within(unit, table.functions[index])
         return None
 
     def describe(self, die: Die) -> FunctionFrame:
@@ -227,7 +227,7 @@ class Functions:
         rows = []
         walk = self.walk(unit)
         tags = _NESTED if nested else _OUTER
-        pending = [unit.root]
+        pending = [Die.root_of(unit)]
         while pending:
             for die in walk.children(pending.pop(), tags, with_code=not nested):
                 if die.tag == dw.DW_TAG_subprogram:

@@ -20,6 +20,7 @@ from rsp.errors import SymbolNotFound
 from rsp.symbols.code.prologue import LANGUAGE_ASSEMBLER, WINDOW, after_prologue, locations_valid
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute
+from rsp.symbols.dwarf.die import Die
 from rsp.symbols.dwarf.line_header import LineHeader, program_offsets
 from rsp.symbols.dwarf.line_search import programs_with_file
 from rsp.symbols.dwarf.ranges import pc_ranges
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from rsp.symbols.code.functions import Functions
-    from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.lines import LineProgram
     from rsp.symbols.dwarf.ranges import Ranges
     from rsp.symbols.dwarf.units import Unit, Units
@@ -161,7 +161,7 @@ class Locator:
         places: dict[int, Location] = {}
         instances = self._instances(name)
         for offset in instances.concrete:
-            die = self._units.die(offset)
+            die = Die.at(self._units, offset)
             if ranges := _ranges(die):
                 begin = ranges[0][0]
                 address = self._behind(begin, max(end for _, end in ranges), die.unit)

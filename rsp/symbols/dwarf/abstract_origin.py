@@ -13,7 +13,8 @@ from rsp.symbols.dwarf import constants as dw
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rsp.symbols.dwarf.die import Die, Value
+    from rsp.symbols.dwarf.die import Die
+    from rsp.symbols.dwarf.units import Value
 
 MAX_ORIGINS = 8
 """How many references lead from an entry to the one with its name; three are known to occur."""

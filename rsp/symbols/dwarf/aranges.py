@@ -10,6 +10,7 @@ from bisect import bisect_right
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from rsp.symbols.dwarf.die import Die
 from rsp.symbols.dwarf.ranges import pc_ranges
 from rsp.symbols.elf.section_data import Damaged
 
@@ -68,7 +69,7 @@ class AddressIndex:
         for unit in self._units:
             if unit.offset not in named:
                 try:
-                    for begin, end in pc_ranges(unit.root):
+                    for begin, end in pc_ranges(Die.root_of(unit)):
                         yield begin, end, unit.offset
                 except Damaged:
                     continue

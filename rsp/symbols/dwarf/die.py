@@ -8,56 +8,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rsp.symbols.dwarf import constants as dw
-from rsp.symbols.dwarf.leb import sleb, uleb
+from rsp.symbols.dwarf.attributes import read_attributes
+from rsp.symbols.dwarf.leb import uleb
+from rsp.symbols.dwarf.units import MEANINGS, UNIT_REFERENCES
 from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import NoReturn
 
-    from rsp.symbols.dwarf.units import Unit
+    from rsp.symbols.dwarf.attributes import Raw
+    from rsp.symbols.dwarf.units import Unit, Units, Value
 
-Value = int | bool | str | bytes
-"""An attribute: addresses, offsets, indices, constants and references (as offsets in .debug_info)
-are numbers, expressions and blocks are bytes."""
-
-_UNIT_REFERENCES = frozenset(
-    (dw.DW_FORM_ref1, dw.DW_FORM_ref2, dw.DW_FORM_ref4, dw.DW_FORM_ref8, dw.DW_FORM_ref_udata)
-)
-REFERENCES = _UNIT_REFERENCES | {dw.DW_FORM_ref_addr}
-_ULEBS = frozenset(
-    (
-        dw.DW_FORM_udata,
-        dw.DW_FORM_ref_udata,
-        dw.DW_FORM_strx,
-        dw.DW_FORM_addrx,
-        dw.DW_FORM_loclistx,
-        dw.DW_FORM_rnglistx,
-        dw.DW_FORM_GNU_addr_index,
-        dw.DW_FORM_GNU_str_index,
-    )
-)
-_STRING_INDICES = frozenset(
-    (
-        dw.DW_FORM_strx,
-        dw.DW_FORM_strx1,
-        dw.DW_FORM_strx2,
-        dw.DW_FORM_strx3,
-        dw.DW_FORM_strx4,
-        dw.DW_FORM_GNU_str_index,
-    )
-)
-_ADDRESS_INDICES = frozenset(
-    (
-        dw.DW_FORM_addrx,
-        dw.DW_FORM_addrx1,
-        dw.DW_FORM_addrx2,
-        dw.DW_FORM_addrx3,
-        dw.DW_FORM_addrx4,
-        dw.DW_FORM_GNU_addr_index,
-    )
-)
-_BLOCK_LENGTHS = {dw.DW_FORM_block1: 1, dw.DW_FORM_block2: 2, dw.DW_FORM_block4: 4}
+REFERENCES = UNIT_REFERENCES | {dw.DW_FORM_ref_addr}
 
 
 class Die:
@@ -88,7 +51,32 @@ class Die:
         self._attributes = abbrev.attributes
         self._begin = begin
         self._end = 0
-        self._raw: dict[int, tuple[int, int | bytes]] | None = None
+        self._raw: Raw | None = None
+
+    @classmethod
+    def root_of(cls, unit: Unit) -> Die:
+        """Return the entry of a unit itself."""
+        return cls(unit, unit.first_die)
+
+    @classmethod
+    def within(cls, unit: Unit, offset: int) -> Die:
+        """Return the entry that begins at an offset of the section.
+
+        Raises:
+            Damaged: the offset is not in the unit, or none can begin there.
+        """
+        if not unit.first_die <= offset < unit.end:
+            unit.sections.info.fail(offset, f"no entry of the unit at {unit.offset:#x}")
+        return cls(unit, offset)
+
+    @classmethod
+    def at(cls, units: Units, offset: int) -> Die:
+        """Return the entry at an offset of .debug_info, whichever unit it is in.
+
+        Raises:
+            Damaged: there is none.
+        """
+        return cls.within(units.at(offset), offset)
 
     def __repr__(self) -> str:
         return f"Die({self.offset:#x}, tag={self.tag:#x})"
@@ -103,23 +91,8 @@ class Die:
         if raw is None:
             return None
         form, value = raw
-        if isinstance(value, bytes):
-            return value.decode(errors="surrogateescape") if form == dw.DW_FORM_string else value
-        if form in _UNIT_REFERENCES:
-            return value + self.unit.offset
-        if form == dw.DW_FORM_strp:
-            return self.unit.sections.str.text(value)
-        if form == dw.DW_FORM_line_strp:
-            return self.unit.sections.line_str.text(value)
-        if form in _STRING_INDICES:
-            return self.unit.string(value)
-        if form in _ADDRESS_INDICES:
-            return self.unit.address(value)
-        if form in (dw.DW_FORM_flag, dw.DW_FORM_flag_present):
-            return bool(value)
-        if form in (dw.DW_FORM_strp_sup, dw.DW_FORM_GNU_strp_alt):
-            return None  # it is in another file, of which nothing is known
-        return value
+        meaning = MEANINGS.get(form)
+        return value if meaning is None else meaning(self.unit, value)
 
     def number(self, attribute: int) -> int | None:
         """Return an attribute that is a number; None where it is absent or something else."""
@@ -149,7 +122,7 @@ class Die:
         assert offset is not None
         if self.unit.first_die <= offset < self.unit.end:
             return Die(self.unit, offset)
-        return self.unit.units.die(offset)
+        return Die.at(self.unit.units, offset)
 
     def children(self) -> Iterator[Die]:
         """Yield its direct children, in the order of the file."""
@@ -197,46 +170,12 @@ class Die:
                 offset = die.end
         return offset
 
-    def _read(self) -> dict[int, tuple[int, int | bytes]]:
+    def _read(self) -> Raw:
         unit = self.unit
-        data, position, sizes = unit.data, self._begin, unit.fixed_sizes
-        raw: dict[int, tuple[int, int | bytes]] = {}
-        try:
-            for attribute, form, constant in self._attributes:
-                while form == dw.DW_FORM_indirect:
-                    form, position = uleb(data, position)
-                value: int | bytes
-                size = sizes.get(form)
-                if size:
-                    value = int.from_bytes(data[position : position + size], "little")
-                    position += size
-                elif size == 0:
-                    value = constant if form == dw.DW_FORM_implicit_const else 1
-                elif form in _ULEBS:
-                    value, position = uleb(data, position)
-                elif form == dw.DW_FORM_sdata:
-                    value, position = sleb(data, position)
-                elif form == dw.DW_FORM_string:
-                    end = data.index(b"\0", position)
-                    value, position = data[position:end], end + 1
-                else:
-                    if form in (dw.DW_FORM_exprloc, dw.DW_FORM_block):
-                        length, position = uleb(data, position)
-                    elif form in _BLOCK_LENGTHS:
-                        width = _BLOCK_LENGTHS[form]
-                        length = int.from_bytes(data[position : position + width], "little")
-                        position += width
-                    else:
-                        self._fail(f"an attribute in form {form:#x}")
-                    value = data[position : position + length]
-                    position += length
-                raw.setdefault(attribute, (form, value))
-        except (IndexError, ValueError) as error:
-            raise Damaged(".debug_info", self.offset, "an entry without an end") from error
-        if position > len(data):
-            self._fail("an entry that reaches beyond its unit")
-        self._raw, self._end = raw, position
-        return raw
+        self._raw, self._end = read_attributes(
+            self._attributes, unit.data, self._begin, unit.fixed_sizes, self.offset
+        )
+        return self._raw
 
     def _fail(self, what: str) -> NoReturn:
         raise Damaged(".debug_info", self.offset, what)

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rsp.symbols.dwarf import constants as dw
+from rsp.symbols.dwarf.die import Die
 from rsp.symbols.dwarf.leb import sleb, uleb
 from rsp.symbols.dwarf.location_description import (
     ImplicitPointer,
@@ -36,7 +37,6 @@ from rsp.symbols.elf.section_data import Damaged
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.units import Unit
 
 _STEPS = 10_000
@@ -274,13 +274,13 @@ class _Machine:
 
     def _die(self, offset: int) -> Die:
         unit = self._the_unit()
-        return unit.units.die(offset)
+        return Die.at(unit.units, offset)
 
     def _type(self, offset: int) -> BaseType | None:
         if offset == 0:
             return None
         unit = self._the_unit()
-        die = unit.die(unit.offset + offset)
+        die = Die.within(unit, unit.offset + offset)
         encoding, size = die.number(dw.DW_AT_encoding), die.number(dw.DW_AT_byte_size)
         if encoding is None or size is None or not 0 < size <= _LARGEST:
             raise ValueError(f"no base type at {die.offset:#x}")

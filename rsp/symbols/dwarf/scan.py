@@ -21,6 +21,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.symbols.dwarf import constants as dw
+from rsp.symbols.dwarf.die import Die
 from rsp.symbols.dwarf.leb import uleb
 from rsp.symbols.dwarf.ranges import pc_ranges
 from rsp.symbols.dwarf.skip_plans import BLOCK, BLOCK1, INDICES, STRING, Kind, Tables
@@ -30,7 +31,6 @@ from rsp.symbols.elf.section_data import Damaged, SectionData
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.skip_plans import Place, Plan, Table
     from rsp.symbols.dwarf.units import Units
 
@@ -400,7 +400,7 @@ class _UnitScan:
         if not self._has_dies:  # the unit is this pass's own, and its table has been read
             self._has_dies = True
             self._unit.abbrevs = {code: plan.abbrev for code, plan in self._plans.items()}
-        return self._unit.die(self._unit.offset + position)
+        return Die.within(self._unit, self._unit.offset + position)
 
     @cached_property
     def _strings_base(self) -> int:

@@ -8,18 +8,48 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abbrev import Abbrev, FormSizes, read_abbrevs
-from rsp.symbols.dwarf.die import Die
+from rsp.symbols.dwarf.attributes import read_attributes
+from rsp.symbols.dwarf.leb import uleb
 from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from rsp.symbols.dwarf.attributes import Raw
     from rsp.symbols.dwarf.sections import DwarfSections
+
+Value = int | bool | str | bytes
+"""An attribute: addresses, offsets, indices, constants and references (as offsets in .debug_info)
+are numbers, expressions and blocks are bytes."""
+
+UNIT_REFERENCES = frozenset(
+    (dw.DW_FORM_ref1, dw.DW_FORM_ref2, dw.DW_FORM_ref4, dw.DW_FORM_ref8, dw.DW_FORM_ref_udata)
+)
+_STRING_INDICES = frozenset(
+    (
+        dw.DW_FORM_strx,
+        dw.DW_FORM_strx1,
+        dw.DW_FORM_strx2,
+        dw.DW_FORM_strx3,
+        dw.DW_FORM_strx4,
+        dw.DW_FORM_GNU_str_index,
+    )
+)
+_ADDRESS_INDICES = frozenset(
+    (
+        dw.DW_FORM_addrx,
+        dw.DW_FORM_addrx1,
+        dw.DW_FORM_addrx2,
+        dw.DW_FORM_addrx3,
+        dw.DW_FORM_addrx4,
+        dw.DW_FORM_GNU_addr_index,
+    )
+)
 
 _KEPT = 64
 """How many units are kept, so that their bytes and abbreviations are not read again at once."""
@@ -45,11 +75,11 @@ class Unit:
     """
 
     def __init__(self, units: Units, offset: int) -> None:
-        sections = units.sections
+        sections: DwarfSections = units.sections
         info = sections.info
         self.units = units
-        self.sections = sections
-        self.offset = offset
+        self.sections: DwarfSections = sections
+        self.offset: int = offset
         self.offset_size, begin, self.end = _extent(sections, offset)
         self.version = info.unsigned(begin, 2)
         if not 2 <= self.version <= 5:
@@ -89,56 +119,70 @@ class Unit:
         """The sizes of the forms that always have the same."""
         return FormSizes(self.word_size, self.offset_size, self.version).fixed()
 
-    @cached_property
-    def root(self) -> Die:
-        """The entry of the unit itself."""
-        return Die(self, self.first_die)
-
-    def die(self, offset: int) -> Die:
-        """Return the entry that begins at an offset of the section.
+    def get(self, attribute: int) -> Value | None:
+        """Return an attribute of the entry of the unit itself, None where that does not have it.
 
         Raises:
-            Damaged: none can begin there.
+            Damaged: the entry makes no sense.
         """
-        if not self.first_die <= offset < self.end:
-            self.sections.info.fail(offset, f"no entry of the unit at {self.offset:#x}")
-        return Die(self, offset)
+        raw = self._own.get(attribute)
+        if raw is None:
+            return None
+        form, value = raw
+        meaning = MEANINGS.get(form)
+        return value if meaning is None else meaning(self, value)
+
+    @cached_property
+    def _own(self) -> Raw:
+        try:
+            code, begin = uleb(self.data, self.first_die - self.offset)
+            abbrev = self.abbrevs[code]
+        except (IndexError, KeyError, ValueError):
+            self.sections.info.fail(self.first_die, "no entry begins here")
+        sizes = self.fixed_sizes
+        return read_attributes(abbrev.attributes, self.data, begin, sizes, self.first_die)[0]
 
     @cached_property
     def name(self) -> str:
         """The source file, as it was given to the compiler."""
-        return self.root.name or ""
+        return self._text(dw.DW_AT_name)
 
     @cached_property
     def comp_dir(self) -> str:
         """The directory that it was compiled in."""
-        directory = self.root.get(dw.DW_AT_comp_dir)
-        return directory if isinstance(directory, str) else ""
+        return self._text(dw.DW_AT_comp_dir)
 
     @cached_property
     def producer(self) -> str:
         """The compiler or assembler, and its options."""
-        producer = self.root.get(dw.DW_AT_producer)
-        return producer if isinstance(producer, str) else ""
+        return self._text(dw.DW_AT_producer)
 
     @cached_property
     def language(self) -> int:
         """DW_LANG_*; 0 where it does not say."""
-        return self.root.number(dw.DW_AT_language) or 0
+        return self._number(dw.DW_AT_language) or 0
 
     @cached_property
     def low_pc(self) -> int:
         """The base of its address ranges and location lists."""
-        return self.root.number(dw.DW_AT_low_pc) or 0
+        return self._number(dw.DW_AT_low_pc) or 0
 
     @cached_property
     def line_offset(self) -> int | None:
         """Where its line program begins in .debug_line."""
-        return self.root.number(dw.DW_AT_stmt_list)
+        return self._number(dw.DW_AT_stmt_list)
+
+    def _text(self, attribute: int) -> str:
+        value = self.get(attribute)
+        return value if isinstance(value, str) else ""
+
+    def _number(self, attribute: int) -> int | None:
+        value = self.get(attribute)
+        return value if isinstance(value, int) else None
 
     def base(self, attribute: int) -> int:
         """Return where its part of an indexed section begins (DW_AT_str_offsets_base, …)."""
-        return self.root.number(attribute) or 0
+        return self._number(attribute) or 0
 
     def address(self, index: int) -> int:
         """Return an address of .debug_addr."""
@@ -167,7 +211,7 @@ class Units:
     """
 
     def __init__(self, sections: DwarfSections) -> None:
-        self.sections = sections
+        self.sections: DwarfSections = sections
         self.damage: Damaged | None = None
         self._units: WeakValueDictionary[int, Unit] = WeakValueDictionary()
         self._kept: deque[Unit] = deque(maxlen=_KEPT)
@@ -216,14 +260,6 @@ class Units:
             self.sections.info.fail(offset, "no unit is here")
         return unit
 
-    def die(self, offset: int) -> Die:
-        """Return the entry at an offset of .debug_info.
-
-        Raises:
-            Damaged: there is none.
-        """
-        return self.at(offset).die(offset)
-
     def starting_at(self, offset: int) -> Unit:
         """Return the unit whose header begins at an offset, without a look at the others.
 
@@ -249,3 +285,19 @@ def _extent(sections: DwarfSections, offset: int) -> tuple[int, int, int]:
     if length < 7 or begin + length > len(info):
         info.fail(offset, f"a unit of {length} bytes")
     return offset_size, begin, begin + length
+
+
+# What a number or bytes mean in a form, where that is not what they are.
+MEANINGS: dict[int, Callable[[Unit, Any], Value | None]] = {
+    dw.DW_FORM_string: lambda _, text: str(text, errors="surrogateescape"),
+    dw.DW_FORM_strp: lambda unit, at: unit.sections.str.text(at),
+    dw.DW_FORM_line_strp: lambda unit, at: unit.sections.line_str.text(at),
+    dw.DW_FORM_flag: lambda _, number: bool(number),
+    dw.DW_FORM_flag_present: lambda _, number: bool(number),
+    # These are in another file, of which nothing is known.
+    dw.DW_FORM_strp_sup: lambda *_: None,
+    dw.DW_FORM_GNU_strp_alt: lambda *_: None,
+    **dict.fromkeys(UNIT_REFERENCES, lambda unit, at: at + unit.offset),
+    **dict.fromkeys(_STRING_INDICES, Unit.string),
+    **dict.fromkeys(_ADDRESS_INDICES, Unit.address),
+}

@@ -114,7 +114,7 @@ class DwarfTypes:
         if offset is None:
             return _UNKNOWN
         known = self._known.get(offset)
-        return self.type(self._units.die(offset)) if known is None else known
+        return self.type(Die.at(self._units, offset)) if known is None else known
 
     def _later(self, function: Callable[..., _T], *arguments: object) -> Callable[[], _T]:
         return later(self._path, function, *arguments)
@@ -168,7 +168,7 @@ class DwarfTypes:
     def _members(self, offset: int) -> tuple[Member, ...]:
         return tuple(
             self._member(child)
-            for child in self._units.die(offset).children()
+            for child in Die.at(self._units, offset).children()
             # A static member of C++ is a variable.
             if child.tag == dw.DW_TAG_member and not child.get(dw.DW_AT_external)
         )
@@ -206,12 +206,12 @@ class DwarfTypes:
     def _enumerators(self, offset: int) -> dict[str, int]:
         return {
             child.name or "": child.number(dw.DW_AT_const_value) or 0
-            for child in self._units.die(offset).children()
+            for child in Die.at(self._units, offset).children()
             if child.tag == dw.DW_TAG_enumerator
         }
 
     def _is_signed(self, offset: int) -> bool:
-        die = self._units.die(offset)
+        die = Die.at(self._units, offset)
         if die.form(dw.DW_AT_type) is not None:
             underlying = self._at(_target(die)).resolved
             if isinstance(underlying, Integer):
@@ -243,12 +243,12 @@ class DwarfTypes:
     def _parameters(self, offset: int) -> tuple[Parameter, ...]:
         return tuple(
             Parameter(_name(child), self.type_of(child))
-            for child in self._units.die(offset).children()
+            for child in Die.at(self._units, offset).children()
             if child.tag == dw.DW_TAG_formal_parameter
         )
 
     def _is_variadic(self, offset: int) -> bool:
-        children = self._units.die(offset).children()
+        children = Die.at(self._units, offset).children()
         return any(child.tag == dw.DW_TAG_unspecified_parameters for child in children)
 
 

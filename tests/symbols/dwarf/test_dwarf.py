@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.aranges import AddressIndex
+from rsp.symbols.dwarf.die import Die
 from rsp.symbols.dwarf.leb import sleb, uleb
 from rsp.symbols.dwarf.ranges import entry_pc, pc_ranges
 from rsp.symbols.dwarf.sections import DwarfSections
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from rsp.symbols.dwarf.die import Die
 
 MAIN = """
 #include <stdarg.h>
@@ -91,7 +91,7 @@ def assert_same(unit: Unit, theirs: Any) -> int:
     """Compare every entry of a unit, attribute by attribute; return how many there are."""
     expected = {die.offset: die for die in theirs.iter_DIEs() if not die.is_null()}
     count = 0
-    for die in tree(unit.root):
+    for die in tree(Die.root_of(unit)):
         other = expected.pop(die.offset)
         count += 1
         tag = other.tag if isinstance(other.tag, int) else getattr(dw, other.tag, None)
@@ -158,7 +158,7 @@ def test_ranges_and_the_units_of_addresses(tmp_path: Path, version: int) -> None
     nothing = AddressIndex(units_without_aranges(program))
     several = 0
     for unit in units:
-        ranges = pc_ranges(unit.root)
+        ranges = pc_ranges(Die.root_of(unit))
         assert ranges
         several += len(ranges) > 1
         for begin, end in ranges:
@@ -167,7 +167,7 @@ def test_ranges_and_the_units_of_addresses(tmp_path: Path, version: int) -> None
                     found = each.unit_at(address)
                     assert found is not None
                     assert found.name == unit.name
-        for die in tree(unit.root):
+        for die in tree(Die.root_of(unit)):
             if die.tag == dw.DW_TAG_subprogram and (low := die.number(dw.DW_AT_low_pc)):
                 assert entry_pc(die) == low
                 assert any(begin <= low < end for begin, end in ranges)
@@ -188,7 +188,7 @@ def test_the_ranges_of_a_kernel_are_those_of_its_aranges(debian_kernel: Any) -> 
     compared = 0
     for offset in random.Random(5).sample(units.offsets, 150):
         unit = units.at(offset)
-        for begin, end in pc_ranges(unit.root):
+        for begin, end in pc_ranges(Die.root_of(unit)):
             owner = index.unit_at(begin)
             assert owner is not None
             assert owner.offset == offset
@@ -254,7 +254,7 @@ def test_a_byte_flipped_anywhere_is_damage_or_another_value(
     for unit in units:
         stack = []
         try:
-            stack = [unit.root]
+            stack = [Die.root_of(unit)]
             while stack and seen < 10_000:
                 die = stack.pop()
                 seen += 1

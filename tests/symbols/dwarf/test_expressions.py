@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp.symbols.dwarf import constants as dw
+from rsp.symbols.dwarf.die import Die
 from rsp.symbols.dwarf.expressions import evaluate, number
 from rsp.symbols.dwarf.location_description import (
     ImplicitPointer,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from rsp.symbols.dwarf.die import Die
 
 MASK = (1 << 64) - 1
 
@@ -283,7 +283,7 @@ def typed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Frame, dict[str, in
     subprocess.run(["ld", "-e", "0", "-o", "typed", "typed.o"], cwd=directory, check=True)
     units = Units(DwarfSections(Image(directory / "typed")))
     unit = next(iter(units))
-    children = [die.offset for die in unit.root.children()]
+    children = [die.offset for die in Die.root_of(unit).children()]
     names = [*TYPES, "procedure", "endless", "nothing"]
     return Frame(unit=unit), dict(zip(names, children, strict=True))
 
@@ -582,7 +582,9 @@ def test_variables_are_what_gdb_shows(level: str, version: str, tmp_path: Path) 
     program, stops = stops_by_gdb(tmp_path, level, version)
     image = Image(program)
     units, tables = Units(DwarfSections(image)), UnwindTables(image)
-    functions = {die.name: die for unit in units for die in unit.root.children() if pc_ranges(die)}
+    functions = {
+        die.name: die for unit in units for die in Die.root_of(unit).children() if pc_ranges(die)
+    }
     assert len(stops) == 4
     shown = hidden = 0
     for stop in stops:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from rsp.symbols.dwarf.die import Die
 from rsp.symbols.dwarf.line_header import program_offsets
 from rsp.symbols.dwarf.line_search import programs_with_file
 from rsp.symbols.dwarf.lines import FILE_SHIFT, LineProgram, Row
@@ -55,7 +56,7 @@ def sample_of(path: Path) -> Sample:
     addresses: list[tuple[int, LineProgram]] = []
     covered: list[tuple[int, int]] = []
     for unit in rng.sample(units, UNITS):
-        ranges = pc_ranges(unit.root)
+        ranges = pc_ranges(Die.root_of(unit))
         if not ranges or unit.line_offset is None:
             continue
         program = LineProgram(sections, unit.line_offset, unit.comp_dir)

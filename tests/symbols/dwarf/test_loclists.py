@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp.symbols.dwarf import constants as dw
+from rsp.symbols.dwarf.die import Die
 from rsp.symbols.dwarf.loclists import LocationEntry, expression_at, location_list
 from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.units import Units
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from rsp.symbols.dwarf.die import Die
 
 SOURCE = """
 struct pair { long a, b; };
@@ -145,7 +145,7 @@ def by_hand(directory: Path) -> Path:
 def entries_of(path: Path) -> Iterator[Die]:
     units = Units(DwarfSections(Image(path)))
     for unit in units:
-        waiting = [unit.root]
+        waiting = [Die.root_of(unit)]
         while waiting:
             die = waiting.pop()
             yield die

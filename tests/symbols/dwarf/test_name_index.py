@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp.symbols.cache.cache import Cache
+from rsp.symbols.dwarf.die import Die
 from rsp.symbols.dwarf.name_index import Entry, NameIndex, build_index, load_or_build
 from rsp.symbols.dwarf.scan import Definition, Scan
 from rsp.symbols.dwarf.sections import DwarfSections
@@ -181,7 +182,7 @@ def test_names_and_addresses_lead_to_the_entries_of_a_program(program: Path) -> 
         for at in (int(address, 16), int(address, 16) + int(size, 16) - 1):
             entry = index.function_at(at)
             assert entry is not None
-            assert units.die(entry).name == name
+            assert Die.at(units, entry).name == name
             assert entry in index.function_entries
 
 
@@ -235,7 +236,7 @@ def test_a_whole_file_with_something_else_in_it_is_built_anew(
 @pytest.mark.live("gcc")
 def test_what_could_not_all_be_read_is_not_kept(program: Path, tmp_path: Path) -> None:
     image = Image(program)
-    first = next(iter(next(iter(units_of(image))).root.children()))
+    first = next(iter(Die.root_of(next(iter(units_of(image)))).children()))
     named = image.named(".debug_info")
     assert named is not None
     data = bytearray(program.read_bytes())
@@ -257,7 +258,7 @@ def test_a_module_has_one_index_wherever_it_is_placed(tmp_path: Path) -> None:
         units = units_of(image)
         indexes.append(load_or_build(units, image, cache, told))
         (plus,) = indexes[-1].find("plus")
-        assert units.die(plus.offset).name == "plus"
+        assert Die.at(units, plus.offset).name == "plus"
         assert plus.offset in indexes[-1].function_entries
         assert indexes[-1].function_at(address) is None
     assert told.times == 1

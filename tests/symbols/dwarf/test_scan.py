@@ -15,6 +15,7 @@ from elftools.elf.elffile import ELFFile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rsp.symbols.dwarf.die import Die
 from rsp.symbols.dwarf.scan import Scan, scan
 from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.skip_plans import Kind
@@ -370,7 +371,7 @@ def test_a_unit_that_makes_no_sense_is_named_and_the_others_are_read(
 ) -> None:
     units = Units(DwarfSections(Image(program)))
     first, second = units
-    entry = next(iter(first.root.children()))
+    entry = next(iter(Die.root_of(first).children()))
     path = with_bytes(program, tmp_path / "damaged", ".debug_info", {entry.offset: 0x7F})
     found = scanned(path)
     assert [(each.section, each.offset) for each in found.damaged] == [(".debug_info", 0)]
@@ -404,7 +405,7 @@ def test_a_sibling_that_is_not_behind_its_entry_is_damage(
 ) -> None:
     units = Units(DwarfSections(Image(program)))
     unit = next(iter(units))
-    structure = next(each for each in unit.root.children() if each.name == "pair")
+    structure = next(each for each in Die.root_of(unit).children() if each.name == "pair")
     sibling = structure.next_offset - unit.offset
     at = unit.data.find(struct.pack("<I", sibling), structure.offset)
     wrong = struct.pack("<I", structure.offset + forwards)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp.errors import BadImage, SymbolError
+from rsp.symbols.dwarf.die import Die
 from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.units import Units
 from rsp.symbols.elf.image import Image
@@ -85,7 +86,7 @@ def test_dwarf_and_symbols_agree_about_addresses(name: str, debian_kernel: Debia
     assert text is not None
     functions = {}
     for unit in list(Units(DwarfSections(image)))[:20]:
-        for die in unit.root.children():
+        for die in Die.root_of(unit).children():
             begin = die.get(0x11)  # DW_AT_low_pc
             if die.tag == 0x2E and die.name and isinstance(begin, int) and text.holds(begin):
                 functions[die.name] = begin

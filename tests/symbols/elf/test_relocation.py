@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp.errors import BadImage
+from rsp.symbols.dwarf.die import Die
 from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.units import Units
 from rsp.symbols.elf.image import SHT_NOBITS, SHT_RELA, Image, Section
@@ -201,7 +202,9 @@ def test_a_section_without_an_address_is_nowhere(build: Builder) -> None:
     assert unplaced is not None
     assert not unplaced.loaded
     # Its addresses in DWARF are none that a CPU can have.
-    dies = {die.name: die for die in next(iter(Units(DwarfSections(image)))).root.children()}
+    dies = {
+        die.name: die for die in Die.root_of(next(iter(Units(DwarfSections(image))))).children()
+    }
     begin = dies["setup"].get(0x11)  # DW_AT_low_pc
     assert begin == unplaced.address
     assert begin >> 47 not in (0, (1 << 17) - 1)

@@ -17,6 +17,7 @@ import pytest
 
 from rsp.errors import BadImage
 from rsp.symbols.dwarf import constants as dw
+from rsp.symbols.dwarf.die import Die
 from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.units import Units
 from rsp.symbols.elf.image import Image
@@ -148,7 +149,7 @@ def all_types(units: Units, types: DwarfTypes) -> dict[str, Type]:
     """Return the types of everything at the top of each unit that gdb can be asked for by name."""
     found: dict[str, Type] = {}
     for unit in units:
-        for die in unit.root.children():
+        for die in Die.root_of(unit).children():
             # gdb knows a function that is inlined everywhere only where it is.
             if die.name is None or die.get(dw.DW_AT_declaration) or die.get(dw.DW_AT_inline):
                 continue
@@ -199,7 +200,7 @@ def test_a_prototype_is_that_of_the_source(tmp_path: Path) -> None:
     units, types = types_of(compile_program(tmp_path, "-g", "-O2"))
     texts = set()
     for unit in units:
-        for die in unit.root.children():
+        for die in Die.root_of(unit).children():
             if die.tag == dw.DW_TAG_subprogram:
                 found = types.type(die)
                 assert isinstance(found, Function)
@@ -272,7 +273,7 @@ def test_flipped_bytes_of_dwarf_raise_nothing_else(tmp_path: Path) -> None:
             find_without_index(units, "struct plain")
         for offset in range(len(units.sections.info)):
             with contextlib.suppress(Damaged, BadImage):
-                of = types.type(units.die(offset))
+                of = types.type(Die.at(units, offset))
                 written += len(str(of)) + len(definition(of, offsets=True))
     assert written > 1_000_000
 

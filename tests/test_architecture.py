@@ -45,6 +45,9 @@ SYMBOLS = tuple(
     for name in ("cache", "elf", "dwarf", "types", "unwind", "code", "binary", "table")
 )
 
+# Rooms in which files still import each other in a circle, and how many may. Only to be lowered.
+CIRCLES = {"rsp.target": 34}
+
 # The one place of each third-party library. pyserial has two doors, and a file for each.
 THIRD_PARTY = {
     "capstone": {"rsp.target.disassembly"},
@@ -131,6 +134,31 @@ def top_level(module: str) -> str:
     return module.partition(".")[0]
 
 
+def circles(imports: Iterable[Import]) -> list[set[str]]:
+    """Return the modules that import each other, round any number of corners, within a room."""
+    direct: dict[str, set[str]] = {}
+    for each in imports:
+        if each.importer != each.imported and room_of(each.importer) == room_of(each.imported):
+            direct.setdefault(each.importer, set()).add(each.imported)
+    reached = {name: everything_behind(name, direct) for name in direct}
+    found = []
+    for name in direct:
+        circle = {other for other in reached[name] if name in reached.get(other, ())}
+        if circle and circle not in found:
+            found.append(circle)
+    return found
+
+
+def everything_behind(name: str, direct: dict[str, set[str]]) -> set[str]:
+    behind: set[str] = set()
+    pending = [name]
+    while pending:
+        new = direct.get(pending.pop(), set()) - behind
+        behind |= new
+        pending += new
+    return behind
+
+
 def test_every_module_is_in_a_room() -> None:
     # What is not in a room of its own would count as the package's __init__.
     assert [name for name in MODULES if room_of(name) == "rsp"] == ["rsp"]
@@ -159,6 +187,51 @@ def test_an_import_upwards_is_found() -> None:
     assert upward([*made, made_import("rsp.symbols.table", "rsp.linux.kernel")], ROOMS) == [
         "rsp.symbols.table:1 imports rsp.linux.kernel"
     ]
+
+
+def test_the_files_of_a_room_import_each_other_in_no_circle() -> None:
+    # What is imported late, or for the type checker only, counts: the files know each other.
+    found: dict[str | None, int] = {}
+    for circle in circles(IMPORTS):
+        room = room_of(next(iter(circle)))
+        if room not in CIRCLES:
+            pytest.fail(f"a circle: {', '.join(sorted(circle))}")
+        found[room] = found.get(room, 0) + len(circle)
+    assert found.keys() == CIRCLES.keys()
+    assert all(count <= CIRCLES[room] for room, count in found.items() if room)
+
+
+def test_a_circle_is_found() -> None:
+    made = [
+        made_import("rsp.symbols.dwarf.die", "rsp.symbols.dwarf.units"),
+        made_import("rsp.symbols.dwarf.units", "rsp.symbols.dwarf.forms"),
+        made_import("rsp.symbols.dwarf.walk", "rsp.symbols.dwarf.die"),
+        # Between rooms the direction is the other test's.
+        made_import("rsp.symbols.dwarf.die", "rsp.arch.layout"),
+        made_import("rsp.arch.layout", "rsp.symbols.dwarf.die"),
+    ]
+    assert circles(made) == []
+    closed = [*made, made_import("rsp.symbols.dwarf.forms", "rsp.symbols.dwarf.die")]
+    names = {f"rsp.symbols.dwarf.{name}" for name in ("die", "units", "forms")}
+    assert circles(closed) == [names]
+    two = made_import("rsp.arch.layout", "rsp.arch.constructs")
+    back = made_import("rsp.arch.constructs", "rsp.arch.layout")
+    assert circles([*closed, two, back]) == [names, {"rsp.arch.layout", "rsp.arch.constructs"}]
+
+
+def test_the_imports_of_a_type_checker_and_of_functions_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "made.py"
+    source.write_text(
+        "if TYPE_CHECKING:\n    from rsp.arch import layout\n"
+        "def f():\n    from rsp.symbols.table import SymbolTable\n"
+    )
+    monkeypatch.setitem(MODULES, "rsp.arch.made", source)
+    assert {(each.imported, each.late) for each in imports_of("rsp.arch.made")} == {
+        ("rsp.arch.layout", True),
+        ("rsp.symbols.table", True),
+    }
 
 
 def made_import(importer: str, imported: str) -> Import:

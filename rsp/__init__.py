@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from rsp.arch.layout import RegisterLayout
     from rsp.arch.modes import CpuMode
     from rsp.arch.registers import Registers
+    from rsp.arch.siginfo import SigInfo
     from rsp.symbols.table import Location, SourceLine, Symbol, SymbolTable
     from rsp.symbols.types.types import Type
     from rsp.target.backtrace import Backtrace
@@ -74,6 +75,7 @@ _HOMES = {
     "rsp.arch.layout": ("RegisterLayout",),
     "rsp.arch.modes": ("CpuMode",),
     "rsp.arch.registers": ("Registers",),
+    "rsp.arch.siginfo": ("SigInfo",),
     "rsp.symbols.table": ("Location", "SourceLine", "Symbol", "SymbolTable"),
     "rsp.symbols.types.types": ("Type",),
     "rsp.target.backtrace": ("Backtrace",),
@@ -135,6 +137,7 @@ __all__ = [
     "Reply",
     "RspError",
     "RspTimeout",
+    "SigInfo",
     "SourceLine",
     "Stop",
     "StopReason",

@@ -29,8 +29,8 @@ from rsp.target.ctrl_c import held
 from rsp.target.placement import rearm
 from rsp.target.points import Breakpoint, Point
 from rsp.target.resumes import Resume, Resumes
-from rsp.target.stop import Stop, StopReason
-from rsp.target.stop_report import NOT_DELIVERED, Doing, describe, stop_at
+from rsp.target.stop import NOT_DELIVERED, Stop, StopReason
+from rsp.target.stop_report import Doing, describe, stop_at
 from rsp.target.watched import note
 from rsp.wire import commands, replies, stops
 from rsp.wire.commands import ActionKind
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from rsp.arch.modes import CpuMode
     from rsp.arch.registers import Registers
+    from rsp.arch.siginfo import SigInfo
     from rsp.target.position import Position
     from rsp.target.target import Target
     from rsp.wire.commands import BreakpointType
@@ -533,7 +534,11 @@ class Execution:
             return stop
         if reply.thread is not None and any(isinstance(each, Breakpoint) for each in self._hit):
             self._standing[reply.thread] = self._target.processor.registers(reply.thread).pc
-        return replace(stop, _find=self._finder(reply.thread, self._hit))
+        return replace(
+            stop,
+            _find=self._finder(reply.thread, self._hit),
+            _fetch=cache(partial(self._siginfo, self._stops, reply.thread)),
+        )
 
     def _finder(
         self, thread: ThreadId | None, hit: Sequence[Point]
@@ -553,6 +558,24 @@ class Execution:
                 ".line or .function before the target runs on"
             )
         return stopped_at(self._target, thread, hit, copies=copies)
+
+    def _siginfo(self, stops: int, thread: ThreadId | None) -> SigInfo | None:
+        target = self._target
+        if target.stub.features.get("qXfer:siginfo:read") is not True:
+            return None
+        if stops != self._stops or self.running:
+            raise LocalProtocolError(
+                "the siginfo of an earlier stop was not asked for then: take .siginfo before the "
+                "target runs on"
+            )
+        from rsp.arch.siginfo import SigInfo
+
+        target.thread_list.focus(thread)
+        data = self._session.transfer("siginfo")
+        if data is None:
+            return None
+        arch = target.processor.registers(thread).layout.arch
+        return SigInfo.parse(data, word_size=4 if arch == "i386" else 8)
 
     def _is_echo(self, reply: stops.Stopped) -> bool:
         """Whether a step ended before it began.

@@ -10,11 +10,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from rsp.errors import RspError
-from rsp.wire.signals import signal_name
+from rsp.wire.signals import Signal, signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rsp.arch.siginfo import SigInfo
     from rsp.symbols.table import SourceLine
     from rsp.target.points import Breakpoint, Watchpoint
     from rsp.target.position import Position
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from rsp.target.values import Value
 
 
+NOT_DELIVERED: Final = (0, Signal.SIGINT, Signal.SIGTRAP)
+"""The signals that are about debugging, and not for the program."""
 _LONGEST: Final = 200  # characters of a value within a line
 
 
@@ -41,8 +44,8 @@ class StopReason(Enum):
     TERMINATED = "terminated"
 
 
-def _nowhere() -> None:
-    """Say nothing of where a stop is."""
+def _unknown() -> None:
+    """Say nothing of a stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,8 @@ class Stop:
     event: str | None = None
     int3: int | None = None
     return_value: int | None = None
-    _find: Callable[[], Position | None] = field(default=_nowhere, repr=False, compare=False)
+    _find: Callable[[], Position | None] = field(default=_unknown, repr=False, compare=False)
+    _fetch: Callable[[], SigInfo | None] = field(default=_unknown, repr=False, compare=False)
 
     @property
     def position(self) -> Position | None:
@@ -93,6 +97,19 @@ class Stop:
             BadImage: the symbols are damaged there.
         """
         return self._find()
+
+    @property
+    def siginfo(self) -> SigInfo | None:
+        """What Linux says of the signal of a process: the address of a fault, who has sent it.
+
+        It is asked for when it is first wanted (``$_siginfo`` in gdb). None where the stub does not
+        tell; gdbserver, valgrind and QEMU's user mode from 9.0 do.
+
+        Raises:
+            LocalProtocolError: that is after the target has run on.
+            RemoteProtocolError: what the stub sends is none.
+        """
+        return self._fetch()
 
     @property
     def line(self) -> SourceLine | None:
@@ -131,11 +148,21 @@ class Stop:
             parts.append(self.event)
         if self.signal:
             parts.append(self.signal_name)
+            parts.append(self._cause())
         if self.int3 is not None:
             parts.append(f"by an int3 at {self.int3:#x} that is not ours")
         if self.thread is not None:
             parts.append(f"in thread {self.thread.id}")
         return " ".join(part for part in parts if part)
+
+    def _cause(self) -> str:
+        """Return why a process has got its signal, as far as that can be told now."""
+        if self.signal in NOT_DELIVERED:
+            return ""
+        try:
+            return str(self.siginfo or "")
+        except RspError:
+            return ""
 
     def _change(self) -> str:
         """Return what an access has made of the memory that is watched, as gdb has it."""

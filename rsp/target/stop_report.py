@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from rsp.arch.layout import Role
 from rsp.errors import LocalProtocolError, StubError
 from rsp.target.points import Breakpoint, Watch, Watchpoint
-from rsp.target.stop import Stop, StopReason
+from rsp.target.stop import NOT_DELIVERED, Stop, StopReason
 from rsp.target.watched import compare, values
 from rsp.wire import stops
 from rsp.wire.signals import Signal
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from rsp.target.points import Point
     from rsp.target.target import Target
     from rsp.wire.replies import Reply
-
-NOT_DELIVERED: Final = (0, Signal.SIGINT, Signal.SIGTRAP)
-"""The signals that are about debugging, and not for the program."""
 
 # What a watchpoint's report is about.
 _WATCHES: Final = {

@@ -36,26 +36,44 @@ from rsp.errors import (
 if TYPE_CHECKING:
     from os import PathLike
 
-    from rsp import linux as linux
+    from rsp import linux
+    from rsp.arch.descriptors import PageEntry
     from rsp.arch.flags import EFlags
-    from rsp.arch.layout import RegisterLayout
-    from rsp.arch.modes import CpuMode
+    from rsp.arch.layout import Register, RegisterLayout, SubRegister
+    from rsp.arch.modes import CpuMode, CpuState, DescriptorTable, Segment
+    from rsp.arch.paging import Translation
     from rsp.arch.registers import Registers
     from rsp.arch.siginfo import SigInfo
-    from rsp.symbols.table import Location, SourceLine, Symbol, SymbolTable
-    from rsp.symbols.types.types import Type
+    from rsp.symbols.elf.symtab import Binding
+    from rsp.symbols.table import (
+        GlobalVariable,
+        InlineFrame,
+        ListedLine,
+        Location,
+        SourceLine,
+        Symbol,
+        SymbolKind,
+        SymbolTable,
+    )
+    from rsp.symbols.types import types
+    from rsp.symbols.types.types import Member, Type
     from rsp.target.backtrace import Backtrace
+    from rsp.target.breakpoints import Breakpoints
+    from rsp.target.console import ConsoleText
     from rsp.target.disassembly import Instruction
-    from rsp.target.frame import Frame, FrameKind
-    from rsp.target.points import Breakpoint, BreakpointKind, Watch, Watchpoint
+    from rsp.target.frame import Frame, FrameKind, Variable
+    from rsp.target.memory import MemoryStream
+    from rsp.target.points import Breakpoint, BreakpointKind, Point, Watch, Watchpoint
+    from rsp.target.position import Position
     from rsp.target.resumption import Resumption
+    from rsp.target.session import Session
     from rsp.target.stop import Stop, StopReason
     from rsp.target.stub import Stub
-    from rsp.target.target import OnExit, Target
+    from rsp.target.target import Architecture, OnExit, Target
     from rsp.target.threads import Thread
     from rsp.target.values import Value
     from rsp.transports.base import Transport
-    from rsp.wire import commands, replies
+    from rsp.wire import commands, replies, stops
     from rsp.wire.connection import Connection
     from rsp.wire.events import (
         NEED_DATA,
@@ -66,29 +84,51 @@ if TYPE_CHECKING:
         Reply,
         Unsolicited,
     )
-    from rsp.wire.limits import Limits
+    from rsp.wire.limits import InterruptWay, Limits
+    from rsp.wire.states import State
+    from rsp.wire.threads import ThreadId
 
 __version__ = "0.1.0"
 
+# Where each public name is, for what loads them; for type checkers that is said above.
 _HOMES = {
+    "rsp.arch.descriptors": ("PageEntry",),
     "rsp.arch.flags": ("EFlags",),
-    "rsp.arch.layout": ("RegisterLayout",),
-    "rsp.arch.modes": ("CpuMode",),
+    "rsp.arch.layout": ("Register", "RegisterLayout", "SubRegister"),
+    "rsp.arch.modes": ("CpuMode", "CpuState", "DescriptorTable", "Segment"),
+    "rsp.arch.paging": ("Translation",),
     "rsp.arch.registers": ("Registers",),
     "rsp.arch.siginfo": ("SigInfo",),
-    "rsp.symbols.table": ("Location", "SourceLine", "Symbol", "SymbolTable"),
-    "rsp.symbols.types.types": ("Type",),
+    "rsp.symbols.types": ("types",),
+    "rsp.symbols.elf.symtab": ("Binding",),
+    "rsp.symbols.table": (
+        "GlobalVariable",
+        "InlineFrame",
+        "ListedLine",
+        "Location",
+        "SourceLine",
+        "Symbol",
+        "SymbolKind",
+        "SymbolTable",
+    ),
+    "rsp.symbols.types.types": ("Member", "Type"),
     "rsp.target.backtrace": ("Backtrace",),
-    "rsp.target.points": ("Breakpoint", "BreakpointKind", "Watch", "Watchpoint"),
+    "rsp.target.breakpoints": ("Breakpoints",),
+    "rsp.target.console": ("ConsoleText",),
     "rsp.target.disassembly": ("Instruction",),
+    "rsp.target.frame": ("Frame", "FrameKind", "Variable"),
+    "rsp.target.memory": ("MemoryStream",),
+    "rsp.target.points": ("Breakpoint", "BreakpointKind", "Point", "Watch", "Watchpoint"),
+    "rsp.target.position": ("Position",),
+    "rsp.target.resumption": ("Resumption",),
+    "rsp.target.session": ("Session",),
     "rsp.target.stop": ("Stop", "StopReason"),
-    "rsp.target.frame": ("Frame", "FrameKind"),
     "rsp.target.stub": ("Stub",),
-    "rsp.target.target": ("OnExit", "Target"),
+    "rsp.target.target": ("Architecture", "OnExit", "Target"),
     "rsp.target.threads": ("Thread",),
     "rsp.target.values": ("Value",),
     "rsp.transports.base": ("Transport",),
-    "rsp.wire": ("commands", "replies"),
+    "rsp.wire": ("commands", "replies", "stops"),
     "rsp.wire.connection": ("Connection",),
     "rsp.wire.events": (
         "NEED_DATA",
@@ -99,35 +139,53 @@ _HOMES = {
         "Reply",
         "Unsolicited",
     ),
-    "rsp.wire.limits": ("Limits",),
+    "rsp.wire.limits": ("InterruptWay", "Limits"),
+    "rsp.wire.states": ("State",),
+    "rsp.wire.threads": ("ThreadId",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "NEED_DATA",
+    "Architecture",
     "Backtrace",
     "BadImage",
+    "Binding",
     "Breakpoint",
     "BreakpointKind",
+    "Breakpoints",
     "Closed",
     "Connection",
     "ConnectionLost",
     "Console",
+    "ConsoleText",
     "CpuMode",
+    "CpuState",
+    "DescriptorTable",
     "EFlags",
     "Frame",
     "FrameKind",
+    "GlobalVariable",
+    "InlineFrame",
     "Instruction",
+    "InterruptWay",
     "Limits",
+    "ListedLine",
     "LocalProtocolError",
     "Location",
+    "Member",
     "MemoryFault",
+    "MemoryStream",
     "ModeNotReached",
     "NoHardwareBreakpoint",
     "Notification",
     "OnExit",
     "Output",
+    "PageEntry",
+    "Point",
+    "Position",
     "ProtocolError",
+    "Register",
     "RegisterLayout",
     "RegisterUnavailable",
     "RegisterWriteError",
@@ -135,52 +193,66 @@ __all__ = [
     "RemoteProtocolError",
     "ReplayMismatch",
     "Reply",
+    "Resumption",
     "RspError",
     "RspTimeout",
+    "Segment",
+    "Session",
     "SigInfo",
     "SourceLine",
+    "State",
     "Stop",
     "StopReason",
     "Stub",
     "StubError",
+    "SubRegister",
     "Symbol",
     "SymbolError",
+    "SymbolKind",
     "SymbolNotFound",
     "SymbolTable",
     "Target",
     "TargetAddressError",
     "Thread",
+    "ThreadId",
+    "Translation",
     "Transport",
     "TransportError",
     "Type",
     "Unsolicited",
     "UnsupportedCommand",
     "Value",
+    "Variable",
     "Watch",
     "Watchpoint",
     "commands",
     "connect",
+    "linux",
     "replies",
+    "stops",
+    "types",
 ]
 
+# A type checker that saw this would take any name for a public one, misspelt ones too.
+if not TYPE_CHECKING:
 
-def __getattr__(name: str) -> object:
-    if name == "linux":
-        return import_module("rsp.linux")
-    home = _HOME_OF.get(name)
-    if home is None:
-        raise AttributeError(f"module 'rsp' has no attribute {name!r}")
-    module = import_module(home)
-    # A name may be a module of that package (``rsp.wire.commands``) and not loaded yet.
-    value = getattr(module, name, None)
-    if value is None:
-        value = import_module(f"{home}.{name}")
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        if name == "linux":
+            return import_module("rsp.linux")
+        home = _HOME_OF.get(name)
+        if home is None:
+            raise AttributeError(f"module 'rsp' has no attribute {name!r}")
+        module = import_module(home)
+        # A name may be a module of that package (``rsp.wire.commands``) and not loaded yet.
+        value = getattr(module, name, None)
+        if value is None:
+            value = import_module(f"{home}.{name}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)
 
 
 def connect(

@@ -63,7 +63,7 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class DescriptorTable:
     """Where the GDT or the IDT is: its linear base, and the last offset in it."""
 
     base: int
@@ -95,8 +95,8 @@ class CpuState:
     segments: Mapping[str, Segment]
     ldt: Segment
     tr: Segment
-    gdt: Table
-    idt: Table
+    gdt: DescriptorTable
+    idt: DescriptorTable
     cr0: int
     cr2: int
     cr3: int
@@ -186,7 +186,7 @@ def parse_info_registers(text: str) -> CpuState:
     }
     digits = {name: len(base) for name, base, _ in _TABLE_LINE.findall(first)}
     tables = {
-        name: Table(base=int(base, 16), limit=int(limit, 16))
+        name: DescriptorTable(base=int(base, 16), limit=int(limit, 16))
         for name, base, limit in _TABLE_LINE.findall(first)
     }
     found = {name: int(value, 16) for name, value in _VALUE.findall(first)}

@@ -21,9 +21,16 @@ __all__ = ["Kernel", "LogRecord", "Module", "Task"]
 _HOMES = {"Kernel": "kernel", "LogRecord": "log", "Module": "modules", "Task": "tasks"}
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'rsp.linux' has no attribute {name!r}")
-    value = getattr(import_module(f"rsp.linux.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+# A type checker that saw this would take any name for a public one.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'rsp.linux' has no attribute {name!r}")
+        value = getattr(import_module(f"rsp.linux.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -89,7 +89,7 @@ class RemoteProtocolError(ProtocolError):
 
     def __init__(self, message: str, *, data: bytes = b"") -> None:
         super().__init__(message)
-        self.data = data[:200]
+        self.data: bytes = data[:200]
 
 
 class StubError(RspError):

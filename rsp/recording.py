@@ -117,7 +117,7 @@ class Recorder:
         self._line = ""  # the letter of the line that is being written
         self._closed = False
         if isinstance(target, str | os.PathLike):
-            self.name = os.fspath(target)
+            self.name: str = os.fspath(target)
             try:
                 self._stream: TextIO = Path(target).open(  # noqa: SIM115 - closed by close()
                     "x", encoding="ascii", newline="\n"

@@ -10,6 +10,9 @@ Sources: Intel SDM volume 3A, figures 3-8 (segment descriptor), 6-2 and 6-8 (gat
 TSS descriptor), 4-4, 4-7 and 4-11 (paging entries); Linux arch/x86/include/asm/ptrace.h.
 """
 
+# construct says nothing of its types: to pyright its declarations are the classes that they are of.
+# pyright: reportOperatorIssue=false
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -136,7 +139,7 @@ PAGE_ENTRY_64 = _bits(
 )
 """An entry of PAE, 4-level or 5-level paging, 8 bytes."""
 
-PT_REGS_I386 = Struct(
+PT_REGS_I386: Any = Struct(
     *(
         name / Int32ul
         for name in (
@@ -147,7 +150,7 @@ PT_REGS_I386 = Struct(
 )
 """Linux's ``struct pt_regs`` on i386, 68 bytes, by the names of registers."""
 
-PT_REGS_X86_64 = Struct(
+PT_REGS_X86_64: Any = Struct(
     *(
         name / Int64ul
         for name in (

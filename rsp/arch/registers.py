@@ -44,7 +44,7 @@ class Registers(Mapping[str, "int | None"]):
         values: Sequence[int | None],
         linear_pc: Callable[[Registers], int] | None = None,
     ) -> None:
-        self.layout = layout
+        self.layout: RegisterLayout = layout
         self._positions = layout.positions
         self._values = values
         self._linear_pc = linear_pc

@@ -52,7 +52,7 @@ class Listener:
                 path = text.removeprefix("unix:")
                 self._bind(path)
                 self._path = Path(path)
-                self.address = text
+                self.address: str = text
             elif (found := _TCP.fullmatch(text)) and int(found["port"]) <= 0xFFFF:
                 host = found["host"].strip("[]") or _LOOPBACK
                 family, _, _, _, where = socket.getaddrinfo(

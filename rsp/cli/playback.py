@@ -53,7 +53,7 @@ class Playback:
         self._line = 0
         self._wanted: Entry | None = None  # what the client has to send next
         self._came = 0  # how much of it has come
-        self.ended = False
+        self.ended: bool = False
         self._play()
 
     def close(self) -> None:

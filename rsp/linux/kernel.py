@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rsp.errors import BadImage, StubError, SymbolError
 from rsp.linux.modules import Module, has_modules, list_modules
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rsp.target.points import Breakpoint
     from rsp.target.target import Target
 
-logger = logging.getLogger("rsp.linux")
+logger: Final = logging.getLogger("rsp.linux")
 
 
 class _Added(NamedTuple):

@@ -116,7 +116,7 @@ class ModuleCode:
 
     def __init__(self, target: Target, table: SymbolTable, module: Module) -> None:
         self.module = module
-        self.name = f"[{module.name}]"
+        self.name: str = f"[{module.name}]"
         self._target = target
         self._table = table
         self._is_fast = target.session.connection.limits.reliable

@@ -68,7 +68,7 @@ class Module:
         self._target = target
         self._bare = value
         self._head = head or _head(value.type_)
-        self.place = value.address_ or 0
+        self.place: int = value.address_ or 0
         self.file: str | None = None
 
     def __repr__(self) -> str:

@@ -116,9 +116,13 @@ class Record:
 
     def __init__(self, ctype: Type, *paths: str) -> None:
         self._type = ctype
-        self.places = {path: place_of(ctype, path) for path in paths if has_member(ctype, path)}
-        self.begin = min((place.offset for place in self.places.values()), default=0)
-        self.end = max((place.offset + place.size for place in self.places.values()), default=0)
+        self.places: dict[str, Place] = {
+            path: place_of(ctype, path) for path in paths if has_member(ctype, path)
+        }
+        self.begin: int = min((place.offset for place in self.places.values()), default=0)
+        self.end: int = max(
+            (place.offset + place.size for place in self.places.values()), default=0
+        )
 
     def parts(self, gap: int) -> list[Record]:
         """Return records of the members that lie together, with more than a gap between them."""

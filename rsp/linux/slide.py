@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rsp.symbols.table import SymbolTable
     from rsp.target.target import Target
 
-logger = logging.getLogger("rsp.linux")
+logger: Final = logging.getLogger("rsp.linux")
 
 BANNER: Final = "linux_banner"
 

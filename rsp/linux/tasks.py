@@ -52,14 +52,18 @@ class _Layout:
         self.type: Type = symbols.type("struct task_struct")
         fast = target.session.connection.limits.reliable
         parts = Record(self.type, *_MEMBERS).parts(_GAP if fast else _SERIAL_GAP)
-        self.part_of = {path: part for part in parts for path in part.places}
-        self.tasks = place_of(self.type, "tasks").offset
-        self.by_node = "thread_node.next" in self.part_of  # from 3.14
-        self.node = place_of(self.type, "thread_node" if self.by_node else "thread_group").offset
-        self.space = Space.of(target, symbols)
-        self.cpu = next((path for path in ("thread_info.cpu", "cpu") if path in self.part_of), None)
+        self.part_of: dict[str, Record] = {path: part for part in parts for path in part.places}
+        self.tasks: int = place_of(self.type, "tasks").offset
+        self.by_node: bool = "thread_node.next" in self.part_of  # from 3.14
+        self.node: int = place_of(
+            self.type, "thread_node" if self.by_node else "thread_group"
+        ).offset
+        self.space: Space = Space.of(target, symbols)
+        self.cpu: str | None = next(
+            (path for path in ("thread_info.cpu", "cpu") if path in self.part_of), None
+        )
         if self.cpu is None:  # before 4.9: at the bottom of the stack, which ``stack`` points to
-            self.info = Record(symbols.type("struct thread_info"), "cpu")
+            self.info: Record = Record(symbols.type("struct thread_info"), "cpu")
 
 
 class Task:
@@ -73,7 +77,7 @@ class Task:
     def __init__(self, target: Target, value: Value, layout: _Layout | None = None) -> None:
         self._target = target
         self._layout = layout or _Layout(target)
-        self.address = value.address_ or 0
+        self.address: int = value.address_ or 0
         """Of its ``struct task_struct``."""
         self._data: dict[int, bytes] = {}
 

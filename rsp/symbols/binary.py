@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from dataclasses import astuple
 from functools import cached_property, wraps
-from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec, TypeVar
 
 from rsp.errors import BadImage
 from rsp.symbols.code.block_names import BlockNames
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from rsp.symbols.unwind.rules import UnwindRules
     from rsp.symbols.unwind.tables import UnwindTables
 
-log = logging.getLogger("rsp.symbols")
+log: Final = logging.getLogger("rsp.symbols")
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

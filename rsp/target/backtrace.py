@@ -40,7 +40,7 @@ MAX_FRAMES: Final = 4096
 
 _USER_PRIVILEGE: Final = 3
 
-log = logging.getLogger("rsp.target")
+log: Final = logging.getLogger("rsp.target")
 
 
 class Backtrace(Sequence[Frame]):

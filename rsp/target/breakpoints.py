@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from rsp.target.placement import Where
     from rsp.target.session import Session
 
-logger = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.target")
 
 DEBUG_REGISTERS: Final = 4
 """How many addresses an x86 CPU compares (Intel SDM volume 3B, section 18.2): breakpoints and

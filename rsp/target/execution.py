@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache, partial
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rsp.arch.flags import Cr0
 from rsp.arch.modes import possible_modes
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from rsp.wire.threads import ThreadId
 
 
-logger = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.target")
 
 
 class Execution:
@@ -82,7 +82,7 @@ class Execution:
         self._pausing = False  # it is stopped only to run on
         self._stops = 0
         self._modes: dict[ThreadId | None, object] = {}
-        self.stop = self._describe(stop, attached=True)
+        self.stop: Stop = self._describe(stop, attached=True)
 
     @property
     def running(self) -> bool:

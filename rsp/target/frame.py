@@ -11,7 +11,7 @@ import logging
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rsp.errors import BadImage, MemoryFault, RspError, SymbolError
 from rsp.symbols.dwarf import constants as dw
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rsp.symbols.table import SourceLine
     from rsp.target.unwinder import Activation
 
-log = logging.getLogger("rsp.target")
+log: Final = logging.getLogger("rsp.target")
 
 SIGNAL_HANDLER_CALLED = "<signal handler called>"
 
@@ -116,13 +116,13 @@ class Frame:
     ) -> None:
         self.level = level
         self.kind = kind
-        self.pc = activation.pc
-        self.source_line = place.line
+        self.pc: int = activation.pc
+        self.source_line: SourceLine | None = place.line
         self._is_start = place.is_start
         self._activation = activation
         self._context = context
         self._blocks = blocks
-        self.function = function or self._symbol[0]
+        self.function: str | None = function or self._symbol[0]
 
     def __repr__(self) -> str:
         return f"<Frame {self.level} {self.function or '??'} {self.pc:#x}>"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rsp.target.session import Session
     from rsp.wire.replies import Reply
 
-logger = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.target")
 
 # How often a reply is asked for again on a line that may lose bytes: a long one comes whole once in
 # three times where one byte in a thousand is lost.

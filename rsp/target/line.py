@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from rsp.target.session import Session
     from rsp.wire.replies import ErrorReply, Unsupported
 
-logger = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.target")
 
 # Seconds that a kernel has to say that it has heard a BREAK and g, and a shell to show its prompt.
 _SILENCE: Final = 0.6
@@ -130,7 +130,7 @@ class Line:
         if send_break is None and session.transport.can_break:
             self._break = session.transport.send_break
         self._shell = False  # whether a shell has stopped it, and nothing else could
-        self.runs = False
+        self.runs: bool = False
         self._litter = False  # whether a g may have been typed on the console
         session.break_in = self.interrupt
         session.resumed = self._clean_up

@@ -19,12 +19,15 @@ class LoadedCode(Protocol):
     @property
     def name(self) -> str:
         """What it is called where it runs: ``[xfs]``."""
+        ...
 
     def rules_at(self, address: int) -> UnwindRules | None:
         """Return how to find the caller's registers, None where nothing tells."""
+        ...
 
     def symbol_at(self, address: int) -> tuple[str, int] | None:
         """Return the name of the function at an address and where it begins, None if unknown."""
+        ...
 
 
 CodeFinder: TypeAlias = Callable[[int], LoadedCode | None]

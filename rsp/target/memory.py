@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rsp.target.target import Target
     from rsp.wire.replies import Reply
 
-logger = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.target")
 
 _PAGE: Final = 4096
 _SPACE: Final = 1 << 64

@@ -15,7 +15,7 @@ from rsp.arch.paging import NotMapped, paging_of, walk
 from rsp.errors import MemoryFault, UnsupportedCommand
 
 if TYPE_CHECKING:
-    from rsp.arch.paging import Translation
+    from rsp.arch.paging import Paging, Translation
     from rsp.target.target import Target
 
 # Entries are read in blocks of this size: those of neighbouring pages come with one request.
@@ -36,8 +36,8 @@ class PageTables:
     def __init__(self, target: Target, root: int | None = None) -> None:
         self._target = target
         cr0, cr3, cr4, efer = _control_registers(target)
-        self.paging = paging_of(cr0=cr0, cr4=cr4, efer=efer)
-        self.root = cr3 if root is None else root
+        self.paging: Paging = paging_of(cr0=cr0, cr4=cr4, efer=efer)
+        self.root: int = cr3 if root is None else root
         self._block = cache(self._read_block)
 
     def translate(self, address: int) -> Translation:

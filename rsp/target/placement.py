@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rsp.symbols.table import SymbolTable
     from rsp.target.target import Target
 
-logger = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.target")
 
 _WINDOW: Final = 64
 """How many bytes of code are compared. A running kernel has patched single instructions of them:
@@ -54,7 +54,7 @@ class Where:
         places: tuple[Location, ...] | None = None,
     ) -> None:
         self.what = what
-        self.addresses = tuple(dict.fromkeys(addresses))
+        self.addresses: tuple[int, ...] = tuple(dict.fromkeys(addresses))
         self._symbols = symbols
         if places is not None:
             self.places = places

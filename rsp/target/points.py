@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rsp.target.breakpoints import Breakpoints
     from rsp.target.placement import Where
 
-logger = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.target")
 
 
 class BreakpointKind(Enum):
@@ -43,7 +43,7 @@ class Watch(Enum):
     ACCESS = "access"
 
 
-TYPES: Final = {
+TYPES: Final[dict[BreakpointKind | Watch, BreakpointType]] = {
     BreakpointKind.SOFTWARE: BreakpointType.SOFTWARE,
     BreakpointKind.HARDWARE: BreakpointType.HARDWARE,
     Watch.WRITE: BreakpointType.WRITE,
@@ -165,7 +165,7 @@ class Breakpoint(Point):
         super().__init__(table, number, where.what, where.addresses, condition)
         self.wanted = wanted
         self.temporary = temporary
-        self.internal = internal or lasting
+        self.internal: bool = internal or lasting
         self.lasting = lasting
         self.remarks: dict[int, str] = {}
         self._where = where
@@ -173,7 +173,7 @@ class Breakpoint(Point):
     def set_where(self, where: Where) -> None:
         """Note where it is now."""
         self._where = where
-        self.locations = where.addresses
+        self.locations: tuple[int, ...] = where.addresses
 
     @property
     def places(self) -> tuple[Location, ...]:

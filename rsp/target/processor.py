@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from errno import EINVAL
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rsp.arch.layout import Kind, Register, RegisterLayout, Role
 from rsp.arch.layouts import layout_for_length
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from rsp.target.threads import ThreadList
     from rsp.wire.threads import ThreadId
 
-logger = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.target")
 
 # QEMU up to 2.8: the 64-bit one, as the layouts call it, and the length of its 64-bit `g`.
 _OLD_QEMU = "qemu-2-x86-64"
@@ -73,7 +73,7 @@ class Processor:
         self._family = stub.name
         self._snapshots: dict[ThreadId | None, Registers] = {}
         self._states: dict[ThreadId | None, CpuState] = {}
-        self.generation = 0
+        self.generation: int = 0
 
     def invalidate(self) -> None:
         """Forget what was read: somebody may have changed it."""

@@ -47,7 +47,7 @@ class SavedRegisters(Mapping[str, int]):
     __slots__ = ("unread",)
 
     def __init__(self, values: Mapping[str, int | Saved]) -> None:
-        self.unread = values
+        self.unread: Mapping[str, int | Saved] = values
         """As it was given: to make another of it, without reading."""
 
     def __getitem__(self, name: str) -> int:

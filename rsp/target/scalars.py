@@ -38,7 +38,7 @@ _QUAD = Format(15, 112)
 _FORMATS = {2: Format(5, 10), 4: Format(8, 23), 8: Format(11, 52), 10: _X87, 12: _X87, 16: _X87}
 
 
-class Parts(NamedTuple):
+class _Parts(NamedTuple):
     """A floating-point number taken apart; the exponent is as it is stored."""
 
     negative: bool
@@ -80,7 +80,7 @@ def is_complex(ctype: Float) -> bool:
     return "complex" in (ctype.name or "").lower()
 
 
-def take_apart(ctype: Float, data: bytes) -> Parts:
+def _take_apart(ctype: Float, data: bytes) -> _Parts:
     """Return the parts of a number.
 
     Raises:
@@ -93,7 +93,7 @@ def take_apart(ctype: Float, data: bytes) -> Parts:
     bits = int.from_bytes(data, "little")
     exponent = bits >> form.mantissa & (1 << form.exponent) - 1
     negative = bool(bits >> form.mantissa + form.exponent & 1)
-    return Parts(negative, exponent, bits & (1 << form.mantissa) - 1, form)
+    return _Parts(negative, exponent, bits & (1 << form.mantissa) - 1, form)
 
 
 def float_text(ctype: Float, data: bytes) -> str:
@@ -106,7 +106,7 @@ def float_text(ctype: Float, data: bytes) -> str:
         half = len(data) // 2
         part = Float((ctype.name or "").replace("complex", "").strip(), half)
         return f"{float_text(part, data[:half])} + {float_text(part, data[half:])}i"
-    parts = take_apart(ctype, data)
+    parts = _take_apart(ctype, data)
     sign = "-" if parts.negative else ""
     if not parts.valid:
         return "<invalid float value>"
@@ -115,7 +115,7 @@ def float_text(ctype: Float, data: bytes) -> str:
     return sign + _general(parts.magnitude, parts.format.digits)
 
 
-def _mantissa_text(parts: Parts) -> str:
+def _mantissa_text(parts: _Parts) -> str:
     """Return the bits of a NaN: gdb writes words of 32 bits, the first of what is left over."""
     low = (parts.format.mantissa - 1) // 32 * 32
     text = f"{parts.mantissa >> low:x}"
@@ -188,7 +188,7 @@ def decode(ctype: Type, data: bytes) -> int | float:
     if isinstance(bare, Float):
         if is_complex(bare):
             raise SymbolError(f"{ctype} is two numbers")
-        parts = take_apart(bare, data)
+        parts = _take_apart(bare, data)
         sign = -1.0 if parts.negative else 1.0
         if parts.special or not parts.valid:
             return float("nan") if parts.fraction or not parts.valid else sign * float("inf")
@@ -220,7 +220,7 @@ def encode(ctype: Type, number: float) -> bytes:
 
 
 def _encode_float(ctype: Float, number: float, size: int) -> bytes:
-    form = take_apart(ctype, bytes(size)).format
+    form = _take_apart(ctype, bytes(size)).format
     negative = float(number) < 0 or str(float(number)).startswith("-")
     width = form.mantissa - form.integer_bit
     bias = (1 << form.exponent - 1) - 1

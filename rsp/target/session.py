@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from rsp.wire.replies import ErrorReply, Unsupported
     from rsp.wire.replies import Reply as ReplyValue
 
-logger = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.target")
 
 _READ_SIZE: Final = 1 << 16
 
@@ -78,12 +78,12 @@ class Session:
 
     def __init__(self, transport: Transport, limits: Limits) -> None:
         self.transport = transport
-        self.connection = Connection(limits)
-        self.console = ConsoleText(self.type_in)
+        self.connection: Connection = Connection(limits)
+        self.console: ConsoleText = ConsoleText(self.type_in)
         self.resumed: Callable[[], None] | None = None
         self.break_in: Callable[[], None] | None = None
-        self.prints = False
-        self.output = bytearray()
+        self.prints: bool = False
+        self.output: bytearray = bytearray()
         """What the stub's monitor printed since it was last taken."""
         self.stops: deque[ReplyValue] = deque(maxlen=_MOST_STOPS)
         """What ended a resume, or came unasked, that nobody has taken yet, the oldest first."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from rsp.target.target import Target
     from rsp.wire.threads import ThreadId
 
-logger = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.target")
 
 # What compilers call and jump through instead of an indirect branch or a return (gdb: i386-tdep.c,
 # x86_in_indirect_branch_thunk): a step goes on through it.

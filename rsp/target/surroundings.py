@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rsp.errors import BadImage
 from rsp.symbols.dwarf import constants as dw
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rsp.symbols.table import SymbolTable
     from rsp.symbols.types.types import Type
 
-log = logging.getLogger("rsp.target")
+log: Final = logging.getLogger("rsp.target")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from rsp.errors import (
     LocalProtocolError,
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from rsp.target.stub import Stub
     from rsp.target.values import Value
 
-logger = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.target")
 
 _ID_EXAMPLES: Final = "1, p01.02, fffffffe (rsp info lists them)"
 
@@ -108,8 +108,8 @@ class Target:
     ) -> None:
         self.session = session
         self.stub: Stub = greeting.stub
-        self.points = Breakpoints(session)
-        self.thread_list = ThreadList(session, self.stub)
+        self.points: Breakpoints = Breakpoints(session)
+        self.thread_list: ThreadList = ThreadList(session, self.stub)
         self.thread_unwinders: list[ThreadUnwinder] = []
         self.await_program: Callable[[], None] | None = None
         self.follow: Callable[[], None] | None = None
@@ -120,7 +120,7 @@ class Target:
         self._closed = False
         self._warned = False
         described = greeting.description.layout() if greeting.description is not None else None
-        self.processor = Processor(session, self.thread_list, self.stub, described)
+        self.processor: Processor = Processor(session, self.thread_list, self.stub, described)
         self._memory = Memory(session, self.stub)
         self._execution = Execution(self, greeting.stop)
         self.points.paused = self._execution.paused
@@ -530,6 +530,12 @@ class Target:
 
     # --- running ---
 
+    @overload
+    def resume(self, *, wait: Literal[True] = True, timeout: float | None = None) -> Stop: ...
+    @overload
+    def resume(self, *, wait: Literal[False], timeout: float | None = None) -> None: ...
+    @overload
+    def resume(self, *, wait: bool, timeout: float | None = None) -> Stop | None: ...
     def resume(self, *, wait: bool = True, timeout: float | None = None) -> Stop | None:
         """Let the target run.
 
@@ -626,9 +632,7 @@ class Target:
     def until(self, address: int | str, *, timeout: float | None = None) -> Stop:
         """Run to an address, or to another stop before it."""
         with self.breakpoint(address):
-            stop = self.resume(timeout=timeout)
-            assert stop is not None
-            return stop
+            return self.resume(timeout=timeout)
 
     def run_until_mode(self, mode: CpuMode, *, max_steps: int = 1_000_000) -> Stop:
         """Step until the current thread's CPU is in a mode.

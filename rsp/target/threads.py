@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rsp.target.stub import Stub
     from rsp.target.target import Target
 
-logger = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.target")
 
 # Of a process with more threads than this, or of a stub whose list has no end, these are shown.
 _MOST_THREADS: Final = 1 << 16
@@ -42,8 +42,8 @@ class Thread:
     __slots__ = ("target", "thread_id")
 
     def __init__(self, target: Target, thread_id: ThreadId) -> None:
-        self.target = target
-        self.thread_id = thread_id
+        self.target: Target = target
+        self.thread_id: ThreadId = thread_id
 
     @property
     def id(self) -> str:

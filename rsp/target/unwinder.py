@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from functools import cache, partial
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 from rsp.arch.registers import Registers
 from rsp.errors import RspError
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from rsp.symbols.unwind.rules import RegisterRule, UnwindRules
     from rsp.target.loaded_code import CodeFinder, LoadedCode
 
-log = logging.getLogger("rsp.target")
+log: Final = logging.getLogger("rsp.target")
 
 # What is saved takes a whole word each; a vector register has more than one.
 _MASKS = dict.fromkeys(("cs", "ss", "ds", "es", "fs", "gs"), 0xFFFF) | {"eflags": 0xFFFFFFFF}
@@ -66,15 +66,19 @@ class Reader(Protocol):
 
     def read(self, address: int, size: int) -> bytes | None:
         """Return memory, None where it cannot be read."""
+        ...
 
     def fetch(self, address: int, size: int) -> bytes:
         """Return memory; MemoryFault where it cannot be read."""
+        ...
 
     def look_at(self, stack_pointer: int) -> None:
         """Take what is around a stack pointer for a stack."""
+        ...
 
     def expect(self, address: int, size: int) -> None:
         """Note that these bytes are asked for next, and those around them need not be."""
+        ...
 
 
 class Machine:
@@ -114,13 +118,13 @@ class Machine:
         self._find_code = find_code
         self.code_base = code_base
         self.stack_base = stack_base
-        self.mask = (1 << 8 * self.word_size) - 1
-        self.tail_calls = TailCalls(self)
+        self.mask: int = (1 << 8 * self.word_size) - 1
+        self.tail_calls: TailCalls = TailCalls(self)
         self.pc, self.sp, self.fp = (
             ("rip", "rsp", "rbp") if arch == "x86-64" else ("eip", "esp", "ebp")
         )
-        self.names = register_names(arch)
-        self.space = Space(read=memory.fetch, symbols=symbols, word_size=word_size)
+        self.names: Mapping[int, str] = register_names(arch)
+        self.space: Space = Space(read=memory.fetch, symbols=symbols, word_size=word_size)
 
     def binary_at(self, address: int) -> tuple[Binary, int] | None:
         """Return the file that has an address, and its slide."""
@@ -205,13 +209,13 @@ class Activation:
         self.registers = registers
         self.pc = pc
         self.interrupted = interrupted
-        self.unsaved = unsaved or {}
-        self.lookup_pc = pc if interrupted or not pc else pc - 1
+        self.unsaved: Mapping[str, int] = unsaved or {}
+        self.lookup_pc: int = pc if interrupted or not pc else pc - 1
         found = machine.binary_at(self.lookup_pc)
         self.binary: Binary | None = found[0] if found is not None else None
-        self.slide = found[1] if found is not None else 0
-        self.damage = ""
-        self.code = self._loaded() if self.binary is None else None
+        self.slide: int = found[1] if found is not None else 0
+        self.damage: str = ""
+        self.code: LoadedCode | None = self._loaded() if self.binary is None else None
         self.rules = self._rules(self.lookup_pc)
         if self.rules is None and self.lookup_pc < pc:
             # Nothing is called there: the address is where a function begins, which somebody has

@@ -114,8 +114,8 @@ class Value:
         bits: tuple[int, int] | None = None,
         holes: Sequence[Hole] = (),
     ) -> None:
-        self.space_ = space
-        self.type_ = ctype
+        self.space_: Space = space
+        self.type_: Type = ctype
         self.__address = address
         self.__data = data
         self.__bits = bits

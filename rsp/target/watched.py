@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rsp.target.values import Space, Value
     from rsp.wire.threads import ThreadId
 
-logger = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.target")
 
 _LARGEST: Final = 1 << 16
 """QEMU watches any number of bytes; of more than these, as of gdb's values, none is shown."""

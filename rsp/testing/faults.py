@@ -173,7 +173,8 @@ class SlowTransport(TransportWrapper):
     ) -> None:
         super().__init__(inner)
         self.reliable = reliable
-        self.sent = self.received = 0
+        self.sent: int = 0
+        self.received: int = 0
         self._byte = 10 / baud
         self._clock = clock
         self._sleep = sleep

@@ -60,12 +60,12 @@ class Machine:
         loop: int | None,
     ) -> None:
         self.personality = personality
-        self.cpu = Cpu(registers, mode=mode)
-        self.memory = SparseMemory(dict(memory or {}))
-        self.physical_memory = SparseMemory()
+        self.cpu: Cpu = Cpu(registers, mode=mode)
+        self.memory: SparseMemory = SparseMemory(dict(memory or {}))
+        self.physical_memory: SparseMemory = SparseMemory()
         self.threads: dict[str, Cpu] = {thread: self.cpu, **(threads or {})}
         self.breakpoints: dict[tuple[BreakpointType, int], int] = {}
-        self.running = False
+        self.running: bool = False
         self.physical = False
         self._program = tuple(program)
         self._at = -1

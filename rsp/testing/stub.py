@@ -65,6 +65,8 @@ class Stub(Machine):
         dead: the stub has crashed, or ended with its target.
     """
 
+    running: bool
+
     def __init__(
         self,
         personality: Personality = PLAIN,
@@ -93,8 +95,8 @@ class Stub(Machine):
         self.received: list[bytes] = []
         self.answers: dict[bytes, Answer | Iterator[Answer]] = {}
         self.hooks: list[Hook] = []
-        self.detached = False
-        self.dead = False
+        self.detached: bool = False
+        self.dead: bool = False
         self._first = thread
         self._thread_chosen = False
         self._xml = describe(personality.register_layout(long_mode=True))
@@ -305,7 +307,8 @@ class Stub(Machine):
                 return Ok() if self._key(thread) in self.threads else INVALID
             case commands.Detach() if "D" in who.commands:
                 self.breakpoints.clear()
-                self.detached = self.running = True
+                self.detached = True
+                self.running = True
                 return Ok()
         return self._answer_about_state(command)
 

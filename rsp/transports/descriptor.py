@@ -23,9 +23,11 @@ class Descriptor(Protocol):
 
     def fileno(self) -> int:
         """Return the descriptor."""
+        ...
 
     def close(self) -> None:
         """Close it."""
+        ...
 
 
 class DescriptorTransport(Transport):

@@ -52,8 +52,8 @@ class ReplayTransport(Transport):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.address = f"replay:{os.fspath(path)}"
-        self.reliable = True
+        self.address: str = f"replay:{os.fspath(path)}"
+        self.reliable: bool = True
         self._entries = read_log(path)
         self._entry: Entry | None = None
         self._at = 0  # how much of the entry's data has been sent or received

@@ -176,7 +176,7 @@ class TelnetTransport(Transport):
 
     def __init__(self, inner: Transport, *, address: str) -> None:
         self.address = address
-        self.reliable = inner.reliable
+        self.reliable: bool = inner.reliable
         self._inner = inner
         self._telnet = TelnetFilter()
 

@@ -26,8 +26,8 @@ class TransportWrapper(Transport):
     """
 
     def __init__(self, inner: Transport) -> None:
-        self.address = inner.address
-        self.reliable = inner.reliable
+        self.address: str = inner.address
+        self.reliable: bool = inner.reliable
         self._inner = inner
 
     def read(self, max_bytes: int, timeout: float | None) -> bytes:

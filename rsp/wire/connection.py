@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-logger = logging.getLogger("rsp.wire")
+logger: Final = logging.getLogger("rsp.wire")
 
 # How long nothing may come, at least, before a line that lost count of its replies is taken for
 # quiet. A machine under load is silent for longer, and what comes then is taken for another's

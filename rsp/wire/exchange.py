@@ -30,11 +30,11 @@ class Exchange:
     __slots__ = ("acked", "command", "doubled", "output", "packet", "repeats", "timeout", "tries")
 
     def __init__(self, command: Command, packet: bytes, timeout: float) -> None:
-        self.command = command
-        self.packet = packet
-        self.timeout = timeout
-        self.acked = False
-        self.doubled = False
-        self.tries = 0
-        self.repeats = 0
-        self.output = 0
+        self.command: Command = command
+        self.packet: bytes = packet
+        self.timeout: float = timeout
+        self.acked: bool = False
+        self.doubled: bool = False
+        self.tries: int = 0
+        self.repeats: int = 0
+        self.output: int = 0

@@ -52,9 +52,9 @@ class SharedLine:
     __slots__ = ("_is_packet", "_spoken", "held", "shared", "silent_at")
 
     def __init__(self, *, shared: bool) -> None:
-        self.shared = shared
+        self.shared: bool = shared
         self.held: Frame | None = None
-        self.silent_at = 0.0
+        self.silent_at: float = 0.0
         self._is_packet: bool | None = None  # None until that is known
         self._spoken = b""  # the end of what the console has said since the last answer
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from binascii import hexlify, unhexlify
 from enum import Enum
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 from rsp.errors import RemoteProtocolError
 from rsp.wire.replies.base import Reply, encode_pairs, malformed, parse_pairs
@@ -96,7 +96,7 @@ class Stopped(Reply):
     registers: tuple[tuple[int, bytes | None], ...] = ()
     other: tuple[tuple[str, str], ...] = ()
 
-    prefix = (b"T", b"S")
+    prefix: ClassVar[bytes | tuple[bytes, ...]] = (b"T", b"S")
 
     @property
     def signal_name(self) -> str:

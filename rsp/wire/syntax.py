@@ -170,7 +170,7 @@ class Syntax:
         self._regex: re.Pattern[bytes] | None = None
         self._template: bytes | None = None
         self._tail = b""
-        self.prefix = text.partition("{")[0].partition("[")[0].encode()
+        self.prefix: bytes = text.partition("{")[0].partition("[")[0].encode()
 
     @property
     def pieces(self) -> tuple[_Piece, ...]:

@@ -37,6 +37,7 @@ PACKAGES = {
     "zstd": "zstd",
     "busybox": "busybox-static",
     "cpio": "cpio",
+    "node": "nodejs",  # which pyright runs in
 }
 
 # What a test that uses one of these fixtures needs; tests/conftest.py has the fixtures.

@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise LocalProtocolError("--count 0: a breakpoint is hit once at least")
     kind = BreakpointKind.HARDWARE if arguments.hw else BreakpointKind.AUTO
     # What is inserted is taken out again when the connection ends, however that comes.
+    text: str | None = None
     with connect(arguments) as target:
         point = target.breakpoint(arguments.spec, kind=kind)
         stop = _run(target, point, arguments.count, arguments.timeout)
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
             print_json(_in_json(target, stop, point))
         else:
             text = _text(arguments, target, stop, point)
-    if not arguments.json:
+    if text is not None:
         print(text)
     if stop.ended:
         raise RspError(f"{_reached(point, arguments.count)} before the program ended: {stop}")

@@ -18,8 +18,9 @@ import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
-log = logging.getLogger("rsp.symbols")
+log: Final = logging.getLogger("rsp.symbols")
 
 FORMAT_VERSION = 1
 """Raised whenever anything that is kept changes its form; what older versions wrote is let die."""
@@ -62,7 +63,9 @@ class Cache:
         self, directory: str | os.PathLike[str] | None = None, *, max_bytes: int = MAX_BYTES
     ) -> None:
         self.max_bytes = max_bytes
-        self.directory = Path(directory) if directory is not None else _default_directory()
+        self.directory: Path | None = (
+            Path(directory) if directory is not None else _default_directory()
+        )
 
     @classmethod
     def off(cls) -> Cache:

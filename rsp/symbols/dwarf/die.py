@@ -44,10 +44,10 @@ class Die:
             abbrev = unit.abbrevs[code]
         except (IndexError, KeyError, ValueError):
             unit.sections.info.fail(offset, "no entry begins here")
-        self.unit = unit
-        self.offset = offset
-        self.tag = abbrev.tag
-        self.has_children = abbrev.has_children
+        self.unit: Unit = unit
+        self.offset: int = offset
+        self.tag: int = abbrev.tag
+        self.has_children: bool = abbrev.has_children
         self._attributes = abbrev.attributes
         self._begin = begin
         self._end = 0

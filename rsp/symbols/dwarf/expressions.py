@@ -59,26 +59,33 @@ class Context(Protocol):
     @property
     def word_size(self) -> int:
         """The size of an address."""
+        ...
 
     @property
     def slide(self) -> int:
         """What has to be added to the addresses in the expression."""
+        ...
 
     @property
     def unit(self) -> Unit | None:
         """The unit that the expression is a part of, which has types and indexed addresses."""
+        ...
 
     def register(self, number: int) -> int | None:
         """Return the value in this frame of a register, by its DWARF number."""
+        ...
 
     def read_memory(self, address: int, size: int) -> bytes | None:
         """Return memory."""
+        ...
 
     def frame_base(self) -> int | None:
         """Return what DW_AT_frame_base of the function computes; `number` does it."""
+        ...
 
     def cfa(self) -> int | None:
         """Return the canonical frame address."""
+        ...
 
     def entry_value(self, what: bytes | int) -> int | None:
         """Return what a parameter was when the function was entered.
@@ -87,6 +94,7 @@ class Context(Protocol):
         (an expression, mostly of a single register), or for that parameter (DW_AT_call_parameter,
         an offset in .debug_info).
         """
+        ...
 
 
 def evaluate(expression: bytes, context: Context, *, stack: Iterable[int] = ()) -> Location:

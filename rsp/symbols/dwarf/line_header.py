@@ -85,23 +85,25 @@ class LineHeader:
         self.sections = sections
         self.offset = offset
         self.comp_dir = comp_dir
+        self.offset_size: int
+        self.end: int
         self.offset_size, at, self.end = _extent(line, offset)
-        self.version = line.unsigned(at, 2)
+        self.version: int = line.unsigned(at, 2)
         if not 2 <= self.version <= 5:
             line.fail(offset, f"a line program of DWARF version {self.version}")
         at += 4 if self.version >= 5 else 2  # version 5: sizes of addresses and of selectors
         length = line.unsigned(at, self.offset_size)
         at += self.offset_size
-        self.begin = at + length
+        self.begin: int = at + length
         # Version 4 put the operations of a long instruction word second; x86 has no such word.
         fields = line[at : at + 1] + line[at + 1 + (self.version >= 4) : at + 6]
         if not at + 6 <= self.begin <= self.end:
             line.fail(offset, f"a line program with a header of {length} bytes")
-        self.minimum_instruction_length = fields[0]
-        self.default_is_stmt = bool(fields[1])
-        self.line_base = fields[2] - 256 if fields[2] > 127 else fields[2]
-        self.line_range = fields[3]
-        self.opcode_base = fields[4] if len(fields) > 4 else 0
+        self.minimum_instruction_length: int = fields[0]
+        self.default_is_stmt: bool = bool(fields[1])
+        self.line_base: int = fields[2] - 256 if fields[2] > 127 else fields[2]
+        self.line_range: int = fields[3]
+        self.opcode_base: int = fields[4] if len(fields) > 4 else 0
         if not self.line_range or not self.opcode_base:
             line.fail(offset, "a line program without special opcodes")
         at += 5 + (self.version >= 4)
@@ -110,7 +112,7 @@ class LineHeader:
             line.fail(
                 offset, f"a line program with {self.opcode_base} opcodes in so short a header"
             )
-        self.operands = line[at : self._tables_at]
+        self.operands: bytes = line[at : self._tables_at]
 
     def __repr__(self) -> str:
         return f"LineHeader({self.offset:#x})"

@@ -95,7 +95,7 @@ class LineProgram:
     """
 
     def __init__(self, sections: DwarfSections, offset: int, comp_dir: str = "") -> None:
-        self.header = LineHeader(sections, offset, comp_dir)
+        self.header: LineHeader = LineHeader(sections, offset, comp_dir)
 
     def __repr__(self) -> str:
         return f"LineProgram({self.header.offset:#x})"

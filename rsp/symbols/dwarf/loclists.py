@@ -167,7 +167,8 @@ def _loclist(unit: Unit, section: SectionData, offset: int) -> Iterator[Location
                 begin = address()
                 end = begin + number()
             case 0x09:  # DW_LLE_GNU_view_pair, of -gvariable-location-views=incompat5
-                number(), number()
+                number()
+                number()
                 continue
             case _:
                 raise ValueError(f"a location list entry of kind {kind:#x}")

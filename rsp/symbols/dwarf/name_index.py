@@ -22,7 +22,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from difflib import get_close_matches
 from itertools import accumulate, chain
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from rsp.symbols.dwarf.skip_plans import Kind
 from rsp.symbols.elf.section_data import Damaged
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]
 _Format = Literal["B", "H", "I", "Q"]
 
-log = logging.getLogger("rsp.symbols")
+log: Final = logging.getLogger("rsp.symbols")
 
 _MAGIC = b"rspnames"
 _HEADER = struct.Struct("<8sQQQQQQ")
@@ -81,7 +81,7 @@ class NameIndex:
     """
 
     def __init__(self, data: bytes | memoryview, damaged: tuple[Damaged, ...] = ()) -> None:
-        self.data = memoryview(data)
+        self.data: memoryview = memoryview(data)
         self.damaged = damaged
         if len(data) < _HEADER.size:
             raise _not_an_index()
@@ -93,7 +93,7 @@ class NameIndex:
         self._begins = columns.take(pieces, "Q")
         self._entries = columns.take(pieces, offsets)
         self._sizes = columns.take(pieces, "I")
-        self.function_entries = columns.take(functions, offsets)
+        self.function_entries: memoryview = columns.take(functions, offsets)
         self._offsets = columns.take(definitions, offsets)
         self._kinds = columns.take(definitions, "B")
         self._name_ends = columns.take(names, "I")

@@ -39,7 +39,7 @@ class DwarfSections:
 
     def __init__(self, image: Image) -> None:
         self._image = image
-        self.word_size = image.word_size
+        self.word_size: int = image.word_size
 
     # Called for what is not there yet.
     def __getattr__(self, name: builtins.str) -> SectionData:

@@ -134,15 +134,15 @@ class Plan:
     )  # fmt: skip
 
     def __init__(self, abbrev: Abbrev, fixed: dict[int, int]) -> None:
-        self.abbrev = abbrev
-        self.slow = not self._lay_out(fixed)
-        self.nested = abbrev.has_children and abbrev.tag not in _ENTERED
-        self.constants = self.nested and abbrev.tag == dw.DW_TAG_enumeration_type
+        self.abbrev: Abbrev = abbrev
+        self.slow: bool = not self._lay_out(fixed)
+        self.nested: bool = abbrev.has_children and abbrev.tag not in _ENTERED
+        self.constants: bool = self.nested and abbrev.tag == dw.DW_TAG_enumeration_type
         sibling = self.places.get(dw.DW_AT_sibling, _ABSENT)
         known = sibling.form == dw.DW_FORM_ref4 and sibling.behind_tail == (self.tail > 0)
-        self.sibling = sibling.offset if self.nested and known else -1
+        self.sibling: int = sibling.offset if self.nested and known else -1
         self._choose()
-        self.step = 0
+        self.step: int = 0
         if not (self.slow or self.tail or self.constants or self.kind is not None):
             if self.sibling >= 0:
                 self.step = -self.sibling
@@ -152,8 +152,9 @@ class Plan:
     def _lay_out(self, fixed: dict[int, int]) -> bool:
         """Find the places of the attributes; return whether all have one."""
         self.places: dict[int, Place] = {}
-        self.tail = self.tail_at = 0
-        self.size = 1
+        self.tail: int = 0
+        self.tail_at: int = 0
+        self.size: int = 1
         for attribute, form, constant in self.abbrev.attributes:
             size = fixed.get(form)
             if size is None and (self.tail or form not in _TAILS):
@@ -171,15 +172,18 @@ class Plan:
         has = {attribute for attribute, _, _ in self.abbrev.attributes}
         subject = next((attribute for attribute in _SUBJECTS if attribute in has), None)
         kind = _KINDS.get(self.abbrev.tag) if subject is not None else None
-        self.declaration = dw.DW_AT_declaration in has
+        self.declaration: bool = dw.DW_AT_declaration in has
         if kind is Kind.FUNCTION and not self.declaration and has.isdisjoint(_CODE):
             kind = Kind.INLINE
         self.kind = kind
         self.subject: Place | None = None
         self.wanted: tuple[Place, Place] | None = None
         self.seen: set[bytes] | None = None
-        self.begin = self.stop = self.line = self.line_end = 0
-        self.absolute = False
+        self.begin: int = 0
+        self.stop: int = 0
+        self.line: int = 0
+        self.line_end: int = 0
+        self.absolute: bool = False
         if subject is None or self.slow:
             return
         self.subject = place = self.places[subject]

@@ -80,15 +80,17 @@ class Unit:
         self.units = units
         self.sections: DwarfSections = sections
         self.offset: int = offset
+        self.offset_size: int
+        self.end: int
         self.offset_size, begin, self.end = _extent(sections, offset)
-        self.version = info.unsigned(begin, 2)
+        self.version: int = info.unsigned(begin, 2)
         if not 2 <= self.version <= 5:
             info.fail(offset, f"a unit of DWARF version {self.version}")
         if self.version >= 5:
-            self.type = info.unsigned(begin + 2, 1)
-            self.word_size = info.unsigned(begin + 3, 1)
-            self.abbrevs_at = info.unsigned(begin + 4, self.offset_size)
-            self.first_die = begin + 4 + self.offset_size
+            self.type: int = info.unsigned(begin + 2, 1)
+            self.word_size: int = info.unsigned(begin + 3, 1)
+            self.abbrevs_at: int = info.unsigned(begin + 4, self.offset_size)
+            self.first_die: int = begin + 4 + self.offset_size
             if self.type in (dw.DW_UT_skeleton, dw.DW_UT_split_compile):
                 self.first_die += 8
             elif self.type in (dw.DW_UT_type, dw.DW_UT_split_type):

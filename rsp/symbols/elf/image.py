@@ -106,7 +106,7 @@ class Image:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
+        self.path: str = os.fspath(path)
         self._map = self._mapped()
         if self._map[0x1FE:0x200] == b"\x55\xaa" and self._map[0x202:0x206] == b"HdrS":
             raise self._bad(  # Linux's boot protocol, Documentation/x86/boot.rst
@@ -118,7 +118,7 @@ class Image:
         ident = self._map[:16]
         if len(ident) < 16 or ident[4] not in _CLASSES or ident[5] not in (1, 2):
             raise self._bad("its ELF header is damaged")
-        self.word_size = _CLASSES[ident[4]]
+        self.word_size: int = _CLASSES[ident[4]]
         try:
             self._read_headers(big_endian=ident[5] == 2)
         except struct.error:
@@ -233,12 +233,13 @@ class Image:
         machine = int.from_bytes(self._map[18:20], "big" if big_endian else "little")
         if big_endian or machine not in _MACHINES:
             raise self._bad(f"made for another machine (e_machine {machine}), not for x86")
-        self.machine = _MACHINES[machine]
+        self.machine: str = _MACHINES[machine]
         fields = header.unpack_from(self._map, 16)
+        self.entry: int
         kind, _, _, self.entry, _, table = fields[:6]
         entry_size, count, names_index = fields[10:]
-        self.relocatable = kind == ET_REL
-        self.position_independent = kind == ET_DYN
+        self.relocatable: bool = kind == ET_REL
+        self.position_independent: bool = kind == ET_DYN
 
         layout = _SECTION_HEADERS[self.word_size]
         size = len(self._map)
@@ -257,7 +258,7 @@ class Image:
             raise self._bad("its section names are missing: was it copied to its end?")
         strings = SectionData(".shstrtab", self._map, raw[names_index][4], raw[names_index][5])
 
-        self.sections = tuple(
+        self.sections: tuple[Section, ...] = tuple(
             Section._make((number, self._name(strings, fields[0]), *fields[1:8], fields[9]))
             for number, fields in enumerate(raw)
         )

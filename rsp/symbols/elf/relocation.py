@@ -123,7 +123,9 @@ class RelocatedImage(Image):
 
     def __init__(self, path: str | os.PathLike[str], addresses: Mapping[str, int]) -> None:
         super().__init__(path)
-        self.addresses = {name: at for name, at in addresses.items() if name not in _KALLSYMS}
+        self.addresses: dict[str, int] = {
+            name: at for name, at in addresses.items() if name not in _KALLSYMS
+        }
         if not self.relocatable:
             raise self._bad("already linked, so its sections cannot be placed; it takes a slide")
         self._tables: dict[int, list[Section]] = {}
@@ -169,7 +171,7 @@ class RelocatedImage(Image):
                 nowhere += -(-section.size // _ALIGNMENT) * _ALIGNMENT
             flags = section.flags & ~SHF_ALLOC
             sections[section.number] = section._replace(address=address, flags=flags)
-        self.sections = tuple(sections)
+        self.sections: tuple[Section, ...] = tuple(sections)
         self._by_name = {name: sections[old.number] for name, old in self._by_name.items()}
 
     def _check_places(self, placed: list[Section]) -> None:

@@ -55,11 +55,11 @@ class SectionData:
     __slots__ = ("_buffer", "_size", "_start", "name", "view")
 
     def __init__(self, name: str, buffer: mmap.mmap | bytes, start: int, size: int) -> None:
-        self.name = name
+        self.name: str = name
         self._buffer = buffer
         self._start = start
         self._size = size
-        self.view = memoryview(buffer)[start : start + size]
+        self.view: memoryview = memoryview(buffer)[start : start + size]
 
     @classmethod
     def empty(cls, name: str) -> SectionData:

@@ -98,7 +98,8 @@ class OrcFormat:
         Raises:
             ValueError: a value that the format does not define.
         """
-        values, shift = {}, 8
+        values: dict[str, int] = {}
+        shift = 8
         for name, bits in self.fields.items():
             values[name] = flags >> shift & (1 << bits) - 1
             shift += bits

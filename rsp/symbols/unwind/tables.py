@@ -44,8 +44,10 @@ class UnwindTables:
         self, image: Image, debug: Image | None = None, *, cache: Cache | None = None
     ) -> None:
         # What a program needs to run (.eh_frame) stays in it when the rest goes to a debug file.
-        self.call_frames = tuple(CallFrames(each, cache) for each in (image, debug) if each)
-        self.orc = OrcTable(image)
+        self.call_frames: tuple[CallFrames, ...] = tuple(
+            CallFrames(each, cache) for each in (image, debug) if each
+        )
+        self.orc: OrcTable = OrcTable(image)
 
     def rules_at(self, address: int) -> UnwindRules | None:
         """Return the rules for an address, None where no table covers it.

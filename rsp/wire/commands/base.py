@@ -83,6 +83,8 @@ class AnsweredBy(Command, Generic[R_co]):
     checker and to ``parse_reply`` alike.
     """
 
+    replies: ClassVar[tuple[type[Reply], ...]]
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         for base in cls.__dict__.get("__orig_bases__", ()):

@@ -1,10 +1,11 @@
 """The command ``rsp``.
 
-Here live: `run`, which is the same for all commands; what several commands have in common
-(`arguments`, `text`, `json`, `values`, `frames`, `progress`, `kernel`, and for recordings `listen`,
-`relay` and `playback`); and in `commands` one module a command.
+Here live: `run` and `help`, which are the same for all commands; what several commands have in
+common (`arguments`, `text`, `json`, `values`, `frames`, `progress`, `kernel`, and for recordings
+`listen`, `relay` and `playback`); and in `commands` one module a command.
 """
 
-from rsp.cli.run import COMMANDS, main
+from rsp.cli.help import COMMANDS
+from rsp.cli.run import main
 
 __all__ = ["COMMANDS", "main"]

@@ -108,40 +108,45 @@ def parse_timeout(text: str) -> float:
     return seconds
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(options: argparse._ActionsContainer) -> None:
     """Add ``--json``."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def add_timeout(parser: argparse.ArgumentParser) -> None:
+def add_timeout(options: argparse._ActionsContainer) -> None:
     """Add ``--timeout``."""
-    parser.add_argument(
+    options.add_argument(
         "--timeout",
         metavar="S",
         type=parse_timeout,
         default=DEFAULT_TIMEOUT,
-        help="seconds that connecting, and then each request, may take (default: %(default)g)",
+        help="seconds that connecting may take, and each request (default: %(default)g)",
     )
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
-    """Add the TARGET and the options that go with it."""
+    """Add the TARGET, and in groups of their own the options that all commands with one have.
+
+    The help of a command so begins with what is its own.
+    """
     parser.add_argument(
         "target",
         metavar="TARGET",
-        help="where the stub is: :1234, host:1234, unix:/path, /dev/ttyS0,115200, "
+        help="the stub's address: :1234, host:1234, unix:/path, /dev/ttyS0,115200, "
         "telnet://host:port, rfc2217://host:port, '| gdbserver - ./program', replay:LOG",
     )
-    add_json(parser)
-    parser.add_argument("--symbols", metavar="FILE", help="an ELF file with the symbols")
-    add_symbol_options(parser)
-    add_timeout(parser)
-    parser.add_argument(
+    common = parser.add_argument_group("options of all commands with a TARGET")
+    add_json(common)
+    add_timeout(common)
+    common.add_argument(
         "--leave-stopped",
         action="store_true",
-        help="leave the target standing still at the end (by default it runs on)",
+        help="leave the target stopped at the end; by default it runs on",
     )
-    add_record(parser)
+    add_record(common)
+    symbols = parser.add_argument_group("symbols")
+    symbols.add_argument("--symbols", metavar="FILE", help="an ELF file with symbols: vmlinux")
+    add_symbol_options(symbols)
 
 
 def add_address(parser: argparse.ArgumentParser) -> None:
@@ -150,7 +155,7 @@ def add_address(parser: argparse.ArgumentParser) -> None:
         "address",
         metavar="ADDR",
         type=parse_place,
-        help="0x7c00, 31744, or with --symbols a name: start, start+0x10",
+        help="an address: 0x7c00, 31744, and with --symbols start_kernel, start_kernel+0x10",
     )
 
 
@@ -159,58 +164,58 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "spec",
         metavar="SPEC",
-        help="an address (0x7c00), and with symbols a function, a line (tcp.c:414) or "
-        "start_kernel+0x10",
+        help="a location: 0x7c00, and with symbols start_kernel, start_kernel+0x10, tcp.c:414",
     )
 
 
-def add_record(parser: argparse.ArgumentParser) -> None:
+def add_record(options: argparse._ActionsContainer) -> None:
     """Add ``--record``."""
-    parser.add_argument("--record", metavar="LOG", help="record the session in a new file")
+    options.add_argument("--record", metavar="LOG", help="record the session in a new file")
 
 
 def add_symbol_file(parser: argparse.ArgumentParser) -> None:
     """Add the FILE with symbols that a command asks, and the options that go with it."""
     parser.add_argument("symbols", metavar="FILE", help="vmlinux, a program or a debug file")
-    add_json(parser)
-    add_symbol_options(parser)
+    common = parser.add_argument_group("options of all commands with a FILE")
+    add_json(common)
+    add_symbol_options(common)
 
 
-def add_symbol_options(parser: argparse.ArgumentParser) -> None:
+def add_symbol_options(options: argparse._ActionsContainer) -> None:
     """Add what says where an image lies, and what else belongs to it."""
-    parser.add_argument(
+    options.add_argument(
         "--slide",
         metavar="N",
         type=parse_slide,
         default="auto",
-        help="how far from its link addresses the file was loaded: auto, none or 0x… "
-        "(default: auto, which finds out that of a running Linux kernel and of a "
+        help="distance of the file's load address from its link address: auto, none or 0x… "
+        "(default: auto, which finds that of a running Linux kernel and of a "
         "position-independent program, and is none elsewhere)",
     )
-    parser.add_argument(
+    options.add_argument(
         "--symbol-script",
         metavar="FILE",
         action="append",
         default=[],
-        help="where modules are: gdb's add-symbol-file lines, or a directory with a copy of "
-        "/sys/module/*/sections (their files are then found in that of --modules)",
+        help="load addresses of modules: a file of gdb's add-symbol-file lines, or a copy of "
+        "/sys/module/*/sections (--modules then names the directory of the modules' files)",
     )
-    parser.add_argument(
+    options.add_argument(
         "--modules",
         metavar="DIR",
-        help="of a Linux kernel, where the files of its modules are: /lib/modules/RELEASE, or "
+        help="the files of a Linux kernel's modules: /lib/modules/RELEASE, or "
         "/usr/lib/debug/lib/modules/RELEASE",
     )
-    parser.add_argument(
+    options.add_argument(
         "--source-map",
         metavar="FROM=TO",
         type=parse_source_map,
         action="append",
         default=[],
-        help="look for source files below TO instead of FROM, where they were compiled",
+        help="look for source files in TO instead of FROM, the directory of the build",
     )
-    parser.add_argument(
-        "--no-cache", action="store_true", help="neither read nor write the index of names on disk"
+    options.add_argument(
+        "--no-cache", action="store_true", help="do not use the index of names on disk"
     )
 
 

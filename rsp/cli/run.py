@@ -1,9 +1,7 @@
 """The command line: which command it is, and how it ends.
 
-Here live: the list of the commands, and how any of them ends: its exit status, and its error as
-one line. What a command does is in the module of its name in `rsp.cli.commands`, which is loaded
-when it is asked for.
-Here must not live: anything of the protocol, or a question to a target.
+Here lives how any command ends: its exit status, and its error as one line. Here must not live: the
+commands and their help (`rsp.cli.help`), and what a command does (`rsp.cli.commands`).
 
 Exit status: 0; 1 with one line on stderr; 2 for a wrong command line; as the shell counts them,
 130 after Ctrl-C and 141 when the reader of the output has gone.
@@ -11,47 +9,22 @@ Exit status: 0; 1 with one line on stderr; 2 for a wrong command line; as the sh
 
 from __future__ import annotations
 
-import argparse
-import builtins
 import contextlib
 import io
 import logging
 import os
 import sys
-from importlib import import_module
-from keyword import iskeyword
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import rsp
+from rsp.cli.help import COMMANDS, overview, parser_of, usage_error
+from rsp.cli.text import printable
+from rsp.errors import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["COMMANDS", "main"]
-
-COMMANDS: Final = {
-    "info": "who answers there, and why the target stands still",
-    "regs": "the registers of a thread",
-    "read": "read memory: a hex dump, or into a file",
-    "write": "write memory",
-    "bt": "who called whom: the frames of a thread, or of all of them",
-    "print": "what an expression of C comes to, as gdb shows it",
-    "break": "run to a place, and show who has come there",
-    "disas": "the instructions at a place",
-    "slide": "how far KASLR has moved a running kernel",
-    "modules": "the modules that a kernel has loaded",
-    "tasks": "the tasks of a kernel: all threads, as ps shows them",
-    "dmesg": "the kernel's log, as dmesg shows it",
-    "sym": "what has this name, or is at this address, in a file with symbols",
-    "locations": "every place where a breakpoint must go, inlined copies too",
-    "type": "the layout of a type",
-    "list": "the source lines around a place",
-    "demo": "follow a CPU from 16 to 64 bit, on a machine that comes with this command",
-    "replay": "serve a recording as a stub, to gdb too",
-    "console": "a terminal on the line of a kernel, with a key that stops it",
-    "proxy": "stand between gdb and a stub, and record what they say",
-}
-"""Each command, and what it is for."""
+__all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,40 +75,32 @@ class _Warnings(logging.Handler):
 
 
 def _run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="rsp",
-        description="Talk to a gdb stub: QEMU, gdbserver, valgrind, kgdb and others.",
-        epilog="rsp COMMAND --help says more of each.",
-    )
-    parser.add_argument("--version", action="version", version=f"rsp {rsp.__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, purpose in COMMANDS.items():
-        command = commands.add_parser(name, help=purpose, description=f"{name}: {purpose}.")
-        if argv[:1] == [name]:
-            module = import_module(f"rsp.cli.commands.{module_name(name)}")
-            module.add_arguments(command)
-            command.set_defaults(run=module.run)
+    command, *rest = argv or ["help"]
+    if command == "help" and rest:
+        command, rest = rest[0], ["--help"]
+    if command in ("help", "-h", "--help"):
+        print(overview())
+        return 0
+    if command == "--version":
+        print(f"rsp {rsp.__version__}")
+        return 0
+    if command not in COMMANDS:
+        if command.startswith("-"):
+            problem = f"the command comes before {printable(command)}; rsp help lists the commands"
+        else:
+            hint = nearest(command, COMMANDS)
+            problem = f"no command '{printable(command)}'{hint}; rsp help lists the commands"
+        print(usage_error(problem), file=sys.stderr)
+        return 2
     try:
-        arguments = parser.parse_args(argv)
+        arguments = parser_of(command).parse_intermixed_args(rest)
     except SystemExit as end:  # its way to say that it has printed what there is to say
         return end.code if isinstance(end.code, int) else 2
     status: int = arguments.run(arguments)
     return status
 
 
-def module_name(command: str) -> str:
-    """Return the name of a command's module, with an underscore where Python has that word.
-
-    >>> module_name("read"), module_name("list"), module_name("break")
-    ('read', 'list_', 'break_')
-    """
-    taken = iskeyword(command) or hasattr(builtins, command)
-    return f"{command}_" if taken else command
-
-
 def _report(failure: str | None, warnings: list[str]) -> None:
-    from rsp.cli.text import printable
-
     lines = [f"warning: {each}" for each in warnings]
     if failure is not None:
         lines = ["; ".join([f"error: {failure}", *warnings])]

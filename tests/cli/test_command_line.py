@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -15,20 +14,7 @@ import pytest
 
 import rsp
 from lab.command import COMMAND, run
-from rsp.cli import COMMANDS, main
-
-
-def test_help_names_every_command() -> None:
-    shown = run("--help")
-    assert shown.status == 0
-    assert [name for name in COMMANDS if not re.search(rf"\n    {name}\s", shown.out)] == []
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help(name: str) -> None:
-    shown = run(name, "--help")
-    assert (shown.status, shown.err) == (0, "")
-    assert f"usage: rsp {name}" in shown.out
+from rsp.cli import main
 
 
 def test_version() -> None:
@@ -38,8 +24,9 @@ def test_version() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        (),
-        ("break", ":1234"),  # comes with a later version
+        ("nonsense",),
+        ("--json", "info", ":1234"),
+        ("break", ":1234"),
         ("info",),
         ("info", ":1234", "--timeout", "0"),
         ("info", ":1234", "--timeout", "nan"),

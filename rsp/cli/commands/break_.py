@@ -1,9 +1,9 @@
-"""``rsp break``: run to a place, and say who has come there."""
+"""``rsp break``: run to a location and show the stop."""
 
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_spec, add_target, connect, parse_number, symbols_of
 from rsp.cli.frames import backtrace_text, frame_in_json
@@ -19,18 +19,24 @@ if TYPE_CHECKING:
     from rsp.target.stop import Stop
     from rsp.target.target import Target
 
+USAGE: Final = "TARGET SPEC [--hw] [--count N] [OPTION ...]"
+EXAMPLES: Final = (
+    "rsp break :1234 vfs_read --symbols vmlinux",
+    "rsp break :1234 0x7c00 --hw --timeout 60",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command line has."""
+    """Add the arguments of this command."""
     add_target(parser)
     add_spec(parser)
-    parser.add_argument("--hw", action="store_true", help="by hardware, whatever is there")
+    parser.add_argument("--hw", action="store_true", help="use a hardware breakpoint")
     parser.add_argument(
         "--count",
         metavar="N",
         type=parse_number,
         default=1,
-        help="run to the Nth time (default: 1)",
+        help="stop at the Nth hit (default: 1)",
     )
 
 

@@ -1,4 +1,4 @@
-"""``rsp bt``: who called whom in a thread.
+"""``rsp bt``: the backtrace of a thread, or of all threads.
 
 Here lives: the command. Here must not live: what a frame is, and how it is written, which are the
 library's.
@@ -6,7 +6,7 @@ library's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_target, connect
 from rsp.cli.frames import backtrace_text, frame_in_json
@@ -19,15 +19,23 @@ if TYPE_CHECKING:
     from rsp.target.target import Target
     from rsp.target.threads import Thread
 
+USAGE: Final = "TARGET [--thread ID | --all] [OPTION ...]"
+EXAMPLES: Final = (
+    "rsp bt :1234 --symbols vmlinux",
+    "rsp bt :1234 --symbols vmlinux --all",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command line has."""
+    """Add the arguments of this command."""
     add_target(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "--thread", metavar="ID", help="a thread as rsp info spells it, instead of the current one"
+        "--thread", metavar="ID", help="another thread, as rsp info shows it: p01.02"
     )
-    which.add_argument("--all", action="store_true", help="all threads; of a machine, its CPUs")
+    which.add_argument(
+        "--all", action="store_true", help="all threads; the threads of a machine are its CPUs"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

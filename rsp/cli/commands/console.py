@@ -1,4 +1,4 @@
-"""``rsp console``: a terminal on a kernel's serial line, with a key that stops the kernel.
+"""``rsp console``: a terminal on a serial line that kgdb shares, with a key to stop the kernel.
 
 Here lives the terminal: what is typed goes to the line and what comes from it is shown, until the
 escape character. Stopping the kernel, and letting it run again, is the library's (`rsp.connect`).
@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Final
 
 import rsp
@@ -27,32 +28,38 @@ if TYPE_CHECKING:
     from rsp.transports.base import Transport
 
 _ESCAPE: Final = b"\x1d"  # Ctrl-], as in telnet
-_KEYS: Final = "Ctrl-] b stops the kernel, Ctrl-] q ends, Ctrl-] twice types it"
+_KEYS: Final = "Ctrl-] b stops the kernel, Ctrl-] q ends, Ctrl-] Ctrl-] types Ctrl-]"
 _AT_A_STOP: Final = (
-    "bt; c lets it run; q lets it run and ends; anything else is a command of kdb (summary, ps)"
+    "bt shows the backtrace, c lets the kernel run, q lets it run and ends; "
+    "anything else is a command of kdb (summary, ps)"
 )
 # A look at the keyboard, every so often.
 _GLANCE: Final = 0.02
 # Seconds that nothing has come for, after the end of what is to be typed.
 _DONE: Final = 1.0
 
+USAGE: Final = "TARGET [--symbols FILE] [--qemu-monitor ADDRESS] [--timeout S] [OPTION ...]"
+EXAMPLES: Final = ("rsp console /dev/ttyS0,115200 --symbols vmlinux",)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command line has."""
-    parser.epilog = f"{_KEYS}. At a stop: {_AT_A_STOP}."
+    """Add the arguments of this command."""
+    about = textwrap.fill(f"{_KEYS}. At a stop: {_AT_A_STOP}.", 79)
+    parser.description = f"{parser.description}\n\n{about}"
     parser.add_argument(
         "target",
         metavar="TARGET",
-        help="the line: /dev/ttyS0,115200, telnet://host:port, rfc2217://host:port, unix:/path",
+        help="the serial line: /dev/ttyS0, telnet://host:port, rfc2217://host:port, unix:/path",
     )
-    parser.add_argument("--symbols", metavar="FILE", help="vmlinux, for backtraces")
-    add_symbol_options(parser)
-    add_timeout(parser)
     parser.add_argument(
         "--qemu-monitor",
         metavar="ADDRESS",
-        help="QEMU's monitor, to send a BREAK where the line carries none",
+        help="the address of QEMU's monitor, for a line that cannot send a BREAK",
     )
+    add_timeout(parser)
+    symbols = parser.add_argument_group("symbols")
+    symbols.add_argument("--symbols", metavar="FILE", help="vmlinux, for backtraces")
+    add_symbol_options(symbols)
 
 
 def run(arguments: argparse.Namespace) -> int:

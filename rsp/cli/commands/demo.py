@@ -71,8 +71,12 @@ class _Place:
     changed: dict[str, int | None]
 
 
+USAGE: Final = "[--json] [--record LOG]"
+EXAMPLES: Final = ("rsp demo",)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command line has."""
+    """Add the arguments of this command."""
     add_json(parser)
     add_record(parser)
 

@@ -1,8 +1,8 @@
-"""``rsp disas``: the instructions at a place."""
+"""``rsp disas``: disassemble code."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_spec, add_target, connect, parse_number
 from rsp.cli.json import print_json
@@ -15,9 +15,15 @@ if TYPE_CHECKING:
 
 DEFAULT_COUNT = 16
 
+USAGE: Final = "TARGET SPEC [--count N] [OPTION ...]"
+EXAMPLES: Final = (
+    "rsp disas :1234 0xfffffff0 --count 1",
+    "rsp disas :1234 vfs_read --symbols vmlinux",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command line has."""
+    """Add the arguments of this command."""
     add_target(parser)
     add_spec(parser)
     parser.add_argument(
@@ -25,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=parse_number,
         default=DEFAULT_COUNT,
-        help="how many instructions (default: %(default)d)",
+        help="number of instructions (default: %(default)d)",
     )
 
 

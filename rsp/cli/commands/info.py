@@ -1,8 +1,8 @@
-"""``rsp info``: who answers there, and why the target stands still."""
+"""``rsp info``: the stub, the CPU mode, the stop and the threads."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_target, connect, symbols_of
 from rsp.cli.json import print_json, stop_in_json
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from rsp.target.stub import Stub
     from rsp.target.target import Target
 
+USAGE: Final = "TARGET [OPTION ...]"
+EXAMPLES: Final = ("rsp info :1234",)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command line has."""
+    """Add the arguments of this command."""
     add_target(parser)
 
 

@@ -1,8 +1,8 @@
-"""``rsp list``: the source lines around a place."""
+"""``rsp list``: the source lines around a location."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_spec, add_symbol_file, open_symbols
 from rsp.cli.json import print_json
@@ -11,9 +11,15 @@ from rsp.cli.text import printable
 if TYPE_CHECKING:
     import argparse
 
+USAGE: Final = "FILE SPEC [OPTION ...]"
+EXAMPLES: Final = (
+    "rsp list vmlinux start_kernel",
+    "rsp list vmlinux init/main.c:900 --source-map /build/linux=/usr/src/linux",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command line has."""
+    """Add the arguments of this command."""
     add_symbol_file(parser)
     add_spec(parser)
 

@@ -1,8 +1,8 @@
-"""``rsp locations``: every place where a breakpoint at something must go."""
+"""``rsp locations``: the addresses of a breakpoint, inlined copies included."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_spec, add_symbol_file, open_symbols
 from rsp.cli.json import print_json
@@ -11,9 +11,12 @@ from rsp.cli.text import printable
 if TYPE_CHECKING:
     import argparse
 
+USAGE: Final = "FILE SPEC [OPTION ...]"
+EXAMPLES: Final = ("rsp locations vmlinux tcp_init_sock",)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command line has."""
+    """Add the arguments of this command."""
     add_symbol_file(parser)
     add_spec(parser)
 

@@ -1,8 +1,8 @@
-"""``rsp modules``: the modules that a kernel has loaded."""
+"""``rsp modules``: the loaded modules of a kernel."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_target
 from rsp.cli.json import print_json
@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
+USAGE: Final = "TARGET --symbols FILE [OPTION ...]"
+EXAMPLES: Final = ("rsp modules :1234 --symbols vmlinux",)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command line has."""
+    """Add the arguments of this command."""
     add_target(parser)
 
 

@@ -1,11 +1,11 @@
-"""``rsp print``: what an expression of C comes to.
+"""``rsp print``: the value of a C expression.
 
 Here lives: the command. Here must not live: expressions and gdb's text, which are the library's.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_target, connect
 from rsp.cli.json import print_json
@@ -15,15 +15,21 @@ from rsp.cli.values import bare_value
 if TYPE_CHECKING:
     import argparse
 
+USAGE: Final = "TARGET EXPR [OPTION ...]"
+EXAMPLES: Final = (
+    "rsp print :1234 init_task.comm --symbols vmlinux",
+    "rsp print :1234 '*init_task.cred' --symbols vmlinux --json",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command line has."""
+    """Add the arguments of this command."""
     add_target(parser)
     parser.add_argument(
         "expression",
         metavar="EXPR",
         help="init_task.comm, '((struct task_struct *)0xffff…)->pid', '*ptr', '$sp'; "
-        "runqueues[0] is CPU 0's; \"'printk.c'::prb\" is that of a file",
+        "runqueues[0] for CPU 0 of a per-CPU variable; \"'printk.c'::prb\" for a file's own",
     )
 
 

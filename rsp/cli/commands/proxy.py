@@ -1,10 +1,10 @@
-"""``rsp proxy``: stand between gdb and a stub, and record what they say."""
+"""``rsp proxy``: record what gdb and a stub say to each other."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_timeout
 from rsp.cli.listen import FORMS, Listener
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
 
     from rsp.transports.base import Transport
 
+USAGE: Final = "LISTEN TARGET --record LOG [--timeout S]"
+EXAMPLES: Final = ("rsp proxy :2345 :1234 --record session.rsplog",)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command line has."""
+    """Add the arguments of this command."""
     parser.add_argument(
-        "listen", metavar="LISTEN", help=f"where gdb connects: {FORMS}; port 0 is a free one"
+        "listen", metavar="LISTEN", help=f"where gdb connects: {FORMS}; port 0 takes a free one"
     )
-    parser.add_argument(
-        "target", metavar="TARGET", help="the stub, in any form that rsp info takes"
-    )
+    parser.add_argument("target", metavar="TARGET", help="the stub's address, as for rsp info")
     parser.add_argument(
         "--record",
         metavar="LOG",
         required=True,
-        help="the new file to record in, as gdb's remotelogfile does",
+        help="the new file for the recording, in the format of gdb's remotelogfile",
     )
     add_timeout(parser)
 

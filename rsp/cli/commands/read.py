@@ -1,11 +1,11 @@
-"""``rsp read``: memory as a hex dump, or into a file."""
+"""``rsp read``: read memory as a hex dump or into a file."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from rsp.cli.arguments import add_address, add_target, connect, parse_length, symbols_of
 from rsp.cli.json import print_json
@@ -21,18 +21,27 @@ if TYPE_CHECKING:
 
 _PAGE = 4096
 
+USAGE: Final = "TARGET ADDR LENGTH [-o FILE] [--physical] [OPTION ...]"
+EXAMPLES: Final = (
+    "rsp read :1234 0xfffffff0 16",
+    "rsp read :1234 linux_banner 64 --symbols vmlinux",
+    "rsp read :1234 0 1M --physical -o memory.bin",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command line has."""
+    """Add the arguments of this command."""
     add_target(parser)
     add_address(parser)
     parser.add_argument(
-        "length", metavar="LENGTH", type=parse_length, help="bytes: 512, 0x200, 64K, 4M"
+        "length", metavar="LENGTH", type=parse_length, help="number of bytes: 512, 0x200, 64K, 4M"
     )
     parser.add_argument(
-        "-o", "--output", metavar="FILE", type=Path, help="write the bytes to a file"
+        "-o", "--output", metavar="FILE", type=Path, help="write the bytes to this file"
     )
-    parser.add_argument("--physical", action="store_true", help="ADDR is a physical address (QEMU)")
+    parser.add_argument(
+        "--physical", action="store_true", help="ADDR is a physical address (QEMU only)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

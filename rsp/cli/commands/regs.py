@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rsp.arch.layout import Kind, Role
 from rsp.cli.arguments import add_target, connect, symbols_of
@@ -16,12 +16,18 @@ if TYPE_CHECKING:
     from rsp.arch.registers import Registers
     from rsp.symbols.table import SymbolTable
 
+USAGE: Final = "TARGET [--thread ID] [OPTION ...]"
+EXAMPLES: Final = (
+    "rsp regs :1234",
+    "rsp regs :1234 --symbols vmlinux --thread p01.02",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command line has."""
+    """Add the arguments of this command."""
     add_target(parser)
     parser.add_argument(
-        "--thread", metavar="ID", help="a thread as rsp info spells it, instead of the current one"
+        "--thread", metavar="ID", help="another thread, as rsp info shows it: p01.02"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rsp.cli.listen import FORMS, Listener
 from rsp.cli.playback import Playback
@@ -14,14 +14,20 @@ if TYPE_CHECKING:
 
 _SIZE = 1 << 16
 
+USAGE: Final = "LOG --listen LISTEN"
+EXAMPLES: Final = ("rsp replay session.rsplog --listen :1234",)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command line has."""
+    """Add the arguments of this command."""
     parser.add_argument(
-        "log", metavar="LOG", help="a recording: of --record, of rsp proxy, or gdb's remotelogfile"
+        "log", metavar="LOG", help="a recording: from --record, rsp proxy or gdb's remotelogfile"
     )
     parser.add_argument(
-        "--listen", metavar="LISTEN", required=True, help=f"where: {FORMS}; port 0 is a free one"
+        "--listen",
+        metavar="LISTEN",
+        required=True,
+        help=f"where clients connect: {FORMS}; port 0 takes a free one",
     )
 
 

@@ -1,8 +1,8 @@
-"""``rsp slide``: how far KASLR has moved a running kernel."""
+"""``rsp slide``: how far KASLR moved the kernel."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_target
 from rsp.cli.json import print_json
@@ -11,9 +11,12 @@ from rsp.cli.kernel import connect_kernel
 if TYPE_CHECKING:
     import argparse
 
+USAGE: Final = "TARGET --symbols FILE [OPTION ...]"
+EXAMPLES: Final = ("rsp slide :1234 --symbols vmlinux",)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command line has."""
+    """Add the arguments of this command."""
     add_target(parser)
 
 

@@ -1,8 +1,8 @@
-"""``rsp sym``: what has this name, or is at this address."""
+"""``rsp sym``: look up names and addresses."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_symbol_file, open_symbols
 from rsp.cli.json import print_json
@@ -14,17 +14,22 @@ if TYPE_CHECKING:
 
     from rsp.symbols.table import Symbol, SymbolTable
 
+USAGE: Final = "FILE QUERY... [--regex] [OPTION ...]"
+EXAMPLES: Final = (
+    "rsp sym vmlinux start_kernel",
+    "rsp sym vmlinux 0xffffffff81000000",
+    "rsp sym vmlinux --regex 'tcp_.*_init$'",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command line has."""
+    """Add the arguments of this command."""
     add_symbol_file(parser)
-    parser.add_argument(
-        "query", nargs="+", metavar="QUERY", help="a name, an address, or with --regex a pattern"
-    )
+    parser.add_argument("query", nargs="+", metavar="QUERY", help="a name or an address")
     parser.add_argument(
         "--regex",
         action="store_true",
-        help="queries are regular expressions, searched for in the names",
+        help="QUERY is a regular expression, and is searched for in all names",
     )
 
 

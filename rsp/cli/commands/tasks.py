@@ -1,8 +1,8 @@
-"""``rsp tasks``: the tasks of a kernel, as ``ps`` shows them."""
+"""``rsp tasks``: all tasks of a kernel, as ``ps`` lists them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_target
 from rsp.cli.json import print_json
@@ -12,9 +12,12 @@ from rsp.cli.text import printable
 if TYPE_CHECKING:
     import argparse
 
+USAGE: Final = "TARGET --symbols FILE [OPTION ...]"
+EXAMPLES: Final = ("rsp tasks :1234 --symbols vmlinux",)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command line has."""
+    """Add the arguments of this command."""
     add_target(parser)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_symbol_file, open_symbols
 from rsp.cli.json import print_json
@@ -11,9 +11,12 @@ from rsp.cli.text import printable
 if TYPE_CHECKING:
     import argparse
 
+USAGE: Final = "FILE NAME [OPTION ...]"
+EXAMPLES: Final = ("rsp type vmlinux 'struct list_head'",)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command line has."""
+    """Add the arguments of this command."""
     add_symbol_file(parser)
     parser.add_argument(
         "name", metavar="NAME", help="'struct task_struct', 'union x', 'enum y', or a typedef"

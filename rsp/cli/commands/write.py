@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_address, add_target, connect, parse_bytes, symbols_of
 from rsp.cli.json import print_json
@@ -11,16 +11,19 @@ from rsp.cli.text import place
 if TYPE_CHECKING:
     import argparse
 
+USAGE: Final = "TARGET ADDR HEX [OPTION ...]"
+EXAMPLES: Final = ("rsp write :1234 0x7c00 90f4",)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command line has."""
+    """Add the arguments of this command."""
     add_target(parser)
     add_address(parser)
     parser.add_argument(
         "data",
         metavar="HEX",
         type=parse_bytes,
-        help="the bytes, two digits each, in the order of memory: 90f4",
+        help="the bytes in the order of memory, two digits each: 90f4",
     )
 
 

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
 logger: Final = logging.getLogger("rsp.target")
 
-# Seconds that a kernel has to say that it has heard a BREAK and g, and a shell to show its prompt.
+# Seconds that a kernel has at first to say that it has heard a BREAK and g, or a request, and a
+# shell to show its prompt. A machine under load takes longer: each time that it is asked again it
+# has twice as long, until the time that the caller gives is over.
 _SILENCE: Final = 0.6
 _PROMPT_WITHIN: Final = 2.0
 # A look at what has come, every so often.
@@ -50,8 +52,9 @@ _ENTERS: Final = b"sysrq: DEBUG"
 _KDB: Final = re.compile(rb"\[\d+\]kdb> \Z")
 _AT_KDB: Final = re.compile(rb"\[\d+\]kdb> [^\r\n]*\Z")
 _CALL_STUB: Final = b"$?#3f"
+# The last is the answer to a request that was thought to be lost.
 _WAITS: Final = re.compile(
-    rb"KGDB or \$3#33 for KDB|Entering KGDB|Waiting for connection from remote gdb"
+    rb"KGDB or \$3#33 for KDB|Entering KGDB|Waiting for connection from remote gdb|\$#00"
 )
 _ANSI: Final = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 _LOGIN: Final = re.compile(rb"(?:login|[Pp]assword): ?\Z")
@@ -149,17 +152,31 @@ class Line:
         """
         session = self._session
         request = commands.QuerySupported(features=OFFERED)
-        refusal = self._by_break() if self._break is not None and interrupt else None
-        if refusal is None or not refusal.final:
-            session.console.forget_recent()
-            answer = session.ask_unless(request, _SILENCE, self._is_console, _is_echo)
-            if answer is not None:
-                return answer
-            self._type(_KILL_LINE)  # of what was typed on a console
-        if not interrupt:
-            self._wait_for_stop()
-        elif (still := self._by_shell(refusal)) is not None:
-            raise self._cannot(still)
+        end = monotonic() + session.connection.limits.timeout
+        patience = _SILENCE
+        while True:
+            refusal = None
+            if self._break is not None and interrupt:
+                refusal = self._by_break(patience)
+            if refusal is None or not refusal.final:
+                session.console.forget_recent()
+                answer = session.ask_unless(request, patience, self._is_console, _is_echo)
+                if answer is not None:
+                    return answer
+                self._type(_KILL_LINE)  # of what was typed on a console
+            if not interrupt:
+                self._wait_for_stop()
+                break
+            may_break = self._break is not None and not (refusal and refusal.final)
+            until = monotonic() + 3 * patience
+            if not may_break:
+                until = max(until, end)
+            still = self._by_shell(refusal, until)
+            if still is None:
+                break
+            if still.final or monotonic() >= end:
+                raise self._cannot(still)
+            patience *= 2
         return session.ask(request)
 
     def _is_console(self) -> bool:
@@ -181,7 +198,8 @@ class Line:
         if _AT_KDB.search(session.console.recent):
             session.console.forget_recent()
             self._type(_CALL_STUB)
-            self._await((), _SILENCE)
+            is_last_way = self._break is None and not self._shell
+            self._await((), session.connection.limits.timeout if is_last_way else _SILENCE)
             if session.stops:
                 return
         if self._break is None and not self._shell:
@@ -202,7 +220,7 @@ class Line:
                 self._type(_KILL_LINE + _TRIGGER)
                 refusal = self._await(_REFUSALS + _SHELL_REFUSALS, end - monotonic())
             else:
-                refusal = self._by_break()
+                refusal = self._by_break(_SILENCE * 2**attempt)
             if session.stops:
                 return
             if refusal is not None and refusal.final:
@@ -219,31 +237,42 @@ class Line:
 
     # --- the ways ---
 
-    def _by_break(self) -> _Refusal | None:
+    def _by_break(self, patience: float) -> _Refusal | None:
         """Send a BREAK and g; return what is against it, None where nothing is known to be."""
         session = self._session
         session.console.forget_recent()
         assert self._break is not None
         self._break()
         self._type(b"g")
-        return self._await(_REFUSALS, _SILENCE)
+        return self._await(_REFUSALS, patience)
 
-    def _by_shell(self, before: _Refusal | None) -> _Refusal | None:
-        """Let a shell on the console stop the kernel; return what is against it."""
+    def _by_shell(self, before: _Refusal | None, end: float) -> _Refusal | None:
+        """Let a shell on the console stop the kernel; return what is against it.
+
+        Args:
+            before: what was against another way.
+            end: until when a prompt is waited for, of a shell that may be about to start.
+        """
         session = self._session
         session.console.forget_recent()
-        self._type(_KILL_LINE + b"\r")
-        last, end = b"", monotonic() + _PROMPT_WITHIN
+        last, again, patience = b"", 0.0, _PROMPT_WITHIN
         while not (_PROMPT.search(last) or _LOGIN.search(last)) and (now := monotonic()) < end:
+            if self._stands():
+                return None  # it has heard the BREAK, or the request, late
+            if now >= again:
+                self._type(_KILL_LINE + b"\r")
+                again, patience = now + patience, 2 * patience
             session.next_event(now + _GLANCE)
-            last = _ANSI.sub(b"", session.console.recent).rpartition(b"\n")[2].strip(b"\r")
-        if _KILL_LINE in session.console.recent:
-            raise RemoteProtocolError("it sends back what it gets")  # which no terminal does
+            recent = session.console.recent
+            if _KILL_LINE in recent:
+                raise RemoteProtocolError("it sends back what it gets")  # which no terminal does
+            last = _ANSI.sub(b"", recent).rpartition(b"\n")[2].strip(b"\r")
         against = f"; {before.reason}" if before else ""
         if _LOGIN.search(last):
             return _Refusal("log in as root on its console first" + against)
         if not _PROMPT.search(last):
-            return _Refusal("its console shows no prompt of a shell that could do it" + against)
+            reason = "its console shows no prompt of a shell that could do it" + against
+            return _Refusal(reason, final=False)
         session.console.forget_recent()
         self._type(_TRIGGER)
         refusal = self._await(_REFUSALS + _SHELL_REFUSALS, session.connection.limits.timeout)

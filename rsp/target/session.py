@@ -192,6 +192,7 @@ class Session:
             if not given_up():
                 raise
         self.connection = Connection(replace(limits, shared_line=True))
+        self.connection.abandon(monotonic())  # it may be answered late
         return None
 
     def ask_all(self, requests: Iterable[AnsweredBy[R]]) -> Iterator[R | ErrorReply | Unsupported]:

@@ -6,6 +6,7 @@ those of Linux 6.1 as measured there.
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 
@@ -230,9 +231,86 @@ def test_a_break_that_is_lost_is_sent_again_and_leaves_nothing_behind() -> None:
 def test_the_reason_why_it_cannot_be_stopped(options: dict[str, bytes], reason: str) -> None:
     line = KernelLine(**options)  # type: ignore[arg-type]  # as each case has them
     with pytest.raises(rsp.UnsupportedCommand, match=reason) as caught:
-        rsp.connect(line)
+        rsp.connect(line, timeout=1.0)
     assert "kernel" in str(caught.value)
     assert line.closed
+
+
+class Slow(KernelLine):
+    """A machine under load: it hears each byte, and a BREAK, only after a while, in order."""
+
+    latency = 0.7
+
+    def __init__(self, state: str = "running", **options: object) -> None:
+        super().__init__(state, **options)  # type: ignore[arg-type]  # as they are
+        self._pending: queue.Queue[tuple[float, bytes | None]] = queue.Queue()
+        threading.Thread(target=self._hear, daemon=True).start()
+
+    def write(self, data: bytes, timeout: float | None = None) -> None:
+        self._pending.put((time.monotonic() + self.latency, data))
+
+    def send_break(self) -> None:
+        self._pending.put((time.monotonic() + self.latency, None))
+
+    def _hear(self) -> None:
+        while not self.closed:
+            due, data = self._pending.get()
+            time.sleep(max(0.0, due - time.monotonic()))
+            with self._lock:
+                if data is None:
+                    self.breaks += 1
+                    self._sysrq = self.state == "running"
+                    data = b"" if self._sysrq else b"\0"
+                for byte in data:
+                    self._take(bytes((byte,)))
+
+
+@pytest.mark.parametrize("state", ["running", "kdb", "silent", "unacknowledged"])
+@pytest.mark.parametrize("break_works", [True, False])
+def test_a_machine_that_is_slow_to_hear(state: str, break_works: bool) -> None:
+    line = Slow(state, break_works=break_works)
+    with rsp.connect(line, timeout=60.0) as target:
+        assert target.stub.name == "kgdb"
+        assert target.read_memory(0x1010, 4) == b"\x10\x11\x12\x13"
+        if state == "running":
+            target.resume(wait=False)
+            assert target.interrupt().reason is StopReason.INTERRUPT
+            assert target.read_memory(0x1000, 4) == b"\0\1\2\3"
+        line.latency = 0.0
+    assert line.stub.detached
+    # A request that is repeated comes before the + of an answer that is late; kgdb refuses it.
+    late = "before the + of the last reply"
+    assert [each for each in line.stub.violations if not each.endswith(late)] == []
+
+
+class Booting(KernelLine):
+    """A console whose shell starts only after a while; until then a terminal echoes, and no more.
+
+    What is typed before is lost, as a shell that sets up its terminal lets it be.
+    """
+
+    starts_at = 0.0
+    takes = 3.0
+
+    def _key(self, byte: bytes) -> None:
+        self.starts_at = self.starts_at or time.monotonic() + self.takes
+        if time.monotonic() >= self.starts_at:
+            super()._key(byte)
+        else:
+            self._put(b"^U" if byte == b"\x15" else byte)
+
+
+def test_a_shell_that_is_slow_to_start() -> None:
+    with rsp.connect(Booting(break_works=False), timeout=60.0) as target:
+        assert target.stub.name == "kgdb"
+        assert target.read_memory(0x1000, 4) == b"\0\1\2\3"
+
+
+def test_a_shell_that_does_not_start_in_time() -> None:
+    line = Booting(break_works=False)
+    line.takes = float("inf")
+    with pytest.raises(rsp.UnsupportedCommand, match="no prompt"):
+        rsp.connect(line, timeout=1.0)
 
 
 def test_a_line_that_sends_everything_back() -> None:

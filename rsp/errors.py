@@ -185,15 +185,21 @@ class SymbolNotFound(SymbolError, KeyError):
 
 
 class BadImage(SymbolError):
-    """The file is not an image that symbols can be taken from.
+    """The file is not an image that symbols can be taken from, or a part of it is damaged.
 
     Attributes:
         path: the file.
+        section: the section that is damaged, empty where it is the file as a whole.
+        offset: where in that section, None where it is the file as a whole.
     """
 
-    def __init__(self, message: str, *, path: str) -> None:
+    def __init__(
+        self, message: str, *, path: str, section: str = "", offset: int | None = None
+    ) -> None:
         super().__init__(message)
         self.path = path
+        self.section = section
+        self.offset = offset
 
 
 class RegisterUnavailable(RspError, KeyError):

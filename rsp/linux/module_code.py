@@ -24,7 +24,6 @@ from rsp.errors import SymbolError
 from rsp.linux.modules import has_modules, has_tree, list_modules, module_at
 from rsp.linux.records import Record, has_member
 from rsp.linux.sleeping import kernel_begin
-from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.unwind.orc import END, ENTRY_SIZE, IP_SIZE, rules_of
 
 if TYPE_CHECKING:
@@ -186,12 +185,8 @@ class ModuleCode:
         orc = next(self._table.binaries())[0].orc
         if not len(orc):
             raise SymbolError(f"{self._table.path} has no ORC, and so not its format")
-        try:
-            orc_format = orc.format
-        except Damaged as damage:
-            raise SymbolError(f"{self._table.path}: {damage}") from damage
         piece = _PIECE if self._is_fast else _SERIAL_PIECE
-        return _Ips(self._target, ips, count, piece), entries, orc_format
+        return _Ips(self._target, ips, count, piece), entries, orc.format
 
     @cached_property
     def _symbols(self) -> tuple[list[tuple[int, int]], int] | None:

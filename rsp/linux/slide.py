@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Final
 from rsp.arch.descriptors import gate
 from rsp.arch.flags import Cr0
 from rsp.errors import MemoryFault, RegisterUnavailable, StubError, SymbolError
-from rsp.symbols.elf.section_data import Damaged
 from rsp.target.page_walk import PageTables
 from rsp.target.stop import StopReason
 
@@ -313,19 +312,16 @@ def _bounds(image: Image) -> tuple[int, int]:
 def _proof(table: SymbolTable, image: Image) -> tuple[int, bytes]:
     """Return bytes that only this kernel has, and their link address."""
     build_id, notes = image.build_id, image.named(".notes")
-    try:
-        if build_id and notes is not None and notes.address:
-            at = image.contents(notes).find(build_id)
-            if at >= 0:
-                return notes.address + at, build_id
-        symbol = table[BANNER]
-        address = symbol.address - table.slide
-        section = image.section_at(address)
-        if section is not None:
-            at = address - section.address
-            return address, bytes(image.contents(section)[at : at + max(symbol.size, 16)])
-    except Damaged as damage:
-        raise SymbolError(f"{image.path}: {damage}") from damage
+    if build_id and notes is not None and notes.address:
+        at = image.contents(notes).find(build_id)
+        if at >= 0:
+            return notes.address + at, build_id
+    symbol = table[BANNER]
+    address = symbol.address - table.slide
+    section = image.section_at(address)
+    if section is not None:
+        at = address - section.address
+        return address, bytes(image.contents(section)[at : at + max(symbol.size, 16)])
     raise SymbolError(
         f"{image.path} has neither a build-id nor {BANNER}: nothing to recognize its kernel by"
     )

@@ -1,8 +1,8 @@
 """One file and all that can be read of it, each part when a question first needs it.
 
 Here live: which reader answers what, and in which order they are asked, so that a question about
-one name costs no index; and the door where damage becomes `BadImage`. Here must not live: slides
-and several files (`table`), and how anything is read.
+one name costs no index. Here must not live: slides and several files (`table`), and how anything is
+read.
 
 Addresses are those of the link, or where a module was placed.
 """
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import logging
 from dataclasses import astuple
-from functools import cached_property, wraps
-from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rsp.errors import BadImage
 from rsp.symbols.code.block_names import BlockNames
@@ -27,7 +27,6 @@ from rsp.symbols.dwarf.lines import LineProgram
 from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.skip_plans import Kind
 from rsp.symbols.dwarf.units import Units
-from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.elf.symtab import ABSOLUTE, Binding, Symtab
 from rsp.symbols.types.spelling import spellings, split_name
 
@@ -50,9 +49,6 @@ if TYPE_CHECKING:
     from rsp.symbols.unwind.tables import UnwindTables
 
 log: Final = logging.getLogger("rsp.symbols")
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 # What a name stands for behind a keyword, and the same in the order in which a bare name is taken.
 _TYPES = {
@@ -95,21 +91,6 @@ class Declaration(NamedTuple):
     file: str | None
     line: int | None
     prototype: str | None
-
-
-def _answers(method: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Let no damage out of a method but as BadImage, which names the file."""
-
-    @wraps(method)
-    def answer(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        try:
-            return method(*args, **kwargs)
-        except Damaged as damage:
-            binary = args[0]
-            assert isinstance(binary, Binary)
-            raise BadImage(f"{binary.path}: {damage}", path=binary.path) from damage
-
-    return answer
 
 
 class Binary:
@@ -160,7 +141,6 @@ class Binary:
         return self.image
 
     @cached_property
-    @_answers
     def symtab(self) -> Symtab:
         """The symbols; those of the debug file where the file itself was stripped."""
         own = Symtab(self.image, self._cache)
@@ -188,10 +168,9 @@ class Binary:
         """The types of its DWARF."""
         from rsp.symbols.types.from_dwarf import DwarfTypes
 
-        return DwarfTypes(self.units, self._definition, path=self.debug.path)
+        return DwarfTypes(self.units, self._definition)
 
     @cached_property
-    @_answers
     def btf(self) -> Btf | None:
         """The types of its BTF, None where it has none."""
         if self.image.named(".BTF") is None:
@@ -202,11 +181,9 @@ class Binary:
             self.image.contents(".BTF"),
             self._base.btf if self._base is not None else None,
             word_size=self.image.word_size,
-            path=self.path,
         )
 
     @cached_property
-    @_answers
     def index(self) -> NameIndex:
         """The names of its DWARF: from the cache, or made now, in seconds for a kernel."""
         from rsp.symbols.dwarf.name_index import load_or_build
@@ -259,22 +236,18 @@ class Binary:
 
     # The questions.
 
-    @_answers
     def find(self, name: str) -> tuple[ElfSymbol, ...]:
         """Return the symbols of a name, global ones first."""
         return self.symtab.find(name)
 
-    @_answers
     def lookup(self, address: int) -> ElfSymbol | None:
         """Return the symbol that an address lies in."""
         return self.symtab.lookup(address)
 
-    @_answers
     def unit_at(self, address: int) -> Unit | None:
         """Return the unit whose code is at an address."""
         return self._addresses.unit_at(address)
 
-    @_answers
     def line(self, address: int) -> Place | None:
         """Return the line that the code at an address belongs to."""
         unit = self._addresses.unit_at(address)
@@ -285,13 +258,11 @@ class Binary:
         header = program.header
         return Place(header.name(row.file), row.line, row.column, header.directory)
 
-    @_answers
     def frames(self, address: int) -> tuple[FunctionFrame, ...]:
         """Return the functions that an address is in, the innermost inlined copy first."""
         unit = self._addresses.unit_at(address)
         return self.functions.frames(unit, address) if unit else ()
 
-    @_answers
     def unwind_rules(self, address: int) -> UnwindRules | None:
         """Return how to find the caller's registers from those at an address."""
         return self._unwind.rules_at(address)
@@ -330,18 +301,16 @@ class Binary:
             if self.is_code(symbol):
                 return self._describe_code(symbol)
             return self._describe_data(symbol)
-        except Damaged as damage:
-            log.debug("%s: %s", self.path, damage)
+        except BadImage as damage:
+            log.debug("%s", damage)
             return Declaration(None, None, None)
 
-    @_answers
     def type(self, name: str) -> Type | None:
         """Return a type by its name in C, None where there is none."""
         if self.btf is not None and (found := self.btf.find(name)) is not None:
             return found
         return self._dwarf_type(name)
 
-    @_answers
     def locations(self, spec: str) -> tuple[Location, ...]:
         """Return the places that a breakpoint at something goes to.
 
@@ -362,35 +331,29 @@ class Binary:
             self._cache.store(key, kind, _encoded(found))
         return found
 
-    @_answers
     def source_file(self, suffix: str) -> tuple[str, str] | None:
         """Return the name and the directory of a source file, by the end of its path."""
         for program, files in self._locator.programs(suffix):
             return program.header.name(files[0]), program.header.directory
         return None
 
-    @_answers
     def nearest_types(self, name: str) -> tuple[str, ...]:
         """Return names of types that are much like one that is not there."""
         return self.index.nearest(split_name(name)[1])
 
-    @_answers
     def declared_in(self, owner: Die, name: str) -> Die | None:
         """Return what a unit, a function or a block declares by a name; see `BlockNames.find`."""
         return self._scope(owner).find(name)
 
-    @_answers
     def type_in(self, owner: Die, name: str) -> Type | None:
         """Return a type that a unit, a function or a block defines itself."""
         die = self._scope(owner).type(name)
         return self.types.type(die) if die is not None else None
 
-    @_answers
     def names_in(self, owner: Die) -> tuple[str, ...]:
         """Return the names that `declared_in` knows."""
         return tuple(self._scope(owner).names())
 
-    @_answers
     def units_of(self, file: str) -> tuple[Unit, ...]:
         """Return the units of a source file, by the end of its path; of a header, one with it."""
         programs = {program.header.offset for program, _ in self._locator.programs(file)}
@@ -406,7 +369,6 @@ class Binary:
         own = [unit for unit in found if f"/{unit.comp_dir}/{unit.name}".endswith(f"/{file}")]
         return tuple(own or found[:1])
 
-    @_answers
     def defined(self, name: str) -> tuple[Die, ...]:
         """Return what any unit defines by a name: variables, functions and enumerations.
 
@@ -442,7 +404,6 @@ class Binary:
             self._scopes[owner.offset] = scope
         return scope
 
-    @_answers
     def variable(self, symbol: ElfSymbol) -> Variable | None:
         """Return the variable that a symbol stands for."""
         names = _names(symbol)
@@ -452,7 +413,6 @@ class Binary:
         sized = [each for each in named if self.types.type_of(each.die).size is not None]
         return next(iter(sized or named), None)
 
-    @_answers
     def type_of_variable(self, symbol: ElfSymbol) -> Type | None:
         """Return the type of the variable that a symbol stands for, None where nothing says so."""
         entry = self._entry_of_variable(symbol)
@@ -510,7 +470,7 @@ class Binary:
         try:
             program = self.program(unit)
             return program.header.name(file) if program else None
-        except Damaged:
+        except BadImage:
             return None
 
     def _describe_code(self, symbol: ElfSymbol) -> Declaration:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final, overload
 from rsp.arch.layout import Role
 from rsp.errors import BadImage, RspError, SymbolError
 from rsp.symbols.dwarf import constants as dw
-from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.table import SourceLine
 from rsp.symbols.unwind.rules import FrameKind as Saved
 from rsp.target.frame import Frame, FrameKind, Place
@@ -211,8 +210,8 @@ def context_of(activation: Activation) -> FrameContext:
             unit = binary.unit_at(activation.link_pc)
             if unit is not None:
                 blocks = binary.functions.blocks(unit, activation.link_pc)
-        except (BadImage, Damaged) as error:
-            log.debug("%s: %s", binary.path, error)
+        except BadImage as error:
+            log.debug("%s", error)
     return FrameContext(activation, unit, blocks)
 
 
@@ -227,7 +226,7 @@ def jumps_between(context: FrameContext, caller: FrameContext) -> Iterator[Frame
         if site is None or context.function is None or below.rules is None:
             return
         jumps = below.machine.tail_calls.between(site, caller.slide, context.function)
-    except (BadImage, Damaged) as error:
+    except BadImage as error:
         log.debug("%s", error)
         return
     for pc in jumps:
@@ -251,8 +250,8 @@ def frames_of(context: FrameContext, kind: FrameKind, level: int) -> list[Frame]
     if binary is not None and context.unit is not None:
         try:
             place = _place(binary, context.unit, activation)
-        except (BadImage, Damaged) as error:
-            log.debug("%s: %s", binary.path, error)
+        except BadImage as error:
+            log.debug("%s", error)
     innermost = place
     frames: list[Frame] = []
     for inner in _functions(blocks):
@@ -278,8 +277,8 @@ def frames_of(context: FrameContext, kind: FrameKind, level: int) -> list[Frame]
 def _describe(context: FrameContext, die: Die) -> FunctionFrame | None:
     try:
         return context.binary.functions.describe(die)
-    except (BadImage, Damaged) as error:
-        log.debug("%s: %s", context.binary.path, error)
+    except BadImage as error:
+        log.debug("%s", error)
         return None
 
 

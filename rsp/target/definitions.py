@@ -6,24 +6,20 @@ entry a name means (`surroundings`, `scope`), and what is in frames (`frame`).
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rsp.errors import BadImage, MemoryFault
+from rsp.errors import MemoryFault
 from rsp.symbols.code.variables import PER_CPU_SECTION, address_of
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute, origins
 from rsp.symbols.dwarf.ranges import entry_pc
-from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.types.types import Enum
 from rsp.target.per_cpu import PerCpuValue
 from rsp.target.surroundings import Surroundings
 from rsp.target.values import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rsp.symbols.binary import Binary
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.units import Unit
@@ -50,8 +46,7 @@ class Definition:
     @property
     def external(self) -> bool:
         """Whether other files can refer to it."""
-        with undamaged(self.binary):
-            return bool(attribute(self.die, dw.DW_AT_external))
+        return bool(attribute(self.die, dw.DW_AT_external))
 
     @property
     def surroundings(self) -> Surroundings:
@@ -68,8 +63,7 @@ class Definition:
         """Whether its value is the same in all frames."""
         if self.die.tag not in (dw.DW_TAG_variable, dw.DW_TAG_formal_parameter):
             return True
-        with undamaged(self.binary):
-            return any(_is_static(origin) for origin in origins(self.die))
+        return any(_is_static(origin) for origin in origins(self.die))
 
     def value(self, space: Space, bases: Bases | None = None) -> Value | None:
         """Return its value, of a per-CPU variable a `PerCpuValue`; None for what has no code.
@@ -81,10 +75,6 @@ class Definition:
         Raises:
             BadImage: the file is damaged there.
         """
-        with undamaged(self.binary):
-            return self._value(space, bases)
-
-    def _value(self, space: Space, bases: Bases | None) -> Value | None:
         types, die = self.binary.types, self.die
         if die.tag == dw.DW_TAG_enumeration_type:
             ctype = types.type(die)
@@ -108,15 +98,6 @@ class Definition:
             return Value(space, ctype, address=address + self.slide)
         moved = self.slide if section.address else 0
         return PerCpuValue(space, ctype, address + moved, bases)
-
-
-@contextmanager
-def undamaged(binary: Binary) -> Iterator[None]:
-    """Let damage out as BadImage, which names the file."""
-    try:
-        yield
-    except Damaged as damage:
-        raise BadImage(f"{binary.path}: {damage}", path=binary.path) from damage
 
 
 def _is_static(die: Die) -> bool:

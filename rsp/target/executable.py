@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rsp.errors import LocalProtocolError, MemoryFault, SymbolError
-from rsp.symbols.elf.section_data import Damaged
+from rsp.errors import BadImage, LocalProtocolError, MemoryFault, SymbolError
 
 if TYPE_CHECKING:
     from rsp.symbols.elf.image import Image
@@ -62,5 +61,5 @@ def _is_at(target: Target, image: Image, slide: int) -> bool:
         if note is None or not expected:
             return True
         return target.read_memory(note.address + slide, len(expected)) == expected
-    except (Damaged, MemoryFault, LocalProtocolError):  # no address at all
+    except (BadImage, MemoryFault, LocalProtocolError):  # no address at all
         return False

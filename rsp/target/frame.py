@@ -17,7 +17,6 @@ from rsp.errors import BadImage, MemoryFault, RspError, SymbolError
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute, origins
 from rsp.symbols.dwarf.location_description import Value as Computed
-from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.types.types import VOID, Array, Compound
 from rsp.target.frame_context import FrameContext, value_at
 from rsp.target.surroundings import Surroundings
@@ -149,7 +148,7 @@ class Frame:
                 found = place_of(activation.binary, activation.link_pc)
             elif activation.code is not None:
                 found = activation.code.symbol_at(activation.lookup_pc)
-        except (RspError, Damaged) as error:
+        except RspError as error:
             log.debug("the symbol at %#x: %s", self.pc, error)
         if found is None:
             return None, None
@@ -225,15 +224,12 @@ class Frame:
         context = self._context
         if context is None:
             return None
-        try:
-            for begin in reversed(range(len(self._blocks))):
-                for die in _declared(context, self._blocks[begin:]):
-                    if attribute(die, dw.DW_AT_name) == name and not die.get(dw.DW_AT_declaration):
-                        ctype = context.binary.types.type_of(die)
-                        space = self._activation.machine.space
-                        return value_at(context.locate(die), ctype, context, space)
-        except Damaged as damage:
-            raise BadImage(f"{context.binary.path}: {damage}", path=context.binary.path) from damage
+        for begin in reversed(range(len(self._blocks))):
+            for die in _declared(context, self._blocks[begin:]):
+                if attribute(die, dw.DW_AT_name) == name and not die.get(dw.DW_AT_declaration):
+                    ctype = context.binary.types.type_of(die)
+                    space = self._activation.machine.space
+                    return value_at(context.locate(die), ctype, context, space)
         return None
 
     def value(self, expression: str) -> Value:
@@ -290,7 +286,7 @@ class Frame:
             text = write(value)
         except MemoryFault as fault:
             text = f"<error reading variable: Cannot access memory at address {fault.address:#x}>"
-        except (SymbolError, Damaged) as error:
+        except SymbolError as error:
             text = f"<error reading variable: {error}>"
         return Variable(name=f"{name or ''}{suffix}", value=value, text=text)
 
@@ -328,5 +324,5 @@ def _declared(context: FrameContext, blocks: Sequence[Die]) -> Iterator[Die]:
         inner = [die for block in blocks[1:] for die in functions.variables(block)]
         known = {each.offset for die in (*own, *inner) for each in origins(die)}
         yield from (die for die in functions.variables(origin) if die.offset not in known)
-    except Damaged as damage:
-        log.debug("%s: %s", context.binary.path, damage)
+    except BadImage as damage:
+        log.debug("%s", damage)

@@ -26,7 +26,6 @@ from rsp.symbols.dwarf.location_description import (
 from rsp.symbols.dwarf.location_description import Value as Computed
 from rsp.symbols.dwarf.loclists import expression_at
 from rsp.symbols.dwarf.ranges import entry_pc
-from rsp.symbols.elf.section_data import Damaged
 from rsp.target.tail_calls import Function, targets_of
 from rsp.target.values import OPTIMIZED_OUT, UNAVAILABLE, Hole, Value
 
@@ -145,7 +144,7 @@ class FrameContext:
         """Return where a variable or parameter is now."""
         try:
             return self._locate(die)
-        except (BadImage, Damaged) as error:
+        except BadImage as error:
             return Unavailable(str(error))
 
     def locate_at_entry(self, die: Die) -> Location:
@@ -158,7 +157,7 @@ class FrameContext:
                 )
             how = call_sites.passed(expression, self._stack_pointer) if expression else None
             return self._passed(how) if how is not None else OptimizedOut()
-        except (BadImage, Damaged) as error:
+        except BadImage as error:
             return Unavailable(str(error))
 
     def _locate(self, die: Die) -> Location:
@@ -220,7 +219,7 @@ def location_of(die: Die, context: Context, pc: int = 0, start: int | None = Non
         start: where the function begins there.
 
     Raises:
-        Damaged: the entry makes no sense.
+        BadImage: the entry makes no sense.
     """
     described = _located(die)
     if described is None:

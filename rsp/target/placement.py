@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from rsp.errors import BadImage, LocalProtocolError, MemoryFault, StubError, SymbolError
-from rsp.symbols.elf.section_data import Damaged
 from rsp.target.points import Breakpoint, BreakpointKind
 
 if TYPE_CHECKING:
@@ -207,5 +206,5 @@ def _code(address: int, symbols: SymbolTable) -> bytes:
     start = address - slide - section.address
     try:
         return bytes(binary.image.contents(section)[start : start + _WINDOW])
-    except (Damaged, BadImage):
+    except BadImage:
         return b""

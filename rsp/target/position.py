@@ -8,19 +8,17 @@ and letting anything run (`stepping`).
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from rsp.errors import BadImage, MemoryFault, UnsupportedCommand
+from rsp.errors import MemoryFault, UnsupportedCommand
 from rsp.symbols.dwarf.ranges import pc_ranges
-from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.table import SourceLine
 from rsp.target.points import Breakpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from rsp.symbols.binary import Binary
     from rsp.symbols.code.functions import FunctionFrame
@@ -141,8 +139,7 @@ class Position:
         for frame in self.frames[:-1]:
             if frame.name in self._entered:
                 break
-            with _undamaged(self._binary):
-                ranges = pc_ranges(frame.die)
+            ranges = pc_ranges(frame.die)
             if not ranges or ranges[0][0] != self._link_pc:
                 if before is None:
                     before = self._blocks_before()
@@ -165,8 +162,7 @@ class Position:
         if frame is None or call is None or call.file is None or not call.line:
             return None
         directory = self.row.source.directory if self.row is not None else ""
-        with _undamaged(self._binary):
-            end = max((end for _, end in pc_ranges(frame.die)), default=self._link_pc)
+        end = max((end for _, end in pc_ranges(frame.die)), default=self._link_pc)
         return LineRange(
             begin=self.pc,
             end=end + self._slide,
@@ -187,25 +183,24 @@ class Position:
         binary, slide = self._binary, self._slide
         if binary is None:
             return None
-        with _undamaged(binary):
-            unit = binary.unit_at(address - slide)
-            program = binary.program(unit) if unit is not None else None
-            row = program.table.row_at(address - slide) if program is not None else None
-            if program is None or row is None:
-                return None
-            file = program.header.name(row.file)
-            return LineRange(
-                begin=row.address + slide,
-                end=row.end + slide,
-                key=LineKey(program.header.offset, file, row.line),
-                is_statement=row.is_stmt,
-                source=SourceLine(
-                    file=file,
-                    line=row.line,
-                    column=row.column,
-                    directory=program.header.directory,
-                ),
-            )
+        unit = binary.unit_at(address - slide)
+        program = binary.program(unit) if unit is not None else None
+        row = program.table.row_at(address - slide) if program is not None else None
+        if program is None or row is None:
+            return None
+        file = program.header.name(row.file)
+        return LineRange(
+            begin=row.address + slide,
+            end=row.end + slide,
+            key=LineKey(program.header.offset, file, row.line),
+            is_statement=row.is_stmt,
+            source=SourceLine(
+                file=file,
+                line=row.line,
+                column=row.column,
+                directory=program.header.directory,
+            ),
+        )
 
     @cached_property
     def frames(self) -> tuple[FunctionFrame, ...]:
@@ -217,8 +212,7 @@ class Position:
         """The function itself, that inlined copies are in; None where nothing says which."""
         if self.frames:
             function = self.frames[-1]
-            with _undamaged(self._binary):
-                ranges = pc_ranges(function.die)
+            ranges = pc_ranges(function.die)
             for begin, end in ranges:
                 if begin <= self._link_pc < end:
                     return FunctionRange(
@@ -259,25 +253,24 @@ class Position:
         if bounds is None or binary is None:
             return self.pc
         begin = bounds.begin - self._slide
-        with _undamaged(binary):
-            unit = binary.unit_at(begin)
-            if unit is None or unit.language == LANGUAGE_ASSEMBLER:
-                return bounds.begin
-            program = binary.program(unit)
-            section = binary.image.section_at(begin)
-            code = b""
-            if section is not None:
-                at = begin - section.address
-                code = binary.image.contents(section)[at : at + WINDOW]
-            after = after_prologue(
-                code,
-                begin,
-                bounds.end - self._slide,
-                word_size=binary.image.word_size,
-                unit=unit if _has_clang_rows(unit) else None,
-                lines=program.table if program is not None else None,
-                is_inlined=lambda address: len(binary.frames(address)) > 1,
-            )
+        unit = binary.unit_at(begin)
+        if unit is None or unit.language == LANGUAGE_ASSEMBLER:
+            return bounds.begin
+        program = binary.program(unit)
+        section = binary.image.section_at(begin)
+        code = b""
+        if section is not None:
+            at = begin - section.address
+            code = binary.image.contents(section)[at : at + WINDOW]
+        after = after_prologue(
+            code,
+            begin,
+            bounds.end - self._slide,
+            word_size=binary.image.word_size,
+            unit=unit if _has_clang_rows(unit) else None,
+            lines=program.table if program is not None else None,
+            is_inlined=lambda address: len(binary.frames(address)) > 1,
+        )
         return after + self._slide
 
     @cached_property
@@ -299,16 +292,6 @@ class Position:
 
 def _has_clang_rows(unit: Unit) -> bool:
     return "clang" in unit.producer
-
-
-@contextmanager
-def _undamaged(binary: Binary | None) -> Iterator[None]:
-    """Let damage out as BadImage."""
-    try:
-        yield
-    except Damaged as damage:
-        path = binary.path if binary is not None else ""
-        raise BadImage(f"{path}: {damage}", path=path) from damage
 
 
 def stopped_at(

@@ -14,12 +14,12 @@ from rsp.errors import SymbolError, SymbolNotFound
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import origins
 from rsp.symbols.dwarf.ranges import pc_ranges
-from rsp.target.definitions import Definition, undamaged
 from rsp.target.surroundings import Surroundings
 from rsp.target.values import Value
 
 if TYPE_CHECKING:
     from rsp.symbols.dwarf.die import Die
+    from rsp.target.definitions import Definition
     from rsp.target.frame import Frame
     from rsp.target.scope import Scope
 
@@ -84,10 +84,9 @@ class _FunctionNames(Mapping[str, Value]):
 
     def __iter__(self) -> Iterator[str]:
         binary = self._function.binary
-        with undamaged(binary):
-            for scopes in self._levels():
-                for scope in scopes:
-                    yield from binary.names_in(scope)
+        for scopes in self._levels():
+            for scope in scopes:
+                yield from binary.names_in(scope)
 
     def __len__(self) -> int:
         return len(set(self))
@@ -95,16 +94,15 @@ class _FunctionNames(Mapping[str, Value]):
     def _find(self, name: str) -> Definition | None:
         """Return what the function declares, else what one of the blocks within it does."""
         function = self._function
-        with undamaged(function.binary):
-            for scopes in self._levels():
-                dies = self._declared(scopes, name)
-                if len(dies) > 1:
-                    raise SymbolError(
-                        f"{len(dies)} blocks of {function.name}() have a {name!r}: "
-                        "give its address, or its name in the symbol table"
-                    )
-                for die in dies:
-                    return replace(function, die=die, name=name)
+        for scopes in self._levels():
+            dies = self._declared(scopes, name)
+            if len(dies) > 1:
+                raise SymbolError(
+                    f"{len(dies)} blocks of {function.name}() have a {name!r}: "
+                    "give its address, or its name in the symbol table"
+                )
+            for die in dies:
+                return replace(function, die=die, name=name)
         return None
 
     def _declared(self, scopes: Sequence[Die], name: str) -> tuple[Die, ...]:
@@ -142,7 +140,6 @@ class _FunctionNames(Mapping[str, Value]):
 
     def _is_of(self, frame: Frame) -> bool:
         """Return whether a frame is of the function, and not of another of that name."""
-        with undamaged(self._function.binary):
-            ranges = pc_ranges(self._function.die)
+        ranges = pc_ranges(self._function.die)
         place = frame.pc - self._function.slide
         return frame.inlined or any(begin <= place <= end for begin, end in ranges)

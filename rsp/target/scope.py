@@ -11,9 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from rsp.arch.layout import Role
-from rsp.errors import BadImage, RegisterUnavailable, SymbolError, SymbolNotFound, nearest
+from rsp.errors import RegisterUnavailable, SymbolError, SymbolNotFound, nearest
 from rsp.symbols.code.variables import PER_CPU_SECTION
-from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.elf.symtab import Binding
 from rsp.symbols.types.types import VOID, Function, Pointer
 from rsp.target.c_arithmetic import base_types
@@ -252,8 +251,5 @@ def _function_type(binary: Binary, symbol: ElfSymbol) -> Type | None:
     """Return the prototype of a function, None where nothing says so."""
     frames = binary.frames(symbol.address)
     if frames and frames[-1].entry == symbol.address:
-        try:
-            return binary.types.type(frames[-1].die)
-        except Damaged as damage:
-            raise BadImage(f"{binary.path}: {damage}", path=binary.path) from damage
+        return binary.types.type(frames[-1].die)
     return None if binary.btf is None else binary.btf.function(symbol.name)

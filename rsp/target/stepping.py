@@ -19,7 +19,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from rsp.errors import BadImage, SymbolError
-from rsp.symbols.elf.section_data import Damaged
 from rsp.target.innermost import executing
 from rsp.target.placement import Where
 from rsp.target.points import BreakpointKind
@@ -120,7 +119,7 @@ class _View:
 def _caller(activation: Activation) -> Activation | None:
     try:
         return caller_of(activation)
-    except (EndOfStack, Damaged, BadImage):
+    except (EndOfStack, BadImage):
         return None
 
 
@@ -246,7 +245,7 @@ def _returned(registers: Registers, view: _View) -> int | None:
         returns = declared.returns.resolved if isinstance(declared, types.Function) else None
         size = returns.size if returns is not None else None
         signed = isinstance(returns, types.Integer | types.Enum) and returns.signed
-    except (Damaged, BadImage):
+    except BadImage:
         return raw
     if returns is None:
         return raw

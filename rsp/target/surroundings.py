@@ -15,7 +15,6 @@ from rsp.errors import BadImage
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute, origins
 from rsp.symbols.dwarf.die import Die
-from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,8 +58,8 @@ class Surroundings:
             scopes = chain(self._scopes(), self._files())
             found = (self.binary.type_in(scope, name) for scope in scopes)
             return next((each for each in found if each is not None), None)
-        except (BadImage, Damaged) as damage:
-            log.debug("%s: %s", self.binary.path, damage)
+        except BadImage as damage:
+            log.debug("%s", damage)
             return None
 
     def local_names(self) -> frozenset[str]:
@@ -76,8 +75,8 @@ class Surroundings:
         """The source file, as it was given to the compiler; empty where nothing says which."""
         try:
             return self.unit.name if self.unit is not None else ""
-        except Damaged as damage:
-            log.debug("%s: %s", self.binary.path, damage)
+        except BadImage as damage:
+            log.debug("%s", damage)
             return ""
 
     def copy_of(self, function: str) -> Die | None:
@@ -86,8 +85,8 @@ class Surroundings:
             for block in self.blocks:
                 if block.tag != dw.DW_TAG_lexical_block and _name(block) == function:
                     return block
-        except Damaged as damage:
-            log.debug("%s: %s", self.binary.path, damage)
+        except BadImage as damage:
+            log.debug("%s", damage)
         return None
 
     def _scopes(self) -> Iterator[Die]:
@@ -102,16 +101,16 @@ class Surroundings:
     def _names(self, scopes: Iterator[Die]) -> frozenset[str]:
         try:
             return frozenset(name for scope in scopes for name in self.binary.names_in(scope))
-        except (BadImage, Damaged) as damage:
-            log.debug("%s: %s", self.binary.path, damage)
+        except BadImage as damage:
+            log.debug("%s", damage)
             return frozenset()
 
     def _first(self, name: str, scopes: Iterator[Die]) -> Die | None:
         try:
             found = (self.binary.declared_in(scope, name) for scope in scopes)
             return next((each for each in found if each is not None), None)
-        except (BadImage, Damaged) as damage:
-            log.debug("%s: %s", self.binary.path, damage)
+        except BadImage as damage:
+            log.debug("%s", damage)
             return None
 
 
@@ -135,8 +134,8 @@ def surroundings_at(symbols: SymbolTable, pc: int, *, hidden: int = 0) -> Surrou
     try:
         unit = binary.unit_at(pc - slide)
         blocks = binary.functions.blocks(unit, pc - slide) if unit is not None else ()
-    except (BadImage, Damaged) as damage:
-        log.debug("%s: %s", binary.path, damage)
+    except BadImage as damage:
+        log.debug("%s", damage)
         return Surroundings(binary=binary, slide=slide, unit=None)
     return Surroundings(
         binary=binary, slide=slide, unit=unit, blocks=innermost(blocks, hidden=hidden)

@@ -18,7 +18,6 @@ from rsp.errors import BadImage, SymbolNotFound
 from rsp.symbols.code import call_sites
 from rsp.symbols.dwarf.expressions import number
 from rsp.symbols.dwarf.ranges import entry_pc
-from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -87,7 +86,7 @@ class TailCalls:
         if start not in self._leads_back:
             try:
                 self._leads_back[start] = self._search_back(function)
-            except (_Unknown, BadImage, Damaged):
+            except (_Unknown, BadImage):
                 self._leads_back[start] = True
         return self._leads_back[start]
 
@@ -106,7 +105,7 @@ class TailCalls:
             targets = targets_of(site, slide)
             if not self.goes_to(targets, callee):
                 self._search(targets, [], ways)
-        except (_Unknown, BadImage, Damaged):
+        except (_Unknown, BadImage):
             return ()
         return ways.common()
 
@@ -226,7 +225,7 @@ def targets_of(site: CallSite, slide: int, frame: Context | None = None) -> Coll
         frame: that the call is made in; None where it is not made now.
 
     Raises:
-        Damaged: entries make no sense.
+        BadImage: entries make no sense.
     """
     target = site.target()
     match target:

@@ -95,7 +95,10 @@ def ask_everything(path: Path, addresses: list[int]) -> int:
             ask(lambda by_address=by_address, address=address: by_address(address))  # type: ignore[misc]
     for each in errors:
         assert str(each)
-        assert not isinstance(each, BadImage) or each.path == str(path)
+        if isinstance(each, BadImage):
+            assert each.path == str(path)
+            assert (each.offset is None) == (each.section == "")
+            assert each.section in str(each)
     return len(errors)
 
 
@@ -166,6 +169,28 @@ def test_any_part_may_be_missing(subject: Subject, tmp_path: Path) -> None:
         # The same size, and zeros where the rest was: a file that was copied in part.
         path.write_bytes(subject.whole[:length].ljust(len(subject.whole), b"\0"))
         assert ask_everything(path, subject.addresses)
+
+
+@pytest.mark.live("gcc")
+def test_damage_names_the_file_the_section_and_the_place(tmp_path: Path) -> None:
+    program = compile_variant("O2", tmp_path)
+    debug = tmp_path / "separate.debug"
+    subprocess.run(["objcopy", "--only-keep-debug", program, debug], check=True)
+    content = bytearray(debug.read_bytes())
+    info = Image(debug).named(".debug_info")
+    assert info is not None
+    content[info.offset + 4 : info.offset + 6] = b"\xff\xff"  # the version of the first unit
+    debug.write_bytes(content)
+    stripped = tmp_path / "stripped"
+    command = ["objcopy", "--strip-debug", f"--add-gnu-debuglink={debug}"]
+    subprocess.run([*command, program, stripped], check=True)
+    table = SymbolTable(stripped, cache=False)
+    assert table.lookup(table["main"].address) is not None
+    with pytest.raises(BadImage) as caught:
+        table.line(table["main"].address)
+    damage = caught.value
+    assert (damage.path, damage.section, damage.offset) == (str(debug), ".debug_info", 0)
+    assert str(damage) == (f"{debug}: .debug_info is damaged at 0x0: a unit of DWARF version 65535")
 
 
 @pytest.mark.parametrize("name", ["x86_64", "i386"])

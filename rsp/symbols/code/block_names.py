@@ -41,7 +41,7 @@ class BlockNames:
         owner: a unit, a function, an inlined copy or a block.
 
     Raises:
-        Damaged: from every method, for entries that make no sense.
+        BadImage: from every method, for entries that make no sense.
     """
 
     def __init__(self, walk: Walk, owner: Die) -> None:

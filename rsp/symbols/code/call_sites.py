@@ -97,7 +97,7 @@ class CallSite:
         die: its entry.
 
     Raises:
-        Damaged: from every method, for entries that make no sense.
+        BadImage: from every method, for entries that make no sense.
     """
 
     def __init__(self, functions: Functions, die: Die) -> None:
@@ -163,7 +163,7 @@ def call_at(functions: Functions, blocks: Sequence[Die], return_pc: int) -> Call
         return_pc: the address behind it.
 
     Raises:
-        Damaged: entries make no sense.
+        BadImage: entries make no sense.
     """
     for block in reversed(blocks):
         for die in functions.walk(block.unit).children(block, _SITES):
@@ -176,7 +176,7 @@ def tail_calls(functions: Functions, function: Die) -> Iterator[CallSite]:
     """Yield the tail calls of a function, none where the compiler may not have listed all.
 
     Raises:
-        Damaged: entries make no sense.
+        BadImage: entries make no sense.
     """
     if not any(origin.get(which) for origin in origins(function) for which in _ALL_TAIL_CALLS):
         return

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from rsp.errors import BadImage
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute, origins
 from rsp.symbols.dwarf.die import Die
 from rsp.symbols.dwarf.ranges import entry_pc, pc_ranges
 from rsp.symbols.dwarf.units import Unit
 from rsp.symbols.dwarf.walk import Walk
-from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from rsp.symbols.dwarf.ranges import Ranges
@@ -106,7 +106,7 @@ class Functions:
         file_name: gives the name of a file by its index in the line program of a unit.
 
     Raises:
-        Damaged: from every method, for entries that make no sense.
+        BadImage: from every method, for entries that make no sense.
     """
 
     def __init__(self, file_name: FileName) -> None:
@@ -253,7 +253,7 @@ def _ranges(die: Die) -> Ranges:
     """Return the ranges of an entry; of one whose list is damaged none."""
     try:
         return pc_ranges(die)
-    except Damaged:
+    except BadImage:
         return ()
 
 

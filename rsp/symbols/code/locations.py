@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from rsp.errors import SymbolNotFound
+from rsp.errors import BadImage, SymbolNotFound
 from rsp.symbols.code.prologue import LANGUAGE_ASSEMBLER, WINDOW, after_prologue, locations_valid
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute
@@ -26,7 +26,6 @@ from rsp.symbols.dwarf.line_search import programs_with_file
 from rsp.symbols.dwarf.ranges import pc_ranges
 from rsp.symbols.dwarf.walk import occurrences
 from rsp.symbols.elf.image import SHF_EXECINSTR
-from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -100,7 +99,7 @@ class Locator:
         nearest: names that are much like one that is not there.
 
     Raises:
-        Damaged: from every method, where the file makes no sense.
+        BadImage: from every method, where the file makes no sense.
         SymbolNotFound: there is no such name, file or line.
     """
 
@@ -364,7 +363,7 @@ class Locator:
         base = file.rpartition("/")[2]
         known = set()
         for offset in program_offsets(self._units.sections):
-            with suppress(Damaged):
+            with suppress(BadImage):
                 header = LineHeader(self._units.sections, offset)
                 numbers = range(header.first_file, header.first_file + len(header.files.entries))
                 known |= {header.name(number).rpartition("/")[2] for number in numbers}
@@ -390,7 +389,7 @@ def _ranges(die: Die) -> Ranges:
     """Return where the code of an entry is; nowhere if its list is damaged."""
     try:
         return pc_ranges(die)
-    except Damaged:
+    except BadImage:
         return ()
 
 

@@ -72,7 +72,7 @@ class Variables:
     """Finds variables by their addresses.
 
     Raises:
-        Damaged: from every method, where .debug_info makes no sense.
+        BadImage: from every method, where .debug_info makes no sense.
     """
 
     def __init__(self, image: Image, units: Units, functions: Functions) -> None:
@@ -174,7 +174,7 @@ def address_of(die: Die) -> int | None:
     """Return the fixed address of a variable; None where its location is anything else.
 
     Raises:
-        Damaged: the address is in .debug_addr, and that is too short.
+        BadImage: the address is in .debug_addr, and that is too short.
     """
     location = die.get(dw.DW_AT_location)
     if die.tag != dw.DW_TAG_variable or not isinstance(location, bytes) or not location:
@@ -196,7 +196,7 @@ def type_of(die: Die) -> Die | None:
     A definition may know more than its declaration: how many elements an array has.
 
     Raises:
-        Damaged: a reference leads nowhere.
+        BadImage: a reference leads nowhere.
     """
     for origin in origins(die):
         if origin.form(dw.DW_AT_type) is not None:

@@ -111,7 +111,7 @@ def read_abbrevs(contents: SectionData, offset: int) -> dict[int, Abbrev]:
     """Return the table of abbreviations at an offset, by code.
 
     Raises:
-        Damaged: it ends before its end, or an abbreviation is not believable.
+        BadImage: it ends before its end, or an abbreviation is not believable.
     """
     # In pieces: a table has some kilobytes, and all tables together some megabytes.
     size = 1 << 14

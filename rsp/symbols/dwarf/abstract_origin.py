@@ -24,7 +24,7 @@ def origins(die: Die) -> Iterator[Die]:
     """Yield an entry, the one that it is an instance of, the one that this specifies, and so on.
 
     Raises:
-        Damaged: a reference leads nowhere, or the references have no end.
+        BadImage: a reference leads nowhere, or the references have no end.
     """
     current: Die | None = die
     for _ in range(MAX_ORIGINS):
@@ -42,7 +42,7 @@ def attribute(die: Die, which: int) -> Value | None:
     """Return an attribute of an entry, or of the first of its origins that has it.
 
     Raises:
-        Damaged: as `origins`.
+        BadImage: as `origins`.
     """
     for origin in origins(die):
         value = origin.get(which)

@@ -10,9 +10,9 @@ from bisect import bisect_right
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from rsp.errors import BadImage
 from rsp.symbols.dwarf.die import Die
 from rsp.symbols.dwarf.ranges import pc_ranges
-from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -44,7 +44,7 @@ class AddressIndex:
         """Return the unit that made the code at a link address, None where none says so.
 
         Raises:
-            Damaged: the unit that is named is not there.
+            BadImage: the unit that is named is not there.
         """
         owner = _owner(self._from_aranges, address)
         if owner is None and not self._complete:
@@ -71,7 +71,7 @@ class AddressIndex:
                 try:
                     for begin, end in pc_ranges(Die.root_of(unit)):
                         yield begin, end, unit.offset
-                except Damaged:
+                except BadImage:
                     continue
 
     def _aranges(self) -> Iterator[tuple[int, int, int]]:
@@ -96,7 +96,7 @@ class AddressIndex:
                     if length:
                         yield low, low + length, unit
                 offset = end
-        except (Damaged, ValueError):
+        except (BadImage, ValueError):
             return
 
 

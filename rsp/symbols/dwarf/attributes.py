@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.leb import sleb, uleb
-from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from rsp.symbols.elf.section_data import SectionData
 
 Raw = dict[int, tuple[int, int | bytes]]
 """Attributes: for each its form, and its number or its bytes."""
@@ -38,6 +39,7 @@ def read_attributes(
     data: bytes,
     position: int,
     sizes: Mapping[int, int],
+    info: SectionData,
     offset: int,
 ) -> tuple[Raw, int]:
     """Return the attributes of an entry, and where they end.
@@ -47,10 +49,11 @@ def read_attributes(
         data: the bytes of its unit.
         position: where in these its attributes begin.
         sizes: of the forms that always have the same.
-        offset: of the entry in .debug_info, for the error.
+        info: .debug_info, for the error.
+        offset: of the entry in it.
 
     Raises:
-        Damaged: they have no end, or a form is not known.
+        BadImage: they have no end, or a form is not known.
     """
     raw: Raw = {}
     try:
@@ -79,12 +82,12 @@ def read_attributes(
                     length = int.from_bytes(data[position : position + width], "little")
                     position += width
                 else:
-                    raise Damaged(".debug_info", offset, f"an attribute in form {form:#x}")
+                    info.fail(offset, f"an attribute in form {form:#x}")
                 value = data[position : position + length]
                 position += length
             raw.setdefault(attribute, (form, value))
     except (IndexError, ValueError) as error:
-        raise Damaged(".debug_info", offset, "an entry without an end") from error
+        raise info.damage(offset, "an entry without an end") from error
     if position > len(data):
-        raise Damaged(".debug_info", offset, "an entry that reaches beyond its unit")
+        info.fail(offset, "an entry that reaches beyond its unit")
     return raw, position

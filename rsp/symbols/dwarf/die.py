@@ -11,7 +11,6 @@ from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.attributes import read_attributes
 from rsp.symbols.dwarf.leb import uleb
 from rsp.symbols.dwarf.units import MEANINGS, UNIT_REFERENCES
-from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +32,7 @@ class Die:
         has_children: whether a list of children follows; that may be empty.
 
     Raises:
-        Damaged: no entry can begin there; the end of a list of children is none.
+        BadImage: no entry can begin there; the end of a list of children is none.
     """
 
     __slots__ = ("_attributes", "_begin", "_end", "_raw", "has_children", "offset", "tag", "unit")
@@ -63,7 +62,7 @@ class Die:
         """Return the entry that begins at an offset of the section.
 
         Raises:
-            Damaged: the offset is not in the unit, or none can begin there.
+            BadImage: the offset is not in the unit, or none can begin there.
         """
         if not unit.first_die <= offset < unit.end:
             unit.sections.info.fail(offset, f"no entry of the unit at {unit.offset:#x}")
@@ -74,7 +73,7 @@ class Die:
         """Return the entry at an offset of .debug_info, whichever unit it is in.
 
         Raises:
-            Damaged: there is none.
+            BadImage: there is none.
         """
         return cls.within(units.at(offset), offset)
 
@@ -85,7 +84,7 @@ class Die:
         """Return an attribute's value, None where the entry does not have it.
 
         Raises:
-            Damaged: the value, or the string that it names, is not there.
+            BadImage: the value, or the string that it names, is not there.
         """
         raw = (self._raw or self._read()).get(attribute)
         if raw is None:
@@ -114,7 +113,7 @@ class Die:
         """Return the entry that an attribute refers to.
 
         Raises:
-            Damaged: there is none at that offset.
+            BadImage: there is none at that offset.
         """
         if self.form(attribute) not in REFERENCES:
             return None  # absent, or in a file or a type unit that is not looked into
@@ -173,9 +172,14 @@ class Die:
     def _read(self) -> Raw:
         unit = self.unit
         self._raw, self._end = read_attributes(
-            self._attributes, unit.data, self._begin, unit.fixed_sizes, self.offset
+            self._attributes,
+            unit.data,
+            self._begin,
+            unit.fixed_sizes,
+            unit.sections.info,
+            self.offset,
         )
         return self._raw
 
     def _fail(self, what: str) -> NoReturn:
-        raise Damaged(".debug_info", self.offset, what)
+        self.unit.sections.info.fail(self.offset, what)

@@ -36,7 +36,7 @@ def entries_named(
         declared: whether declarations are wanted, instead of definitions.
 
     Raises:
-        Damaged: the units that have the name cannot be read.
+        BadImage: the units that have the name cannot be read.
     """
     for needle in _needles(units, name):
         for die in _written(units, needle, tags, declared=declared):

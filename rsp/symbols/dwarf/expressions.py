@@ -16,6 +16,7 @@ import operator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rsp.errors import BadImage
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.die import Die
 from rsp.symbols.dwarf.leb import sleb, uleb
@@ -32,7 +33,6 @@ from rsp.symbols.dwarf.location_description import (
     Value,
 )
 from rsp.symbols.dwarf.typed_values import BaseType, Typed, Unknown, decoded, encoded, quotient
-from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -127,7 +127,7 @@ def evaluate(expression: bytes, context: Context, *, stack: Iterable[int] = ()) 
         return machine.location()
     except Unknown as unknown:
         return Unavailable(unknown.reason) if unknown.reason else OptimizedOut()
-    except (Damaged, IndexError, ValueError) as error:
+    except (BadImage, IndexError, ValueError) as error:
         what = "it ends too early" if isinstance(error, IndexError) else str(error)
         return Unavailable(f"its DWARF expression is damaged: {what}")
 

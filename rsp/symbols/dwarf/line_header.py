@@ -14,9 +14,9 @@ import re
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from rsp.errors import BadImage
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.leb import uleb
-from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -77,7 +77,7 @@ class LineHeader:
         operands: how many operands each opcode below ``opcode_base`` has, from opcode 1.
 
     Raises:
-        Damaged: there is no such header. A damaged table of files is one for who asks for a name.
+        BadImage: there is no such header. A damaged table of files is one for who asks for a name.
     """
 
     def __init__(self, sections: DwarfSections, offset: int, comp_dir: str = "") -> None:
@@ -127,7 +127,7 @@ class LineHeader:
         """The table of files.
 
         Raises:
-            Damaged: it does not follow its format.
+            BadImage: it does not follow its format.
         """
         return self._tables[1]
 
@@ -138,7 +138,7 @@ class LineHeader:
         the compilation before what lies in that itself, except for the source file of the unit.
 
         Raises:
-            Damaged: there is no such file.
+            BadImage: there is no such file.
         """
         entry = self._entry(file)
         name, number = self._text(self.files.form, entry[0]), self._number(entry[1])
@@ -152,7 +152,7 @@ class LineHeader:
         """Return a file's name with the directory of the compilation before it.
 
         Raises:
-            Damaged: there is no such file.
+            BadImage: there is no such file.
         """
         entry = self._entry(file)
         name, number = self._text(self.files.form, entry[0]), self._number(entry[1])
@@ -200,7 +200,7 @@ class LineHeader:
             return self._tables_of_5(data) if self.version >= 5 else _tables_before_5(data)
         except (IndexError, ValueError) as error:
             reason = error.args[0] if isinstance(error, ValueError) else "they end too early"
-            raise Damaged(line.name, self.offset, f"its tables of files: {reason}") from None
+            raise line.damage(self.offset, f"its tables of files: {reason}") from None
 
     def _tables_of_5(self, data: bytes) -> tuple[Table, Table]:
         layout, count, at = _declaration(data, 0, self.offset_size)
@@ -226,7 +226,7 @@ class LineHeader:
 def program_offsets(sections: DwarfSections) -> Iterator[int]:
     """Yield where the line programs begin, each behind the one before it, up to damage."""
     offset = 0
-    with contextlib.suppress(Damaged):
+    with contextlib.suppress(BadImage):
         while offset < len(sections.line):
             end = _extent(sections.line, offset)[2]
             yield offset

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rsp.errors import BadImage
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.line_header import program_offsets
 from rsp.symbols.dwarf.lines import LineProgram
-from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ def programs_with_file(
             files = [file for file in files if _ends_with(program.header.path(file), suffix)]
             if files:
                 found.append((program, files))
-        except Damaged:  # its names are not to be had, but those of others are
+        except BadImage:  # its names are not to be had, but those of others are
             continue
     return found
 

@@ -16,8 +16,8 @@ from itertools import chain, islice
 from operator import length_hint
 from typing import TYPE_CHECKING, NamedTuple
 
+from rsp.errors import BadImage
 from rsp.symbols.dwarf.line_header import LineHeader
-from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -71,7 +71,7 @@ class RawRows(NamedTuple):
     lines: array[int]
     states: array[int]
     ends: array[int]
-    damage: Damaged | None
+    damage: BadImage | None
 
 
 class LineProgram:
@@ -83,7 +83,7 @@ class LineProgram:
         comp_dir: DW_AT_comp_dir of its unit, which versions before 5 do not repeat.
 
     Raises:
-        Damaged: there is no header at the offset.
+        BadImage: there is no header at the offset.
 
     >>> from rsp.symbols.dwarf.sections import DwarfSections
     >>> from rsp.symbols.elf.image import Image
@@ -230,7 +230,7 @@ class LineTable:
         first: dict[Entry, int] = {}
         try:
             entries = header.files.entries
-        except Damaged:  # no names, then; the numbers still tell files apart
+        except BadImage:  # no names, then; the numbers still tell files apart
             return {file: file for file in {state >> FILE_SHIFT for state in self._rows.states}}
         numbered = enumerate(entries, header.first_file)
         return {file: first.setdefault(entry, file) for file, entry in numbered}
@@ -481,7 +481,7 @@ def run(header: LineHeader) -> RawRows:
                         _uleb(128, following)
     except (StopIteration, ValueError) as error:
         what = error.args[0] if isinstance(error, ValueError) else "it ends within an opcode"
-        damage = Damaged(line_section.name, header.end - length_hint(operations), what)
+        damage = line_section.damage(header.end - length_hint(operations), what)
 
     for flag, indexes in ((DISCRIMINATED, discriminated), (PROLOGUE_END, prologue_ends)):
         for index in indexes:
@@ -493,7 +493,7 @@ def run(header: LineHeader) -> RawRows:
         add_line(lines[-1])
         add_state(states[-1] | END_SEQUENCE)
         ends.append(len(addresses))
-        damage = damage or Damaged(line_section.name, header.end, "a sequence without an end")
+        damage = damage or line_section.damage(header.end, "a sequence without an end")
     word = "Q" if header.sections.word_size == 8 else "I"
     return RawRows(
         _array(word, addresses),

@@ -44,7 +44,7 @@ def expression_at(
         None where there is none: it is optimized out here, or has no such attribute.
 
     Raises:
-        Damaged: the list is not there, or makes no sense.
+        BadImage: the list is not there, or makes no sense.
     """
     value = die.get(attribute)
     if isinstance(value, bytes):
@@ -65,7 +65,7 @@ def location_list(die: Die, attribute: int) -> tuple[LocationEntry, ...] | None:
     """Return all entries of an attribute's location list; None where it is no list.
 
     Raises:
-        Damaged: the list is not there, or makes no sense.
+        BadImage: the list is not there, or makes no sense.
     """
     offset = _offset(die, attribute)
     return None if offset is None else tuple(entries(die.unit, offset))
@@ -91,7 +91,7 @@ def entries(unit: Unit, offset: int) -> Iterator[LocationEntry]:
     Entries of no bytes are among them.
 
     Raises:
-        Damaged: the list is not there, or makes no sense.
+        BadImage: the list is not there, or makes no sense.
     """
     if unit.version < 5:
         yield from _loc(unit, offset)

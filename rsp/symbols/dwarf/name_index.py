@@ -25,12 +25,12 @@ from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from rsp.symbols.dwarf.skip_plans import Kind
-from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Iterator
 
+    from rsp.errors import BadImage
     from rsp.symbols.cache.cache import Cache
     from rsp.symbols.dwarf.scan import Definition, Scan
     from rsp.symbols.dwarf.units import Units
@@ -77,10 +77,10 @@ class NameIndex:
         function_entries: where the entries of functions with code are in .debug_info, ascending.
 
     Raises:
-        Damaged: the data are not of this form.
+        ValueError: the data are not of this form.
     """
 
-    def __init__(self, data: bytes | memoryview, damaged: tuple[Damaged, ...] = ()) -> None:
+    def __init__(self, data: bytes | memoryview, damaged: tuple[BadImage, ...] = ()) -> None:
         self.data: memoryview = memoryview(data)
         self.damaged = damaged
         if len(data) < _HEADER.size:
@@ -220,8 +220,8 @@ def load(image: Image, cache: Cache) -> NameIndex | None:
         return None
     try:
         return NameIndex(data)
-    except Damaged as damage:
-        log.debug("%s: %s", image.path, damage)
+    except ValueError as error:
+        log.debug("%s: %s", image.path, error)
         return None
 
 
@@ -262,5 +262,5 @@ def _mask(definitions: list[Definition]) -> int:
     return mask
 
 
-def _not_an_index() -> Damaged:
-    return Damaged("", 0, "not an index of names")
+def _not_an_index() -> ValueError:
+    return ValueError("not an index of names")

@@ -28,7 +28,7 @@ def pc_ranges(die: Die) -> Ranges:
     """Return the begin and the end of each range that an entry covers, without empty ones.
 
     Raises:
-        Damaged: its range list is not there, or makes no sense.
+        BadImage: its range list is not there, or makes no sense.
     """
     low = die.number(dw.DW_AT_low_pc)
     high = die.number(dw.DW_AT_high_pc)
@@ -53,7 +53,7 @@ def entry_pc(die: Die) -> int | None:
     """Return where the code of an entry begins to run (DWARF 5, section 2.18).
 
     Raises:
-        Damaged: its range list is not there, or makes no sense.
+        BadImage: its range list is not there, or makes no sense.
     """
     entry = die.number(dw.DW_AT_entry_pc)
     low = die.number(dw.DW_AT_low_pc)

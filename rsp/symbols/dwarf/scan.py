@@ -20,19 +20,20 @@ from functools import cached_property
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
+from rsp.errors import BadImage
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.die import Die
 from rsp.symbols.dwarf.leb import uleb
 from rsp.symbols.dwarf.ranges import pc_ranges
 from rsp.symbols.dwarf.skip_plans import BLOCK, BLOCK1, INDICES, STRING, Kind, Tables
 from rsp.symbols.dwarf.units import Unit
-from rsp.symbols.elf.section_data import Damaged, SectionData
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rsp.symbols.dwarf.skip_plans import Place, Plan, Table
     from rsp.symbols.dwarf.units import Units
+    from rsp.symbols.elf.section_data import SectionData
 
     Progress = Callable[[int, int], None]
 
@@ -66,7 +67,7 @@ class Scan(NamedTuple):
 
     names: dict[bytes, list[Definition]]
     code: list[tuple[int, int, int]]
-    damaged: tuple[Damaged, ...]
+    damaged: tuple[BadImage, ...]
 
 
 def scan(units: Units, progress: Progress | None = None) -> Scan:
@@ -115,11 +116,11 @@ class _Found:
     def __init__(self) -> None:
         self.names: defaultdict[int | bytes, list[Definition]] = defaultdict(list)
         self.code: list[tuple[int, int, int]] = []
-        self.damaged: list[Damaged] = []
+        self.damaged: list[BadImage] = []
         self.types: set[tuple[Kind, int | bytes, int, int]] = set()
         self.enumerations: set[tuple[int | bytes | None, int]] = set()
 
-    def record(self, damage: Damaged) -> None:
+    def record(self, damage: BadImage) -> None:
         """Keep in mind what is damaged."""
         if len(self.damaged) < _MAX_DAMAGED:
             self.damaged.append(damage)
@@ -129,7 +130,7 @@ class _Found:
         """Keep in mind what is damaged, and go on behind it."""
         try:
             yield
-        except Damaged as damage:
+        except BadImage as damage:
             self.record(damage)
 
     def add_code(self, begin: int, end: int, offset: int) -> None:
@@ -151,7 +152,7 @@ class _Found:
         for name, definitions in self.names.items():
             try:
                 text = name if isinstance(name, bytes) else strings.c_string(name)
-            except Damaged as damage:
+            except BadImage as damage:
                 self.record(damage)
             else:
                 names[text] += definitions
@@ -195,14 +196,14 @@ class _UnitScan:
         """Read it.
 
         Raises:
-            Damaged: it cannot be read to its end.
+            BadImage: it cannot be read to its end.
         """
         root = self._unit.first_die - self._unit.offset
         try:
             self._walk(self._past(root))
         except (IndexError, KeyError, ValueError, struct.error) as error:
             what = "a unit whose entries make no sense"
-            raise Damaged(".debug_info", self._unit.offset, what) from error
+            raise self._unit.sections.info.damage(self._unit.offset, what) from error
 
     def _walk(self, position: int) -> None:
         data, plans, steps = self._data, self._plans, self._steps

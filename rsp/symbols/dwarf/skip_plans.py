@@ -14,10 +14,11 @@ from enum import IntEnum
 from operator import eq, itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
+from rsp.errors import BadImage
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abbrev import Abbrev, FormSizes, read_abbrevs, split_declarations
 from rsp.symbols.dwarf.units import Unit
-from rsp.symbols.elf.section_data import Damaged, SectionData
+from rsp.symbols.elf.section_data import SectionData
 
 if TYPE_CHECKING:
     from rsp.symbols.dwarf.units import Units
@@ -266,7 +267,7 @@ class Tables:
         self._section = units.sections.abbrev
         self._users: Counter[int] = Counter()
         for offset in units.offsets:
-            with suppress(Damaged):
+            with suppress(BadImage):
                 self._users[Unit(units, offset).abbrevs_at] += 1
         self._starts = sorted(self._users)
         self._plans: dict[FormSizes, _Plans] = {}
@@ -276,7 +277,7 @@ class Tables:
         """Return the table of a unit.
 
         Raises:
-            Damaged: it is.
+            BadImage: it is damaged.
         """
         start = unit.abbrevs_at
         sizes = FormSizes(unit.word_size, unit.offset_size, unit.version)
@@ -295,7 +296,9 @@ class Tables:
         if found is not None and _are_counted(found):
             plans = {code: known[body] for code, (_, body) in enumerate(found, 1)}
         else:
-            table = read_abbrevs(SectionData(".debug_abbrev", data, 0, len(data)), 0)
+            table = read_abbrevs(
+                SectionData(".debug_abbrev", data, 0, len(data), path=self._section.path), 0
+            )
             plans = {code: known.plan(abbrev) for code, abbrev in table.items()}
         steps = [0] * 256
         for code, plan in plans.items():

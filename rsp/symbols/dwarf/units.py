@@ -11,11 +11,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from rsp.errors import BadImage
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abbrev import Abbrev, FormSizes, read_abbrevs
 from rsp.symbols.dwarf.attributes import read_attributes
 from rsp.symbols.dwarf.leb import uleb
-from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,7 +71,7 @@ class Unit:
         offset_size: 4, or 8 in the 64-bit format.
 
     Raises:
-        Damaged: the header is not believable.
+        BadImage: the header is not believable.
     """
 
     def __init__(self, units: Units, offset: int) -> None:
@@ -125,7 +125,7 @@ class Unit:
         """Return an attribute of the entry of the unit itself, None where that does not have it.
 
         Raises:
-            Damaged: the entry makes no sense.
+            BadImage: the entry makes no sense.
         """
         raw = self._own.get(attribute)
         if raw is None:
@@ -141,8 +141,14 @@ class Unit:
             abbrev = self.abbrevs[code]
         except (IndexError, KeyError, ValueError):
             self.sections.info.fail(self.first_die, "no entry begins here")
-        sizes = self.fixed_sizes
-        return read_attributes(abbrev.attributes, self.data, begin, sizes, self.first_die)[0]
+        return read_attributes(
+            abbrev.attributes,
+            self.data,
+            begin,
+            self.fixed_sizes,
+            self.sections.info,
+            self.first_die,
+        )[0]
 
     @cached_property
     def name(self) -> str:
@@ -214,7 +220,7 @@ class Units:
 
     def __init__(self, sections: DwarfSections) -> None:
         self.sections: DwarfSections = sections
-        self.damage: Damaged | None = None
+        self.damage: BadImage | None = None
         self._units: WeakValueDictionary[int, Unit] = WeakValueDictionary()
         self._kept: deque[Unit] = deque(maxlen=_KEPT)
 
@@ -226,7 +232,7 @@ class Units:
         for offset in self.offsets:
             try:
                 unit = self.starting_at(offset)
-            except Damaged as damage:
+            except BadImage as damage:
                 self.damage = damage
             else:
                 yield unit
@@ -240,7 +246,7 @@ class Units:
             while offset < size:
                 offsets.append(offset)
                 offset = _extent(self.sections, offset)[2]
-        except Damaged as damage:
+        except BadImage as damage:
             self.damage = damage
         return tuple(offsets)
 
@@ -248,7 +254,7 @@ class Units:
         """Return the unit that an offset of .debug_info lies in.
 
         Raises:
-            Damaged: there is none.
+            BadImage: there is none.
         """
         # Most references stay within a unit, and to know all headers costs a kernel's pages.
         for recent in reversed(self._kept):
@@ -266,7 +272,7 @@ class Units:
         """Return the unit whose header begins at an offset, without a look at the others.
 
         Raises:
-            Damaged: no header can be there.
+            BadImage: no header can be there.
         """
         unit = self._units.get(offset)
         if unit is None:

@@ -33,7 +33,7 @@ class Walk:
     """Steps over the entries of a unit, some 0.1 to 0.2 microseconds each.
 
     Raises:
-        Damaged: from every method, for entries that make no sense.
+        BadImage: from every method, for entries that make no sense.
     """
 
     def __init__(self, unit: Unit) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rsp.errors import BadImage
-from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     import os
@@ -73,7 +72,7 @@ def _by_link(
             return
         name = link.text(0)
         checksum = link.unsigned(len(name.encode(errors="surrogateescape")) + 4 & ~3, 4)
-    except Damaged:
+    except BadImage:
         return
     if "/" in name or name in ("", ".", ".."):  # a file's name, not a way out of the directories
         return

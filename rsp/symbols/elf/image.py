@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.errors import BadImage
 from rsp.symbols.elf.inflate import inflate_file, inflate_section
-from rsp.symbols.elf.section_data import Damaged, SectionData
+from rsp.symbols.elf.section_data import SectionData
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,14 +143,14 @@ class Image:
         """Return the bytes of a section, decompressed; empty where there is none.
 
         Raises:
-            Damaged: it reaches beyond the file, or does not decompress.
+            BadImage: it reaches beyond the file, or does not decompress.
         """
         if isinstance(section, str):
             name, found = section, self.named(section)
         else:
             name, found = section.name, section
         if found is None or found.type == SHT_NOBITS:
-            return SectionData.empty(name)
+            return SectionData.empty(name, path=self.path)
         if found.number not in self._contents:
             self._contents[found.number] = self._read(found)
         return self._contents[found.number]
@@ -214,13 +214,11 @@ class Image:
                 raise self._bad(f"cannot be read: it is {what}")
             if status.st_size == 0:
                 raise self._bad("not an ELF file: it is empty")
-            inflated = inflate_file(descriptor)
+            inflated = inflate_file(descriptor, self.path)
             if inflated is not None:
                 os.close(descriptor)
                 descriptor = inflated
             return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-        except Damaged as damage:
-            raise self._bad(damage.what) from damage
         except OSError as error:
             raise self._bad(f"cannot be read: {error.strerror}") from error
         except ValueError as error:  # of length 0 once unpacked, or by now
@@ -256,7 +254,9 @@ class Image:
         raw = list(layout.iter_unpack(self._map[table : table + count * layout.size]))
         if raw[names_index][4] + raw[names_index][5] > size:
             raise self._bad("its section names are missing: was it copied to its end?")
-        strings = SectionData(".shstrtab", self._map, raw[names_index][4], raw[names_index][5])
+        strings = SectionData(
+            ".shstrtab", self._map, raw[names_index][4], raw[names_index][5], path=self.path
+        )
 
         self.sections: tuple[Section, ...] = tuple(
             Section._make((number, self._name(strings, fields[0]), *fields[1:8], fields[9]))
@@ -271,11 +271,11 @@ class Image:
     def _name(strings: SectionData, offset: int) -> str:
         try:
             return strings.text(offset)
-        except Damaged:
+        except BadImage:
             return ""
 
     def _read(self, section: Section) -> SectionData:
-        whole = SectionData(section.name, self._map, section.offset, section.size)
+        whole = SectionData(section.name, self._map, section.offset, section.size, path=self.path)
         if section.offset + section.size > len(self._map):
             whole.fail(0, "it reaches beyond the file: was that copied to its end?")
         if section.name.startswith(".zdebug_"):  # GNU's form, before the ELF specification had one
@@ -304,7 +304,7 @@ class Image:
                 owner = data[name_at : name_at + name_size].rstrip(b"\0")
                 yield Note(owner, kind, data[begin : begin + size])
                 offset = begin + (size + 3 & ~3)
-        except Damaged:
+        except BadImage:
             return
 
     def _bad(self, reason: str) -> BadImage:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import mmap
 import os
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING
 
-from rsp.symbols.elf.section_data import Damaged, SectionData
+from rsp.errors import BadImage
+from rsp.symbols.elf.section_data import SectionData
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,35 +93,42 @@ def inflate_section(packed: SectionData, method: int, size: int, begin: int) -> 
         begin: where the compressed bytes begin.
 
     Raises:
-        Damaged: it does not decompress to that size.
+        BadImage: it does not decompress to that size.
     """
     if method not in _SECTIONS:
         packed.fail(0, f"compressed by a method that is not known ({method})")
     if size > _bound(len(packed)):
         packed.fail(0, f"it claims to hold {size} bytes")
     if size == 0:
-        return SectionData.empty(packed.name)
-    descriptor = _unpack(_SECTIONS[method](packed.view[begin:]), packed.name, size)
+        return SectionData.empty(packed.name, path=packed.path)
+    descriptor = _unpack(_SECTIONS[method](packed.view[begin:]), partial(packed.damage, 0), size)
     try:
         if os.fstat(descriptor).st_size != size:
             packed.fail(begin, "it does not hold as much as it claims")
-        return SectionData(packed.name, mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), 0, size)
+        unpacked = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        return SectionData(packed.name, unpacked, 0, size, path=packed.path)
     finally:
         os.close(descriptor)
 
 
-def inflate_file(descriptor: int) -> int | None:
+def inflate_file(descriptor: int, path: str) -> int | None:
     """Return a descriptor of what a compressed file holds, or None if it is not compressed.
 
+    Args:
+        descriptor: the file.
+        path: its name, for the error.
+
     Raises:
-        Damaged: it does not decompress, or to more than is believable.
+        BadImage: it does not decompress, or to more than is believable.
     """
     head = os.pread(descriptor, 6, 0)
     for magic, method in _FILES.items():
         if head.startswith(magic):
             size = os.fstat(descriptor).st_size
             packed = memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
-            return _unpack(method(packed), "", _bound(size))
+            return _unpack(
+                method(packed), lambda what: BadImage(f"{path}: {what}", path=path), _bound(size)
+            )
     return None
 
 
@@ -127,7 +136,7 @@ def _bound(size: int) -> int:
     return max(MIN_BOUND, MAX_RATIO * size)
 
 
-def _unpack(pieces: Iterator[bytes], name: str, limit: int) -> int:
+def _unpack(pieces: Iterator[bytes], damage: Callable[[str], BadImage], limit: int) -> int:
     """Write what comes out into a temporary file, and return its descriptor."""
     import tempfile  # 2 ms
 
@@ -135,9 +144,9 @@ def _unpack(pieces: Iterator[bytes], name: str, limit: int) -> int:
         try:
             for piece in pieces:
                 if spool.tell() + len(piece) > limit:
-                    raise Damaged(name, 0, f"it unpacks to more than {limit} bytes")
+                    raise damage(f"it unpacks to more than {limit} bytes")
                 spool.write(piece)
         except (zlib.error, EOFError, ValueError) as error:
-            raise Damaged(name, 0, f"it does not decompress: {error}") from error
+            raise damage(f"it does not decompress: {error}") from error
         spool.flush()
         return os.dup(spool.fileno())

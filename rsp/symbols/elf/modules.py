@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from rsp.errors import BadImage, SymbolError
 from rsp.symbols.elf.image import Image
 from rsp.symbols.elf.relocation import RelocatedImage
-from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -70,7 +69,7 @@ def module_name(image: Image) -> str:
         return _text(name)
     try:
         name = image.contents(".gnu.linkonce.this_module")[_NAME_AT[image.word_size] :]
-    except Damaged:
+    except BadImage:
         name = b""
     name = name.partition(b"\0")[0]
     return _text(name) if name else _name_of(Path(image.path).name)
@@ -96,7 +95,7 @@ def kernel_release(kernel: Image) -> str | None:
             if banner[:1].isdigit():  # not a format of printk's
                 return _text(banner.split()[0])
             at = data.find(_BANNER, at + 1)
-    except Damaged:
+    except BadImage:
         pass
     return None
 
@@ -231,7 +230,7 @@ def _check_kernel(module: Image, kernel: Image) -> None:
 def _modinfo(image: Image) -> dict[bytes, bytes]:
     try:
         entries = image.contents(".modinfo")[:].split(b"\0")
-    except Damaged:
+    except BadImage:
         return {}
     return {key: value for key, _, value in (entry.partition(b"=") for entry in reversed(entries))}
 

@@ -21,7 +21,7 @@ from rsp.symbols.elf.image import (
     Image,
     Section,
 )
-from rsp.symbols.elf.section_data import Damaged, SectionData
+from rsp.symbols.elf.section_data import SectionData
 
 if TYPE_CHECKING:
     import os
@@ -211,15 +211,17 @@ class RelocatedImage(Image):
         data = mmap.mmap(-1, len(contents))
         data[:] = contents.view
         for table in tables:
-            self._relocate(section, data, table)
-        return SectionData(contents.name, data, 0, len(contents))
+            self._relocate(section, contents, data, table)
+        return SectionData(contents.name, data, 0, len(contents), path=self.path)
 
-    def _relocate(self, section: Section, data: mmap.mmap, table: Section) -> None:
+    def _relocate(
+        self, section: Section, contents: SectionData, data: mmap.mmap, table: Section
+    ) -> None:
         raw = self.contents(table)
         layout = _ENTRIES[self.word_size, table.type]
         if len(raw) % layout.size:
             raw.fail(len(raw), "it ends within a relocation")
-        recipes = _Recipes(self, section, table)
+        recipes = _Recipes(self, section, contents, table)
         entries: Iterable[tuple[int, int, int]] = layout.iter_unpack(raw.view)
         if table.type == SHT_REL:
             entries = recipes.with_addends(layout.iter_unpack(raw.view), data)
@@ -236,8 +238,11 @@ class RelocatedImage(Image):
 class _Recipes(dict[int, "_Recipe"]):
     """What to do for each info that a section's relocations have, found when it first occurs."""
 
-    def __init__(self, image: RelocatedImage, section: Section, table: Section) -> None:
+    def __init__(
+        self, image: RelocatedImage, section: Section, contents: SectionData, table: Section
+    ) -> None:
         super().__init__()
+        self._fail = contents.fail
         self._section = section
         self._sections = image.sections
         self._kinds = _KINDS[image.machine]
@@ -246,10 +251,14 @@ class _Recipes(dict[int, "_Recipe"]):
         self._word_size = image.word_size
         symtab = image.sections[table.link] if table.link < len(image.sections) else None
         if symtab is None or symtab.type != SHT_SYMTAB:
-            raise Damaged(table.name, 0, "it names no symbol table")
+            image.contents(table).fail(0, "it names no symbol table")
         self._symbols = image.contents(symtab)
         indexes = next((s for s in image.sections if s.type == _SHT_SYMTAB_SHNDX), None)
-        self._indexes = image.contents(indexes) if indexes else SectionData.empty(".symtab_shndx")
+        self._indexes = (
+            image.contents(indexes)
+            if indexes
+            else SectionData.empty(".symtab_shndx", path=image.path)
+        )
 
     def __missing__(self, info: int) -> _Recipe:
         number = info & (1 << self._shift) - 1
@@ -282,7 +291,7 @@ class _Recipes(dict[int, "_Recipe"]):
         """Store what does not fit, where that may be so.
 
         Raises:
-            Damaged: it may not.
+            BadImage: it may not.
         """
         size = self[info][3].size
         if offset + size > len(data):
@@ -319,9 +328,6 @@ class _Recipes(dict[int, "_Recipe"]):
 
     def _outside(self, offset: int) -> NoReturn:
         self._fail(offset, "a relocation beyond its end")
-
-    def _fail(self, offset: int, what: str) -> NoReturn:
-        raise Damaged(self._section.name, offset, what)
 
 
 def _leave(data: mmap.mmap, offset: int, value: int) -> None:

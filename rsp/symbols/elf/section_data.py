@@ -1,13 +1,15 @@
 """The bytes of a section, where they lie in the mapped file.
 
-Here lives: access to them without a copy of the whole, and `Damaged`, which every reader of this
-room raises for bytes that do not follow their format. Here must not live: what the bytes mean.
+Here lives: access to them without a copy of the whole, and the error for bytes that do not follow
+their format. Here must not live: what the bytes mean.
 """
 
 from __future__ import annotations
 
 import struct
 from typing import TYPE_CHECKING, NoReturn
+
+from rsp.errors import BadImage
 
 if TYPE_CHECKING:
     import mmap
@@ -19,25 +21,6 @@ _FORMS = {1: struct.Struct("<B"), 2: struct.Struct("<H"), 4: struct.Struct("<I")
 _FORMS[8] = struct.Struct("<Q")
 
 
-class Damaged(Exception):
-    """Bytes that do not follow their format; does not leave this package.
-
-    Attributes:
-        section: its name, empty for the file itself.
-        offset: where in the section.
-        what: what is wrong there.
-    """
-
-    def __init__(self, section: str, offset: int, what: str) -> None:
-        super().__init__(section, offset, what)
-        self.section = section
-        self.offset = offset
-        self.what = what
-
-    def __str__(self) -> str:
-        return f"{self.section or 'the file'} is damaged at {self.offset:#x}: {self.what}"
-
-
 class SectionData:
     r"""A section's bytes; every offset counts from the section's begin.
 
@@ -45,6 +28,7 @@ class SectionData:
 
     Attributes:
         name: the section's name, for messages.
+        path: the file that it is of, for messages; empty for bytes of no file.
         view: all of it, as a memoryview of unsigned bytes.
 
     >>> line = SectionData(".comment", b"\0\0GCC: 12\0", 2, 8)
@@ -52,19 +36,22 @@ class SectionData:
     (5, b'GCC', b'GCC: 12', 8)
     """
 
-    __slots__ = ("_buffer", "_size", "_start", "name", "view")
+    __slots__ = ("_buffer", "_size", "_start", "name", "path", "view")
 
-    def __init__(self, name: str, buffer: mmap.mmap | bytes, start: int, size: int) -> None:
+    def __init__(
+        self, name: str, buffer: mmap.mmap | bytes, start: int, size: int, *, path: str = ""
+    ) -> None:
         self.name: str = name
+        self.path: str = path
         self._buffer = buffer
         self._start = start
         self._size = size
         self.view: memoryview = memoryview(buffer)[start : start + size]
 
     @classmethod
-    def empty(cls, name: str) -> SectionData:
+    def empty(cls, name: str, *, path: str = "") -> SectionData:
         """Return the contents of a section that is not there."""
-        return cls(name, b"", 0, 0)
+        return cls(name, b"", 0, 0, path=path)
 
     def __len__(self) -> int:
         return self._size
@@ -83,7 +70,7 @@ class SectionData:
         """Return a little-endian number of 1, 2, 4 or 8 bytes.
 
         Raises:
-            Damaged: the section ends before.
+            BadImage: the section ends before.
         """
         if not 0 <= offset <= self._size - size:
             self.fail(offset, "it ends within a number")
@@ -94,7 +81,7 @@ class SectionData:
         """Return the bytes up to the next NUL.
 
         Raises:
-            Damaged: there is none within reach.
+            BadImage: there is none within reach.
         """
         end = self.find(b"\0", offset, offset + MAX_STRING) if 0 <= offset < self._size else -1
         if end < 0:
@@ -105,6 +92,16 @@ class SectionData:
         """Return the string at an offset; bytes that are no UTF-8 survive as surrogates."""
         return self.c_string(offset).decode(errors="surrogateescape")
 
+    def damage(self, offset: int, what: str) -> BadImage:
+        """Return the error that says what is wrong at an offset."""
+        file = f"{self.path}: " if self.path else ""
+        return BadImage(
+            f"{file}{self.name} is damaged at {offset:#x}: {what}",
+            path=self.path,
+            section=self.name,
+            offset=offset,
+        )
+
     def fail(self, offset: int, what: str) -> NoReturn:
-        """Raise Damaged for this section."""
-        raise Damaged(self.name, offset, what)
+        """Raise that error."""
+        raise self.damage(offset, what)

@@ -15,10 +15,11 @@ from functools import cached_property
 from itertools import compress
 from typing import TYPE_CHECKING, Literal
 
+from rsp.errors import BadImage
 from rsp.symbols.cache.cache import Cache
 from rsp.symbols.cache.sort_order import load_order, store_order
 from rsp.symbols.elf.image import SHT_DYNSYM, SHT_SYMTAB
-from rsp.symbols.elf.section_data import Damaged, SectionData
+from rsp.symbols.elf.section_data import SectionData
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -103,7 +104,7 @@ class Symtab:
         cache: keeps the order of the addresses between processes.
 
     Raises:
-        Damaged: the headers of its sections make no sense; later, from any question, a section is
+        BadImage: the headers of its sections make no sense; later, from any question, a section is
             not there.
 
     >>> from rsp.symbols.elf.image import Image
@@ -118,7 +119,9 @@ class Symtab:
         self._cache = cache or Cache.off()
         self._found: dict[str, tuple[ElfSymbol, ...]] = {}
         self._aliases: dict[int, tuple[ElfSymbol, ...]] = {}
-        entries, self._strings = SectionData.empty(".symtab"), SectionData.empty(".strtab")
+        entries, self._strings = (
+            SectionData.empty(name, path=image.path) for name in (".symtab", ".strtab")
+        )
         size, layout = _LAYOUTS[image.word_size]
         section = image.of_type(SHT_SYMTAB) or image.of_type(SHT_DYNSYM)
         if section is not None and len(image.contents(section)):
@@ -234,7 +237,7 @@ class Symtab:
         begin, section = place
         try:
             text = self._strings.text(name)
-        except Damaged:
+        except BadImage:
             return None
         if not text:
             return None

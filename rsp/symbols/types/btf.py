@@ -15,7 +15,8 @@ import struct
 from array import array
 from bisect import bisect_left
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.symbols.types.spelling import spellings, split_name
 from rsp.symbols.types.types import (
@@ -37,15 +38,12 @@ from rsp.symbols.types.types import (
     Type,
     Typedef,
     Union,
-    later,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from rsp.symbols.elf.section_data import SectionData
-
-_T = TypeVar("_T")
 
 _HEADER = struct.Struct("<HBBIIIII")
 _MAGIC = 0xEB9F
@@ -134,20 +132,18 @@ class Btf:
         contents: the bytes of `.BTF`.
         base: that of the kernel, for a module, whose types refer to the kernel's.
         word_size: the size of a pointer.
-        path: the file, for messages.
 
     Raises:
-        Damaged: it is no BTF, or its parts reach beyond it. What is read later, by a type that is
-            asked for its members, raises BadImage.
+        BadImage: it is no BTF, or its parts reach beyond it; also later, by a type that is asked
+            for its members, where these are damaged.
     """
 
     def __init__(
-        self, contents: SectionData, base: Btf | None = None, *, word_size: int = 8, path: str = ""
+        self, contents: SectionData, base: Btf | None = None, *, word_size: int = 8
     ) -> None:
         self._contents = contents
         self._base: Btf | None = base
         self._word_size = word_size
-        self._path = path
         if len(contents) < _HEADER.size:
             contents.fail(0, "it ends within its header")
         magic, version, _, header_size, types, types_size, strings, strings_size = (
@@ -191,7 +187,7 @@ class Btf:
                 structure, union or enumeration.
 
         Raises:
-            Damaged: a record that had to be passed has no end.
+            BadImage: a record that had to be passed has no end.
         """
         return next(self._find(name), None)
 
@@ -202,7 +198,7 @@ class Btf:
         is only declared is among them where none is defined.
 
         Raises:
-            Damaged: a record that had to be passed has no end.
+            BadImage: a record that had to be passed has no end.
         """
         return tuple(self._find(name))
 
@@ -210,7 +206,7 @@ class Btf:
         """Return the prototype of a function.
 
         Raises:
-            Damaged: a record that had to be passed has no end.
+            BadImage: a record that had to be passed has no end.
         """
         for record in self._records_named(name, (FUNC,)):
             prototype = self.type(record.value)
@@ -222,7 +218,7 @@ class Btf:
         """Return the type of a variable; a kernel has those of its per-CPU variables only.
 
         Raises:
-            Damaged: a record that had to be passed has no end.
+            BadImage: a record that had to be passed has no end.
         """
         for record in self._records_named(name, (VAR,)):
             return self.type(record.value)
@@ -232,7 +228,7 @@ class Btf:
         """Return the type of a number; 0 is void.
 
         Raises:
-            Damaged: there is none of that number.
+            BadImage: there is none of that number.
         """
         if number == 0:
             return VOID
@@ -250,7 +246,7 @@ class Btf:
         """Yield all types that have a name of their own, in the order of the file.
 
         Raises:
-            Damaged: a record has no end.
+            BadImage: a record has no end.
         """
         self._reach(len(self._words))
         wanted = {kind for kinds in _NAMED_KINDS[""] for kind in kinds}
@@ -331,7 +327,7 @@ class Btf:
         """Note where the records before a word begin.
 
         Raises:
-            Damaged: it cannot be reached.
+            BadImage: it cannot be reached.
         """
         self._walk(stop)
         if self._next < stop:
@@ -358,9 +354,6 @@ class Btf:
         if known is None:
             known = self._known[index] = self._read(self._record(index))
         return known
-
-    def _later(self, function: Callable[..., _T], *arguments: object) -> Callable[[], _T]:
-        return later(self._path, function, *arguments)
 
     def _read(self, record: _Record) -> Type:
         reader = _READERS.get(record.kind)
@@ -397,16 +390,16 @@ class Btf:
 
     def _array(self, record: _Record) -> Array:
         element, _, count = self._parts(record)
-        return Array(self._later(self.type, element), count)
+        return Array(partial(self.type, element), count)
 
     def _compound(self, record: _Record) -> Type:
         kind = Struct if record.kind == STRUCT else Union
-        return kind(self._tag(record), record.value, self._later(self._members, record))
+        return kind(self._tag(record), record.value, partial(self._members, record))
 
     def _declared(self, record: _Record) -> Type:
         kind, defined = (Union, UNION) if record.flag else (Struct, STRUCT)
         tag = self._tag(record) or ""
-        return kind(tag, None, definition=self._later(self._definition, tag, defined))
+        return kind(tag, None, definition=partial(self._definition, tag, defined))
 
     def _definition(self, tag: str, kind: int) -> Tagged | None:
         for found in self._named(tag, (kind,)):
@@ -417,7 +410,7 @@ class Btf:
     def _enum(self, record: _Record) -> Enum:
         # One that is only declared has a size, but nothing else.
         size = record.value if record.parts else None
-        enumerators = self._later(self._enumerators, record)
+        enumerators = partial(self._enumerators, record)
         return Enum(self._tag(record), size, enumerators, signed=record.flag)
 
     def _typedef(self, record: _Record) -> Typedef:
@@ -429,11 +422,11 @@ class Btf:
     def _prototype(self, record: _Record) -> Function:
         words = self._parts(record)
         variadic = len(words) > 0 and words[-2] == words[-1] == 0
-        parameters = self._later(self._parameters, words[:-2] if variadic else words)
+        parameters = partial(self._parameters, words[:-2] if variadic else words)
         return Function(self._target(record), parameters, variadic=variadic)
 
     def _target(self, record: _Record) -> Callable[[], Type]:
-        return self._later(self.type, record.value)
+        return partial(self.type, record.value)
 
     def _members(self, record: _Record) -> tuple[Member, ...]:
         words = self._parts(record)

@@ -6,7 +6,8 @@ which of several entries of one name is meant.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING
 
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import origins
@@ -33,7 +34,6 @@ from rsp.symbols.types.types import (
     Typedef,
     Union,
     Void,
-    later,
 )
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rsp.symbols.dwarf.units import Units
-
-_T = TypeVar("_T")
 
 _UNKNOWN = Void("<unknown type>")
 """What lies in another file, or is no type of C."""
@@ -72,27 +70,23 @@ class DwarfTypes:
         units: where the entries are.
         complete: looks for the definition of what a unit only declares, by keyword and tag
             (``"struct"``, ``"module"``).
-        path: the file, for messages.
     """
 
     def __init__(
         self,
         units: Units,
         complete: Callable[[str, str], Type | None] | None = None,
-        *,
-        path: str = "",
     ) -> None:
         self._units = units
         self._complete = complete
-        self._path = path
         self._known: dict[int, Type] = {}  # by the offset of the entry
 
     def type(self, die: Die) -> Type:
         """Return the type that an entry is; for a function's entry, its prototype.
 
         Raises:
-            Damaged: it cannot be read. What is read later, by a type that is asked for its members,
-                raises BadImage.
+            BadImage: it cannot be read; also later, by a type that is asked for its members, where
+                these are damaged.
         """
         known = self._known.get(die.offset)
         if known is None:
@@ -103,7 +97,7 @@ class DwarfTypes:
         """Return the type of a variable, parameter or member: what its DW_AT_type refers to.
 
         Raises:
-            Damaged: as `type`.
+            BadImage: as `type`.
         """
         for origin in origins(die):
             if origin.form(dw.DW_AT_type) is not None:
@@ -116,14 +110,11 @@ class DwarfTypes:
         known = self._known.get(offset)
         return self.type(Die.at(self._units, offset)) if known is None else known
 
-    def _later(self, function: Callable[..., _T], *arguments: object) -> Callable[[], _T]:
-        return later(self._path, function, *arguments)
-
     def _later_target(self, die: Die) -> Callable[[], Type] | Type:
         # The offset, and not the entry, which would keep the bytes of its unit.
         if die.form(dw.DW_AT_type) is None:
             return VOID
-        return self._later(self._at, _target(die))
+        return partial(self._at, _target(die))
 
     def _read(self, die: Die) -> Type:
         tag = die.tag
@@ -155,9 +146,9 @@ class DwarfTypes:
         kind = Union if die.tag == dw.DW_TAG_union_type else Struct
         tag = _name(die)
         if die.get(dw.DW_AT_declaration):
-            return kind(tag, None, definition=self._later(self._definition, kind, tag))
+            return kind(tag, None, definition=partial(self._definition, kind, tag))
         size = die.number(dw.DW_AT_byte_size) or 0
-        return kind(tag, size, self._later(self._members, die.offset))
+        return kind(tag, size, partial(self._members, die.offset))
 
     def _definition(self, kind: builtins.type[Tagged], tag: str | None) -> Tagged | None:
         if self._complete is None or tag is None:
@@ -195,12 +186,12 @@ class DwarfTypes:
     def _enum(self, die: Die) -> Type:
         tag = _name(die)
         if die.get(dw.DW_AT_declaration):
-            return Enum(tag, None, definition=self._later(self._definition, Enum, tag))
+            return Enum(tag, None, definition=partial(self._definition, Enum, tag))
         return Enum(
             tag,
             die.number(dw.DW_AT_byte_size) or 0,
-            self._later(self._enumerators, die.offset),
-            signed=self._later(self._is_signed, die.offset),
+            partial(self._enumerators, die.offset),
+            signed=partial(self._is_signed, die.offset),
         )
 
     def _enumerators(self, offset: int) -> dict[str, int]:
@@ -235,8 +226,8 @@ class DwarfTypes:
         typed = next((each for each in entries if each.form(dw.DW_AT_type) is not None), die)
         return Function(
             self._later_target(typed),
-            self._later(self._parameters, described.offset),
-            variadic=self._later(self._is_variadic, described.offset),
+            partial(self._parameters, described.offset),
+            variadic=partial(self._is_variadic, described.offset),
             prototyped=any(bool(each.get(dw.DW_AT_prototyped)) for each in entries),
         )
 
@@ -326,7 +317,7 @@ def find_without_index(units: Units, name: str) -> Die | None:
         name: ``struct x``, ``union x``, ``enum x``; without a keyword, a typedef or an integer.
 
     Raises:
-        Damaged: the units that have the name cannot be read.
+        BadImage: the units that have the name cannot be read.
     """
     keyword, bare = split_name(name)
     tags = _TAGS.get(keyword, _BARE_TAGS)

@@ -17,8 +17,7 @@ from enum import IntFlag
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
-from rsp.errors import BadImage, SymbolNotFound, nearest
-from rsp.symbols.elf.section_data import Damaged
+from rsp.errors import SymbolNotFound, nearest
 from rsp.symbols.types.spelling import canonical
 
 if TYPE_CHECKING:
@@ -39,22 +38,6 @@ MAX_TEXT = 1 << 24
 """About how many characters are written; the largest definition of a kernel has some 200,000."""
 CUT = "..."
 """Stands for what is too deep or too long, which only a damaged file makes."""
-
-
-def later(path: str, function: Callable[..., _T], *arguments: object) -> Callable[[], _T]:
-    """Return how to find out a part of a type by a reader, when it is asked for.
-
-    Then nothing is left to turn `Damaged` into BadImage but this.
-    """
-
-    def find_out() -> _T:
-        try:
-            return function(*arguments)
-        except Damaged as damage:
-            where = f"{path}: " if path else ""
-            raise BadImage(f"{where}{damage}", path=path) from damage
-
-    return find_out
 
 
 class Encoding(PythonEnum):

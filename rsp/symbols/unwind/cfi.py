@@ -14,11 +14,11 @@ from bisect import bisect_right
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from rsp.errors import BadImage
 from rsp.symbols.cache.cache import Cache
 from rsp.symbols.cache.sort_order import load_order, store_order
 from rsp.symbols.dwarf.leb import sleb, uleb
 from rsp.symbols.elf.image import SHF_EXECINSTR
-from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.unwind.rules import (
     AtCfa,
     AtExpression,
@@ -90,7 +90,7 @@ class CallFrames:
     def __init__(self, image: Image, cache: Cache | None = None) -> None:
         self._image = image
         self._cache = cache or Cache.off()
-        self.damage: Damaged | None = None
+        self.damage: BadImage | None = None
 
     def __len__(self) -> int:
         return len(self._order)
@@ -99,7 +99,7 @@ class CallFrames:
         """Return the rules for an address, None where no entry covers it.
 
         Raises:
-            Damaged: the entry makes no sense.
+            BadImage: the entry makes no sense.
         """
         return next((rules for rules in self.rows_at(address) if address < rules.end), None)
 
@@ -107,7 +107,7 @@ class CallFrames:
         """Yield the rules for each part of the code that an entry covers, by address.
 
         Raises:
-            Damaged: the entry makes no sense.
+            BadImage: the entry makes no sense.
         """
         last = bisect_right(self._order, address, key=self._begin) - 1
         if last >= 0:
@@ -174,13 +174,13 @@ class _Section:
         # CIEs whose FDEs begin with two whole addresses: all of them in .debug_frame.
         self._plain: set[int] = set()
         self._begins: dict[int, int] = {}
-        self.damage: Damaged | None = None
+        self.damage: BadImage | None = None
 
     def begins(self) -> dict[int, int]:
         """Return where the code of each FDE begins, up to the first entry that is damaged."""
         try:
             self._collect()
-        except Damaged as damage:
+        except BadImage as damage:
             self.damage = damage
         return self._begins
 
@@ -188,7 +188,7 @@ class _Section:
         """Return where the code of the FDE at a place begins.
 
         Raises:
-            Damaged: no FDE is there.
+            BadImage: no FDE is there.
         """
         begin = self._begins.get(place)
         if begin is None:
@@ -232,7 +232,7 @@ class _Section:
         There are none if it does not cover the address.
 
         Raises:
-            Damaged: they make no sense.
+            BadImage: they make no sense.
         """
         cie, cursor, begin, end = self._fde(place - self._start)
         if address >= end:
@@ -408,7 +408,7 @@ class _Section:
     def _fail(self, cursor: _Cursor, error: Exception) -> NoReturn:
         # An IndexError says no more than that the bytes ended.
         what = str(error) if isinstance(error, ValueError) else "an entry that ends too early"
-        raise Damaged(self.contents.name, cursor.origin + cursor.position, what) from error
+        raise self.contents.damage(cursor.origin + cursor.position, what) from error
 
 
 class _State:

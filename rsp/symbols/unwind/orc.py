@@ -196,7 +196,7 @@ class OrcTable:
         """Return the rules for an address, None where no entry covers it.
 
         Raises:
-            Damaged: the entry makes no sense, or the format is none that is known.
+            BadImage: the entry makes no sense, or the format is none that is known.
         """
         place = self._find(address)
         if place < 0:
@@ -217,7 +217,7 @@ class OrcTable:
         """Return whether the frame's caller is on another stack, which code has changed from.
 
         Raises:
-            Damaged: as `rules_at`.
+            BadImage: as `rules_at`.
         """
         place = self._find(address)
         if place < 0:
@@ -233,7 +233,7 @@ class OrcTable:
         """The format of the entries.
 
         Raises:
-            Damaged: ``.orc_header`` names one that is not known.
+            BadImage: ``.orc_header`` names one that is not known.
         """
         if len(self._header):
             found = self._header[:].hex()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rsp.symbols.elf.section_data import Damaged
+from rsp.errors import BadImage
 from rsp.symbols.unwind.cfi import CallFrames
 from rsp.symbols.unwind.orc import OrcTable
 
@@ -56,19 +56,19 @@ class UnwindTables:
         the last instruction of its function.
 
         Raises:
-            Damaged: the table that covers it makes no sense.
+            BadImage: the table that covers it makes no sense.
         """
         damage = None
         rules = None
         for frames in self.call_frames:
             try:
                 rules = rules or frames.rules_at(address)
-            except Damaged as error:
+            except BadImage as error:
                 damage = error
         try:
             if rules is None or self.orc.switches_stack(address):
                 rules = self.orc.rules_at(address) or rules
-        except Damaged as error:
+        except BadImage as error:
             damage = damage or error
         if rules is None and damage is not None:
             raise damage

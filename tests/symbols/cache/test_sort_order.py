@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rsp.errors import BadImage
 from rsp.symbols.cache.cache import Cache
 from rsp.symbols.elf.image import Image
-from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.elf.symtab import ABSOLUTE, Binding, ElfSymbol, Symtab
 from rsp.symbols.unwind.cfi import CallFrames
 
@@ -170,7 +170,7 @@ def test_offsets_of_no_frame_are_damage(program: Path, tmp_path: Path) -> None:
     assert key is not None
     for offset in range(60):
         cache.store(key, "frames", array("I", [offset]).tobytes())
-        with suppress(Damaged):
+        with suppress(BadImage):
             CallFrames(image, cache).rules_at(0x401010)
 
 

@@ -12,6 +12,7 @@ from elftools.elf.elffile import ELFFile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rsp.errors import BadImage
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.aranges import AddressIndex
 from rsp.symbols.dwarf.die import Die
@@ -20,7 +21,7 @@ from rsp.symbols.dwarf.ranges import entry_pc, pc_ranges
 from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.units import Unit, Units
 from rsp.symbols.elf.image import Image
-from rsp.symbols.elf.section_data import Damaged, SectionData
+from rsp.symbols.elf.section_data import SectionData
 from rsp.testing.boot import ELF
 
 if TYPE_CHECKING:
@@ -264,10 +265,10 @@ def test_a_byte_flipped_anywhere_is_damage_or_another_value(
                 pc_ranges(die)
                 entry_pc(die)
                 stack += die.children()
-        except Damaged:
+        except BadImage:
             continue
     index = AddressIndex(units)
     for address in (0x401000, 0x401010, 0):
-        with contextlib.suppress(Damaged):
+        with contextlib.suppress(BadImage):
             index.unit_at(address)
     assert seen < 10_000

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from rsp.errors import BadImage
 from rsp.symbols.dwarf.line_header import program_offsets
 from rsp.symbols.dwarf.line_search import programs_with_file
 from rsp.symbols.dwarf.lines import (
@@ -27,7 +28,7 @@ from rsp.symbols.dwarf.lines import (
 from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.units import Units
 from rsp.symbols.elf.image import Image
-from rsp.symbols.elf.section_data import Damaged, SectionData
+from rsp.symbols.elf.section_data import SectionData
 from rsp.testing.boot import ELF
 
 if TYPE_CHECKING:
@@ -385,14 +386,14 @@ def test_what_has_no_length_is_no_row() -> None:
 def test_damaged_headers(position: int, value: int) -> None:
     header = bytearray(header_of_5([1], [(7, 0)]))
     header[position] = value
-    with pytest.raises(Damaged) as caught:
+    with pytest.raises(BadImage) as caught:
         LineProgram(sections_of(bytes(header)), 0)
     assert caught.value.section == ".debug_line"
 
 
 def test_a_number_of_a_file_that_is_not_there() -> None:
     program = LineProgram(sections_of(header_of_5([1], [(7, 0)])), 0)
-    with pytest.raises(Damaged, match="no file 5"):
+    with pytest.raises(BadImage, match="no file 5"):
         program.header.name(5)
 
 
@@ -415,11 +416,11 @@ def sections_of(line: bytes, line_str: bytes = b"\0/home\0x.c\0") -> DwarfSectio
 
 
 def ask_everything(sections: DwarfSections) -> None:
-    """Ask what there is to ask: nothing may come out of it but Damaged, and soon."""
+    """Ask what there is to ask: nothing may come out of it but BadImage, and soon."""
     for offset in program_offsets(sections):
         try:
             each = LineProgram(sections, offset)
-        except Damaged:
+        except BadImage:
             continue
         addresses, lines, states, ends, _ = each.rows
         size = each.header.end - each.header.begin
@@ -440,7 +441,7 @@ def ask_everything(sections: DwarfSections) -> None:
         for number in numbers[:20]:
             try:
                 each.header.path(number)
-            except Damaged:
+            except BadImage:
                 continue
     for name in ("boot.S", "main.c", "list.h"):
         programs_with_file(sections, name)

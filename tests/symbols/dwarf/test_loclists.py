@@ -13,13 +13,13 @@ from elftools.dwarf.structs import DWARFStructs
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rsp.errors import BadImage
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.die import Die
 from rsp.symbols.dwarf.loclists import LocationEntry, expression_at, location_list
 from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.units import Units
 from rsp.symbols.elf.image import Image
-from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -271,6 +271,6 @@ def test_a_bit_flipped_does_no_harm(name: str, position: int, bit: int, director
         try:
             entries = location_list(die, dw.DW_AT_location)
             expression_at(die, dw.DW_AT_location, 0x401010)
-        except Damaged:
+        except BadImage:
             continue
         assert sum(len(each.expression) for each in entries or ()) <= section.size

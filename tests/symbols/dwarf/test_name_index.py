@@ -19,7 +19,6 @@ from rsp.symbols.dwarf.skip_plans import Kind
 from rsp.symbols.dwarf.units import Units
 from rsp.symbols.elf.image import Image
 from rsp.symbols.elf.relocation import RelocatedImage
-from rsp.symbols.elf.section_data import Damaged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,10 +137,10 @@ def test_bytes_that_are_no_index_are_refused(program: Path) -> None:
     data = bytes(build_index(units_of(Image(program))).data)
     assert NameIndex(data).find("plus")
     for size in range(len(data)):
-        with pytest.raises(Damaged, match="not an index"):
+        with pytest.raises(ValueError, match="not an index"):
             NameIndex(data[:size])
     for wrong in (data + b"\0", b"x" + data[1:], data[:8] + b"\5" + data[9:]):
-        with pytest.raises(Damaged, match="not an index"):
+        with pytest.raises(ValueError, match="not an index"):
             NameIndex(wrong)
 
 

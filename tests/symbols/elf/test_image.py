@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from rsp.errors import BadImage
 from rsp.symbols.cache.cache import Cache
 from rsp.symbols.elf.image import SHT_NOBITS, SHT_NOTE, Image
-from rsp.symbols.elf.section_data import Damaged
 from rsp.testing.boot import ELF
 
 if TYPE_CHECKING:
@@ -189,7 +188,7 @@ def test_a_file_cut_short(end: int, tmp_path: Path) -> None:
 
 
 def ask_everything(image: Image) -> None:
-    """Read all that there is; only Damaged may come out."""
+    """Read all that there is; only BadImage may come out."""
     assert image.build_id is None or image.build_id
     assert sum(len(note.description) for note in image.notes) <= Path(image.path).stat().st_size
     for section in image.sections:
@@ -200,7 +199,7 @@ def ask_everything(image: Image) -> None:
             contents.find(b"\0", 3)
             contents.text(0)
             contents.unsigned(len(contents) - 4, 4)
-        except Damaged:
+        except BadImage:
             continue
 
 

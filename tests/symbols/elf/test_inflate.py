@@ -18,7 +18,7 @@ from rsp.errors import BadImage
 from rsp.symbols.elf import inflate
 from rsp.symbols.elf.image import Image
 from rsp.symbols.elf.inflate import inflate_section
-from rsp.symbols.elf.section_data import Damaged, SectionData
+from rsp.symbols.elf.section_data import SectionData
 from rsp.testing.boot import ELF
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def test_an_empty_section() -> None:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("size", [1, 999, 1001, 100_000, 1 << 63])
 def test_a_section_of_another_size_is_damaged(method: int, size: int) -> None:
-    with pytest.raises(Damaged, match=r"\.debug_info is damaged") as damage:
+    with pytest.raises(BadImage, match=r"\.debug_info is damaged") as damage:
         inflate_section(section(METHODS[method](b"x" * 1000)), method, size, 0)
     assert damage.value.section == ".debug_info"
 
@@ -65,12 +65,12 @@ def test_a_section_of_another_size_is_damaged(method: int, size: int) -> None:
 def test_a_section_cut_short_is_damaged(method: int) -> None:
     packed = METHODS[method](bytes(range(256)) * 40)
     for end in range(len(packed)):
-        with pytest.raises(Damaged):
+        with pytest.raises(BadImage):
             inflate_section(section(packed[:end]), method, 256 * 40, 0)
 
 
 def test_an_unknown_method_is_named() -> None:
-    with pytest.raises(Damaged, match=r"a method that is not known \(3\)"):
+    with pytest.raises(BadImage, match=r"a method that is not known \(3\)"):
         inflate_section(section(b"whatever"), 3, 10, 0)
 
 
@@ -83,14 +83,14 @@ def test_a_damaged_byte_is_damage_or_nothing(method: int, data: st.DataObject) -
     packed[at] ^= data.draw(st.integers(1, 255))
     try:
         found = inflate_section(section(bytes(packed)), method, len(plain), 0)
-    except Damaged:
+    except BadImage:
         return
     assert len(found) == len(plain)
 
 
 def test_zstd_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zstandard", None)
-    with pytest.raises(Damaged, match="install the Python package zstandard"):
+    with pytest.raises(BadImage, match="install the Python package zstandard"):
         inflate_section(section(zstandard.compress(b"x")), ZSTD, 1, 0)
 
 

@@ -18,7 +18,6 @@ from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.units import Units
 from rsp.symbols.elf.image import SHT_NOBITS, SHT_RELA, Image, Section
 from rsp.symbols.elf.relocation import RelocatedImage
-from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.elf.symtab import Symtab
 
 if TYPE_CHECKING:
@@ -244,7 +243,7 @@ def test_only_what_is_asked_for_is_relocated(build: Builder, tmp_path: Path) -> 
     image = RelocatedImage(spoilt, addresses)
     whole = RelocatedImage(build(), addresses)
     assert image.contents(".debug_line")[:] == whole.contents(".debug_line")[:]
-    with pytest.raises(Damaged) as damage:
+    with pytest.raises(BadImage) as damage:
         image.contents(".debug_info")
     assert damage.value.section == ".debug_info"
 
@@ -335,7 +334,7 @@ def test_a_hostile_relocation_is_named(
     hostile = tmp_path / "hostile.o"
     hostile.write_bytes(data)
     image = RelocatedImage(hostile, everywhere(Image(hostile), TEXT))
-    with pytest.raises(Damaged, match=reason):
+    with pytest.raises(BadImage, match=reason):
         image.contents(".debug_info")
     assert Symtab(image).find("work")  # what can be answered still is
 
@@ -354,7 +353,7 @@ def test_an_offset_into_a_debug_section_that_does_not_fit(build: Builder, tmp_pa
     hostile = tmp_path / "hostile.o"
     hostile.write_bytes(data)
     (offset,) = struct.unpack_from("<Q", data, first)
-    with pytest.raises(Damaged, match="-0x5 is relocated into 4 bytes") as damage:
+    with pytest.raises(BadImage, match="-0x5 is relocated into 4 bytes") as damage:
         RelocatedImage(hostile, {".text": TEXT}).contents(".debug_info")
     assert damage.value.offset == offset
 
@@ -377,7 +376,7 @@ def test_tables_that_share_their_bytes_are_not_read_again_and_again(
             struct.pack_into("<I", data, at + 44, info.number)
     hostile = tmp_path / "hostile.o"
     hostile.write_bytes(data)
-    with pytest.raises(Damaged, match="relocations are larger than the file"):
+    with pytest.raises(BadImage, match="relocations are larger than the file"):
         RelocatedImage(hostile, {".text": TEXT}).contents(".debug_info")
 
 
@@ -429,6 +428,6 @@ def test_a_damaged_byte_never_gets_further_than_damaged(
     for section in relocated.sections:
         try:
             found = relocated.contents(section)
-        except Damaged:
+        except BadImage:
             continue
         assert section.type == SHT_NOBITS or len(found) >= 0

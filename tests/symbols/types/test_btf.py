@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rsp.errors import BadImage, SymbolNotFound
 from rsp.symbols.elf.image import Image
-from rsp.symbols.elf.section_data import Damaged, SectionData
+from rsp.symbols.elf.section_data import SectionData
 from rsp.symbols.types.btf import Btf
 from rsp.symbols.types.text import definition
 from rsp.symbols.types.types import (
@@ -82,7 +82,7 @@ class Writer:
 
 
 def read(data: bytes, base: Btf | None = None) -> Btf:
-    return Btf(SectionData(".BTF", data, 0, len(data)), base, path="file")
+    return Btf(SectionData(".BTF", data, 0, len(data), path="file"), base)
 
 
 def everything() -> Writer:
@@ -303,7 +303,7 @@ def test_a_name_of_the_kernel_is_that_of_a_type_of_the_module() -> None:
     ],
 )
 def test_what_is_no_btf(data: bytes) -> None:
-    with pytest.raises(Damaged):
+    with pytest.raises(BadImage):
         read(data)
 
 
@@ -321,14 +321,14 @@ def test_damage_within_is_told_when_it_is_reached() -> None:
     with pytest.raises(BadImage, match=r"file: \.BTF is damaged at 0x[0-9a-f]+: ") as caught:
         _ = found.members
     assert caught.value.path == "file"
-    with pytest.raises(Damaged, match="unknown kind"):
+    with pytest.raises(BadImage, match="unknown kind"):
         btf.find("struct behind")
 
 
 def test_a_record_without_an_end() -> None:
     w = Writer()
     w.add(STRUCT, "long", 4, parts=0xFFFF)
-    with pytest.raises(Damaged, match="no end"):
+    with pytest.raises(BadImage, match="no end"):
         w.read().find("struct long")
 
 
@@ -344,18 +344,18 @@ def examine(found: Type) -> None:
 def exercise(btf: Btf) -> None:
     """Ask everything; only the errors of damage may come of it."""
     for name in ("struct node", "union node", "enum wide", "number_t", "node", "int"):
-        with contextlib.suppress(Damaged, BadImage):
+        with contextlib.suppress(BadImage):
             for found in btf.find_all(name):
                 examine(found)
     for question in (btf.function, btf.variable):
         for name in ("print", "counter"):
-            with contextlib.suppress(Damaged, BadImage):
+            with contextlib.suppress(BadImage):
                 question(name)
-    with contextlib.suppress(Damaged):
+    with contextlib.suppress(BadImage):
         for number in range(len(btf) + 2):
-            with contextlib.suppress(Damaged, BadImage):
+            with contextlib.suppress(BadImage):
                 examine(btf.type(number))
-    with contextlib.suppress(Damaged):
+    with contextlib.suppress(BadImage):
         list(btf.types())
 
 
@@ -365,7 +365,7 @@ def test_flipped_bytes_raise_nothing_else(data: st.DataObject) -> None:
     damaged = bytearray(everything().bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
-    with contextlib.suppress(Damaged):
+    with contextlib.suppress(BadImage):
         exercise(read(bytes(damaged)))
 
 
@@ -391,7 +391,7 @@ def test_a_slice_of_a_kernel_with_flipped_bytes(debian_kernel: DebianKernel) -> 
         for _ in range(8):
             damaged[chance.randrange(24, 24 + len(types))] ^= 1 << chance.randrange(8)
         btf = read(bytes(damaged))
-        with contextlib.suppress(Damaged):
+        with contextlib.suppress(BadImage):
             for number in range(400):
-                with contextlib.suppress(Damaged, BadImage):
+                with contextlib.suppress(BadImage):
                     examine(btf.type(number))

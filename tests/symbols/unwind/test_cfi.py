@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rsp.errors import BadImage
 from rsp.symbols.elf.image import Image
-from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.unwind.cfi import CallFrames
 from rsp.symbols.unwind.rules import (
     AtCfa,
@@ -309,7 +309,7 @@ def test_a_bit_flipped_does_no_harm(name: str, position: int, bit: int, director
     for address in range(text.address, text.address + text.size, 5):
         try:
             rules = frames.rules_at(address)
-        except Damaged:
+        except BadImage:
             continue
         assert rules is None or rules.begin <= address < rules.end
 
@@ -328,5 +328,5 @@ def test_a_section_of_anything_does_no_harm(data: bytes, directory: Path) -> Non
     for begin in range(0, 1 << 12, 64):
         try:
             frames.rules_at(begin)
-        except Damaged:
+        except BadImage:
             continue

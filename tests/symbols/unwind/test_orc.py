@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rsp.errors import BadImage
 from rsp.symbols.elf.image import Image
 from rsp.symbols.elf.relocation import RelocatedImage
-from rsp.symbols.elf.section_data import Damaged
 from rsp.symbols.elf.symtab import Symtab
 from rsp.symbols.unwind.orc import FORMATS, OrcFormat, OrcTable
 from rsp.symbols.unwind.rules import (
@@ -247,14 +247,14 @@ def test_a_table_is_sorted_where_it_is_not(tmp_path: Path) -> None:
 
 def test_an_unknown_format_is_damage(tmp_path: Path) -> None:
     found = table(tmp_path, {0: entry("6.4", "SP", 8)}, header="ab" * 20)
-    with pytest.raises(Damaged, match="unknown format"):
+    with pytest.raises(BadImage, match="unknown format"):
         found.rules_at(TEXT)
 
 
 def test_an_entry_that_the_format_does_not_define_is_damage(tmp_path: Path) -> None:
     for flags in (0x20B, 0x705, 0x285, 0x201):  # registers 11 and 8 for bp, type 7, sp by PREV_SP
         found = table(tmp_path, {0: struct.pack("<hhH", 8, 0, flags)}, BY_KERNEL["6.4"].hash)
-        with pytest.raises(Damaged):
+        with pytest.raises(BadImage):
             found.rules_at(TEXT)
 
 
@@ -273,13 +273,13 @@ def test_one_table_stands_in_for_the_other_that_is_damaged(tmp_path: Path) -> No
     assert rules is not None
     assert rules.cfa == RegisterOffset(SP, 8)
     for sections in (frames, {**frames, **call, **unknown}):
-        with pytest.raises(Damaged, match="unknown instruction, 0x3f"):
+        with pytest.raises(BadImage, match="unknown instruction, 0x3f"):
             UnwindTables(elf(tmp_path / "one", sections)).rules_at(TEXT)
     good = {".debug_frame": (0, cie + fde.replace(b"\x3f", b"\0"))}
     rules = UnwindTables(elf(tmp_path / "other", {**good, **call, **unknown})).rules_at(TEXT)
     assert rules is not None
     assert rules.registers[BP] == SameValue()
-    with pytest.raises(Damaged, match="unknown format"):
+    with pytest.raises(BadImage, match="unknown format"):
         UnwindTables(elf(tmp_path / "none", {**good, **call, **unknown})).rules_at(TEXT + 16)
 
 
@@ -308,7 +308,7 @@ def test_any_bytes_do_no_harm(
         try:
             rules = found.rules_at(each)
             found.switches_stack(each)
-        except Damaged:
+        except BadImage:
             continue
         assert rules is None or rules.begin <= each < rules.end
 

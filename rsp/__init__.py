@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
 from rsp.errors import (
+    ArgumentError,
     BadImage,
     ConnectionLost,
     LocalProtocolError,
@@ -148,6 +149,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "NEED_DATA",
     "Architecture",
+    "ArgumentError",
     "Backtrace",
     "BadImage",
     "Binding",
@@ -292,10 +294,11 @@ def connect(
             send the BREAK, where the line carries none. Other stubs stop their target by
             themselves when one connects.
         on_exit: what becomes of the target at the end of the ``with`` block: by default it is
-            detached from, and runs on.
+            detached from, and runs on. A member of `OnExit`, or its name.
 
     Raises:
         TargetAddressError: the address has none of these forms.
+        ArgumentError: another argument is not of what is taken. Nothing has been opened.
         TransportError: nobody listens there, or the port may not be opened; or the file of
             ``record`` exists already.
         RspTimeout, RemoteProtocolError, ConnectionLost: what listens there does not answer as a
@@ -306,9 +309,10 @@ def connect(
     from rsp.target.handshake import shake_hands
     from rsp.target.line import Line
     from rsp.target.session import Session
-    from rsp.target.target import OnExit, Target
+    from rsp.target.target import Target
     from rsp.wire.limits import Limits
 
+    leaving = _check(address, modules, slide, timeout, record, interrupt, on_exit)
     table = None
     if symbols is not None:
         from rsp.symbols.table import SymbolTable
@@ -336,7 +340,7 @@ def connect(
             session,
             shake_hands(session, line, interrupt=bool(interrupt)),
             symbols=table,
-            on_exit=OnExit.DETACH if on_exit is None else OnExit(on_exit),
+            on_exit=leaving,
         )
         if table is not None and "linux_banner" in table:
             target.follow = partial(_follow_linux, target, modules, slide)
@@ -347,6 +351,37 @@ def connect(
     except BaseException:
         transport.close()
         raise
+
+
+def _check(
+    address: object,
+    modules: object,
+    slide: object,
+    timeout: object,
+    record: object,
+    interrupt: object,
+    on_exit: object,
+) -> OnExit:
+    """Refuse what cannot be meant, while nothing has been opened; return what `on_exit` means."""
+    from rsp import arguments
+    from rsp.target.target import OnExit
+    from rsp.transports.address import parse_address
+    from rsp.transports.base import Transport
+
+    if not isinstance(address, Transport):
+        parse_address(address)
+    if isinstance(interrupt, str):
+        parse_address(interrupt)
+    elif not isinstance(interrupt, bool):
+        raise arguments.refused("interrupt", interrupt, "True, False or the monitor's address")
+    if modules is not None:
+        arguments.directory(modules, "modules")
+    if slide != "auto":
+        arguments.integer(slide, "slide", '"auto" or a distance', lowest=-arguments.END)
+    if record is not None:
+        arguments.path(record, "record")
+    arguments.seconds(timeout, "timeout")
+    return OnExit.DETACH if on_exit is None else arguments.member(OnExit, on_exit, "on_exit")
 
 
 def _break_by_monitor(monitor: str, line: str) -> None:

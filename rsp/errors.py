@@ -80,6 +80,13 @@ class LocalProtocolError(ProtocolError):
     """The caller asked for what the protocol does not allow now; nothing was sent."""
 
 
+class ArgumentError(LocalProtocolError, ValueError, TypeError):
+    """An argument is not of what a function takes; nothing was done.
+
+    It is a ValueError and a TypeError at once: which of them depends on how one looks at it.
+    """
+
+
 class RemoteProtocolError(ProtocolError):
     """The stub sent what the protocol does not allow.
 

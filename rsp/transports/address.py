@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, NoReturn
 
+from rsp.arguments import shown
 from rsp.errors import TargetAddressError, nearest
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ Address = (
 )
 
 
-def parse_address(text: str) -> Address:
+def parse_address(text: object) -> Address:
     """Return the address that the text means.
 
     >>> parse_address(":1234")
@@ -137,6 +138,8 @@ def parse_address(text: str) -> Address:
     Raises:
         TargetAddressError: it is none of the forms; the message names them, and the likely slip.
     """
+    if not isinstance(text, str):
+        _refuse(text, "it is no text")
     _refuse_control_characters(text, text)
     try:
         os.fsencode(text)
@@ -294,8 +297,8 @@ def _refuse_qemu_options(text: str, rest: str) -> None:
         )
 
 
-def _refuse(text: str, slip: str) -> NoReturn:
-    shown = text if len(text) <= 100 else text[:100] + "…"
+def _refuse(text: object, slip: str) -> NoReturn:
     raise TargetAddressError(
-        f"{shown!r} is no address to connect to: {slip}. The forms are: {_FORMS}", address=text
+        f"{shown(text)} is no address to connect to: {slip}. The forms are: {_FORMS}",
+        address=text if isinstance(text, str) else repr(text),
     )

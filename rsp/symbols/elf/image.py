@@ -18,6 +18,7 @@ import zlib
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from rsp import arguments
 from rsp.errors import BadImage
 from rsp.symbols.elf.inflate import inflate_file, inflate_section
 from rsp.symbols.elf.section_data import SectionData
@@ -106,7 +107,7 @@ class Image:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path: str = os.fspath(path)
+        self.path: str = arguments.path(path, "path")
         self._map = self._mapped()
         if self._map[0x1FE:0x200] == b"\x55\xaa" and self._map[0x202:0x206] == b"HdrS":
             raise self._bad(  # Linux's boot protocol, Documentation/x86/boot.rst

@@ -33,7 +33,7 @@ from rsp.wire.exchange import Exchange
 from rsp.wire.framing import Deframer, FrameKind
 from rsp.wire.limits import InterruptWay, Limits
 from rsp.wire.replies import BinaryData, ErrorReply, Ok, Raw, Unsupported
-from rsp.wire.shared_line import SharedLine, may_answer, needs_silence
+from rsp.wire.shared_line import SharedLine, may_answer, needs_proof, needs_silence
 from rsp.wire.states import TRANSITIONS, State, Trigger
 from rsp.wire.stops import Output as OutputReply
 from rsp.wire.stops import Stopped, looks_like_stop, parse_output, parse_stop
@@ -59,6 +59,9 @@ _CLEAN: Final = 64
 
 # What a stop reply begins with: most replies are told apart without reading further.
 _STOP_LETTERS: Final = frozenset({b"S", b"T", b"W", b"X", b"N"})
+
+# What takes a character back that was typed into a console: its terminal's VERASE.
+_ERASE: Final = b"\x7f"
 
 # The most that one monitor command may print: what has no end is no answer.
 _MOST_OUTPUT: Final = 1 << 26
@@ -102,6 +105,7 @@ class Connection:
         self._owed = 0  # answers that are still to come, and nobody waits for
         self._recoveries = 0
         self._at_end = False
+        self._next: Frame | None = None  # what is looked at again
         self._dirty = 0  # so many answers until the line counts as good again
 
     # --- what the caller asks ---
@@ -227,9 +231,10 @@ class Connection:
             # A slow line has a long reply under way for longer than it takes to repeat one.
             self._await_answer()
             self._deframer.receive_data(data)
+            self._line.go_on(now, self._limits.retransmit_after)
         else:
             self._at_end = True
-        self._line.go_on()
+            self._line.decide(is_packet=False)
 
     def next_event(self) -> Event | NeedData:
         """Return the next event, NEED_DATA when none is whole.
@@ -243,12 +248,15 @@ class Connection:
         event: Event | None
         if line.held is not None and (released := line.release()) is not None:
             (kind, data), is_packet = released
-            event = self._on_silence(kind, data) if is_packet else self._as_text(kind, data)
+            event = self._as_packet(kind, data) if is_packet else self._as_text(kind, data)
             if event is not None:
                 return event
-        while (frame := next_frame()) is not None:
+        while (frame := self._next or next_frame()) is not None:
             kind, data = frame
-            if self._quiet_at is not None:
+            self._next = None
+            if line.asked:
+                event = self._on_proof(frame)
+            elif self._quiet_at is not None:
                 event = self._while_quieting(kind, data)
             elif line.shared and needs_silence(frame, self._flight[0] if self._flight else None):
                 event = self._hold(frame)
@@ -300,7 +308,7 @@ class Connection:
         self._check()
         self._now = now
         if self._line.waits:
-            self._line.be_silent(now)  # `next_event` sees to it
+            self._on_silence(now)
             return
         if self._quiet_at is not None and now >= self._quiet_at:
             self._end_quiet()
@@ -438,7 +446,33 @@ class Connection:
         self._line.hold(frame, self._now)
         return None
 
-    def _on_silence(self, kind: FrameKind, data: bytes) -> Event | None:
+    def _on_silence(self, now: float) -> None:
+        """Take what is held for a packet, or have it proved; `next_event` gives it out."""
+        line = self._line
+        if line.held is None or now < line.silent_at:
+            return
+        if needs_proof(line.held):
+            self._out += b"-"
+            line.ask(now, self._limits.retransmit_after)
+        else:
+            line.decide(is_packet=True)
+
+    def _on_proof(self, frame: Frame) -> Event | None:
+        """Take what has come behind the `-`: the same, or text, and then what is held was text."""
+        line = self._line
+        if frame.kind is FrameKind.CORRUPT:
+            return None  # it is asked for again
+        is_packet = frame == line.held
+        if not is_packet:
+            self._next = frame
+            self._out += _ERASE * line.asked
+        line.decide(is_packet)
+        released = line.release()
+        assert released is not None
+        kind, data = released[0]
+        return self._as_packet(kind, data) if is_packet else self._as_text(kind, data)
+
+    def _as_packet(self, kind: FrameKind, data: bytes) -> Event | None:
         if kind is FrameKind.PACKET:
             return self._on_packet(data, sure=True)
         return self._on_other(kind, data)

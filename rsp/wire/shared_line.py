@@ -5,6 +5,10 @@ waits for its ack, so silence must follow it; a console goes on, with the end of
 
     target  ls\r\n $OK#9a\r\n    text      … $T05thread:01;#07 (silence)    a stop
 
+Silence alone proves nothing where a machine under load may stand still within a line. So a stop is
+asked for once more, with ``-``: a stub sends the same packet, and nothing else, and a console goes
+on with other text, at any time.
+
 Here live the packet that waits for its silence, and the questions which have to. There is no clock:
 the time is an argument. What a packet answers is for ``connection``.
 """
@@ -23,9 +27,9 @@ if TYPE_CHECKING:
     from rsp.wire.framing import Frame
     from rsp.wire.limits import Limits
 
-# How long nothing may follow a packet until it is one: where the console has spoken since the last
-# answer, and where there has been nothing, or what Linux prints of a break-in
-# (drivers/tty/sysrq.c) is right before it. A virtual machine may halt within a line for some time.
+# How long nothing may follow a packet until it may be one: where the console has spoken since the
+# last answer, and where there has been nothing, or what Linux prints of a break-in
+# (drivers/tty/sysrq.c) is right before it.
 _SILENCE: Final = 0.15
 _SHORT_SILENCE: Final = 0.02
 _BREAK_IN: Final = b"sysrq: DEBUG\r\n"
@@ -37,7 +41,7 @@ class SharedLine:
     >>> from rsp.wire.framing import Frame
     >>> line = SharedLine(shared=True)
     >>> line.hold(Frame(FrameKind.PACKET, b"T05"), now=1.0)
-    >>> line.be_silent(line.silent_at)
+    >>> line.decide(True)
     >>> line.release()
     (Frame(kind=<FrameKind.PACKET: 'packet'>, data=b'T05'), True)
 
@@ -47,14 +51,16 @@ class SharedLine:
     Attributes:
         held: what may be a packet, and waits for silence or for a `release`.
         silent_at: when the silence behind it has been long enough.
+        asked: how often it was asked for once more.
     """
 
-    __slots__ = ("_is_packet", "_spoken", "held", "shared", "silent_at")
+    __slots__ = ("_is_packet", "_spoken", "asked", "held", "shared", "silent_at")
 
     def __init__(self, *, shared: bool) -> None:
         self.shared: bool = shared
         self.held: Frame | None = None
         self.silent_at: float = 0.0
+        self.asked: int = 0
         self._is_packet: bool | None = None  # None until that is known
         self._spoken = b""  # the end of what the console has said since the last answer
 
@@ -73,29 +79,35 @@ class SharedLine:
     def hold(self, frame: Frame, now: float) -> None:
         """Keep what may be a packet until something follows it, or nothing does."""
         told = not self._spoken or self._spoken == _BREAK_IN
-        self.held, self._is_packet = frame, None
+        self.held, self._is_packet, self.asked = frame, None, 0
         self.silent_at = now + (_SHORT_SILENCE if told else _SILENCE)
 
     @property
     def waits(self) -> bool:
-        """Whether silence is awaited, and nothing else counts until then."""
-        return self.held is not None and not self._is_packet
+        """Whether it is not known yet whether what is held is a packet; nothing else counts."""
+        return self.held is not None and self._is_packet is None
 
-    def go_on(self) -> None:
-        """Note that something has come, or that nothing will any more."""
-        if self.waits:
+    def go_on(self, now: float, patience: float) -> None:
+        """Note that something has come: text, but where a packet was asked for once more."""
+        if self.waits and self.asked:
+            self.silent_at = max(self.silent_at, now + patience)
+        elif self.waits:
             self._is_packet = False
 
-    def be_silent(self, now: float) -> None:
-        """Note that nothing has come until now."""
-        if self._is_packet is None and now >= self.silent_at:
-            self._is_packet = True
+    def ask(self, now: float, patience: float) -> None:
+        """Note that it is asked for once more, and again if nothing comes."""
+        self.silent_at = now + patience * 2**self.asked
+        self.asked += 1
+
+    def decide(self, is_packet: bool) -> None:
+        """Say what is held; nothing if nothing is."""
+        self._is_packet = is_packet
 
     def release(self) -> tuple[Frame, bool] | None:
         """Give out what was held and whether it is a packet; None while that is not known."""
         if self.held is None or self._is_packet is None:
             return None
-        frame, self.held = self.held, None
+        frame, self.held, self.asked = self.held, None, 0
         return frame, self._is_packet
 
 
@@ -125,3 +137,12 @@ def may_answer(payload: bytes, head: Exchange, limits: Limits) -> bool:
     return head.acked and (
         not head.command.resumes or parse_error(payload, limits.dialect) is not None
     )
+
+
+def needs_proof(frame: Frame) -> bool:
+    """Whether something that silence follows is to be asked for once more: a stop.
+
+    What else there is does no harm where it is text after all: a console's text in a packet, and
+    what came to harm, which is asked for again anyhow.
+    """
+    return frame.kind is FrameKind.PACKET and looks_like_stop(frame.data)

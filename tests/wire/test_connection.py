@@ -82,9 +82,16 @@ def joined(events: list[Event]) -> bytes:
 
 
 def silence(connection: Connection) -> list[Event]:
-    """Let the time pass that makes a stop of what looks like one on a console's line."""
+    """Let the time pass that makes a packet of what looks like one on a console's line."""
     connection.handle_timeout(due(connection))
     return drain(connection)
+
+
+def proved(connection: Connection, stop: bytes) -> list[Event]:
+    """Let that time pass behind a stop, and repeat it when that is asked for, as a stub does."""
+    assert silence(connection) == []
+    assert connection.data_to_send() == b"-"
+    return receive(connection, stop)
 
 
 def due(connection: Connection) -> float:
@@ -215,7 +222,7 @@ def test_an_unsolicited_stop_while_nothing_is_asked_is_acked() -> None:
     connection = Connection(CONSOLE_LINE)
     said = b"sysrq: DEBUG\r\n$T05thread:fffffffe;#d5"
     assert receive(connection, said) == [Console(b"sysrq: DEBUG\r\n")]
-    (stop,) = silence(connection)
+    (stop,) = proved(connection, b"$T05thread:fffffffe;#d5")
     assert isinstance(stop, Unsolicited)
     assert connection.data_to_send() == b"+"
     assert connection.state is State.STOPPED
@@ -866,7 +873,7 @@ def test_a_stop_ends_the_run_on_a_console_line() -> None:
     said = b"+login: root\r\n$ $T05thread:01;#07"
     assert receive(connection, said) == [Console(b"login: root\r\n$ ")]
     assert (connection.data_to_send(), connection.state) == (b"", State.RUNNING)
-    (stop,) = silence(connection)
+    (stop,) = proved(connection, b"$T05thread:01;#07")
     assert isinstance(stop, Reply)
     assert connection.data_to_send() == b"+"
 
@@ -899,7 +906,7 @@ def test_a_stop_that_is_followed_by_anything_is_a_consoles(
     assert connection.state is State.RUNNING
     # The one that silence follows, and one that comes right behind it.
     receive(connection, b"$T05thread:01;#07$T05thread:02;#08")
-    (stop,) = silence(connection)
+    (stop,) = proved(connection, b"$T05thread:02;#08")
     assert isinstance(stop, Reply)
     assert str(stop.value.thread) == "02"  # type: ignore[attr-defined]  # of a stop
 
@@ -927,8 +934,60 @@ def test_a_corrupt_stop_is_asked_for_again_once_nothing_follows() -> None:
     assert silence(connection) == []
     assert connection.data_to_send() == b"-"
     receive(connection, b"$T05thread:01;#07")
-    (stop,) = silence(connection)
+    (stop,) = proved(connection, b"$T05thread:01;#07")
     assert isinstance(stop, Reply)
+
+
+STOP = b"$T05thread:01;#07"
+
+
+@pytest.mark.parametrize("more", [b"\r\n", b"-", b"-\r\n" + STOP, b"\r\n" + STOP + b"\r\n", b"+"])
+def test_what_is_not_said_again_at_once_is_a_console_s(more: bytes) -> None:
+    """A machine under load has stood still in the middle of a line, for as long as it likes."""
+    connection = started(commands.Continue(), limits=CONSOLE_LINE)
+    receive(connection, b"+# " + STOP)
+    assert silence(connection) == []
+    assert connection.data_to_send() == b"-"
+    events = receive(connection, more, 100.0)
+    assert connection.data_to_send() == b"\x7f"  # the - is taken back
+    events += receive(connection, b" .", 100.0)
+    assert joined(events) == STOP + more + b" ."
+    assert connection.data_to_send() == b""
+    assert connection.state is State.RUNNING
+    receive(connection, STOP)
+    (stop,) = proved(connection, STOP)
+    assert isinstance(stop, Reply)
+
+
+def test_a_stop_is_asked_for_once_more_until_it_is_said_again() -> None:
+    """By a stub that is slow to hear, or on a line that alters what it says."""
+    connection = started(commands.Continue(), limits=CONSOLE_LINE)
+    receive(connection, b"+# " + STOP, 1.0)
+    times = []
+    for _ in range(4):
+        times.append(due(connection))
+        assert silence(connection) == []
+        assert connection.data_to_send() == b"-"
+    waits = [after - before for before, after in pairwise(times)]
+    assert waits == [pytest.approx(waits[0] * 2**n) for n in range(3)]
+    assert receive(connection, STOP[:-1] + b"8", times[-1]) == []  # a wrong checksum
+    assert receive(connection, STOP[:5], times[-1]) == []
+    (stop,) = receive(connection, STOP[5:], times[-1])
+    assert isinstance(stop, Reply)
+    assert connection.data_to_send() == b"+"
+    # What else it was asked for is no answer to the next request.
+    connection.send(read(0), 100.0)
+    connection.data_to_send()
+    *repeated, answer = receive(connection, STOP * 3 + b"+$cafe#8f", 100.0)
+    assert {type(event) for event in repeated} == {Unsolicited}
+    assert answered(answer) == b"\xca\xfe"
+
+
+def test_a_stream_that_ends_before_a_stop_is_said_again() -> None:
+    connection = started(commands.Continue(), limits=CONSOLE_LINE)
+    receive(connection, b"+# " + STOP)
+    silence(connection)
+    assert receive(connection, b"") == [Console(STOP), Closed(1)]
 
 
 def test_a_consoles_text_in_packets_is_acknowledged() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -39,6 +40,9 @@ settings.load_profile("rsp")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell lets what it runs in the background ignore Ctrl-C, and Python leaves it so.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Under python -bb: Hypothesis keeps what it has tried in a dict by tuples of bytes and numbers,
     # and b"" has the hash of 0.
     config.addinivalue_line("filterwarnings", r"ignore::BytesWarning:hypothesis\.")
@@ -79,7 +83,7 @@ def _no_process_is_left() -> Iterator[None]:
     """Fail at the end of the run if anything that it started still lives, and end that."""
     os.environ[RUN] = str(os.getpid())
     yield
-    left = processes.end(f"{RUN}={os.getpid()}", patience=3)
+    left = processes.end(f"{RUN}={os.getpid()}", patience=60)
     assert not left, f"the tests left processes behind: {left}"
 
 

@@ -31,7 +31,7 @@ QUIET = (
 SETTINGS = (
     *QUIET,
     "set tcp auto-retry off",
-    "set remotetimeout 10",
+    "set remotetimeout 60",
     # Nothing may be shortened or folded in what is parsed below.
     "set print elements 0",
     "set print repeats 0",
@@ -66,7 +66,7 @@ class Gdb:
     symbols: Path | None = None
     architecture: str | None = None
     settings: tuple[str, ...] = ()
-    timeout: float = 60.0
+    timeout: float = 240.0
 
     def run(self, *commands: str) -> list[str]:
         """Return the output of each command, errors included; prompts are off."""

@@ -29,7 +29,7 @@ class GdbSession:
         timeout: for one answer, in seconds.
     """
 
-    def __init__(self, symbols: Path, settings: Sequence[str] = (), timeout: float = 120.0) -> None:
+    def __init__(self, symbols: Path, settings: Sequence[str] = (), timeout: float = 240.0) -> None:
         self._timeout = timeout
         self._said = b""
         self._process = subprocess.Popen(
@@ -75,7 +75,7 @@ class GdbSession:
             self._process.stdin.write(b"quit\n")
         self._process.stdin.close()
         try:
-            self._process.wait(10)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -61,7 +61,7 @@ def connect(guest: Guest) -> Target:
 @contextlib.contextmanager
 def stopped(guest: Guest, state: str) -> Iterator[None]:
     """Stop the machine where QEMU says something of its CPU."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         guest.monitor("stop")
         if re.search(state, guest.monitor("info registers")):

@@ -33,7 +33,8 @@ LIKE_PACKETS = (
     "$OK#9a", "$T05thread:01;#07", "+$S05#b8", "$3#33", "$O41#b4", "$T05thread:01;#00", "+", "-",
 )  # fmt: skip
 WRITER = "while :; do " + "".join(f"echo '{line}'; " for line in LIKE_PACKETS) + "done"
-HEARD = 5.0
+# Seconds: what comes, comes within them on a machine under load, too.
+PATIENCE = 60.0
 
 
 def alive(guest: Guest) -> bool:
@@ -42,7 +43,7 @@ def alive(guest: Guest) -> bool:
 
 def heard(target: Target, text: str) -> str:
     """Return what the console says, up to a text and some more, as it comes by itself."""
-    said, end = "", time.monotonic() + HEARD
+    said, end = "", time.monotonic() + PATIENCE
     while text not in said:
         assert time.monotonic() < end, said
         time.sleep(0.02)
@@ -139,7 +140,7 @@ def test_a_breakpoint_that_insmod_meets(boot_kernel: BootKernel, name: KernelNam
         with target.breakpoint("do_init_module") as point:
             target.resume(wait=False)
             guest.start("insmod /dummy.ko")
-            stop = target.wait(20)
+            stop = target.wait(PATIENCE)
             assert stop.breakpoint is point
             assert target.backtrace()[0].function == "do_init_module"
             assert point.hits == 1
@@ -153,7 +154,7 @@ def stopped_by_hand(line: Transport) -> bytes:
     """Break in as somebody else would, and return what comes up to the unacknowledged stop."""
     line.send_break()
     line.write(b"g")
-    said, end = b"", time.monotonic() + HEARD
+    said, end = b"", time.monotonic() + PATIENCE
     while not re.search(rb"\$T05thread:\w+;#..$", said):
         assert time.monotonic() < end, said
         with contextlib.suppress(rsp.RspTimeout):
@@ -196,7 +197,7 @@ def test_kdb_and_back(telnet: Guest) -> None:
             assert target.registers.pc
             target.resume(wait=False)
             telnet.start("insmod /dummy.ko")
-            assert target.wait(20).breakpoint is point
+            assert target.wait(PATIENCE).breakpoint is point
             # From the prompt it may go on by itself.
             target.enter_kdb()
             heard(target, "kdb> ")
@@ -235,7 +236,7 @@ def test_a_kernel_that_waits_for_us_when_it_boots(
         assert target.running
         guest.start("echo g > /proc/sysrq-trigger")
         guest.wait_for("sysrq: DEBUG")
-        assert target.wait(20).reason is StopReason.SIGNAL
+        assert target.wait(PATIENCE).reason is StopReason.SIGNAL
     assert alive(guest)
 
 
@@ -258,7 +259,7 @@ def test_a_terminal_that_can_break_in(telnet: Guest, terminal: bool) -> None:
         os.set_blocking(console.stdout.fileno(), False)
 
         def until(text: bytes) -> bytes:
-            said, end = b"", time.monotonic() + 2 * HEARD
+            said, end = b"", time.monotonic() + PATIENCE
             while text not in said:
                 assert time.monotonic() < end, said
                 said += console.stdout.read() or b""  # type: ignore[union-attr]  # it is a pipe
@@ -282,7 +283,7 @@ def test_a_terminal_that_can_break_in(telnet: Guest, terminal: bool) -> None:
                 os.write(keys, b"\x1dq")
             else:
                 os.close(keys)
-            assert console.wait(HEARD) == 0
+            assert console.wait(PATIENCE) == 0
         finally:
             console.kill()
     if terminal:
@@ -387,7 +388,7 @@ def test_socat_in_front_of_it(boot_kernel: BootKernel, port: str) -> None:
 
 def connected(address: str) -> Target:
     """Connect to what is about to listen."""
-    end = time.monotonic() + HEARD
+    end = time.monotonic() + PATIENCE
     while True:
         try:
             return rsp.connect(address)
@@ -412,7 +413,7 @@ def test_console_messages_in_packets(boot_kernel: BootKernel) -> None:
         guest.run("echo '<1>a message' > /dev/kmsg; echo '<1>and one more' > /dev/kmsg")
         assert "a message" in heard(target, "and one more")
         guest.start("echo g > /proc/sysrq-trigger")
-        assert target.wait(20).reason is StopReason.SIGNAL
+        assert target.wait(PATIENCE).reason is StopReason.SIGNAL
     assert "a message" in "".join(said)
     guest.run("echo '<1>without us' > /dev/kmsg")
     assert alive(guest)

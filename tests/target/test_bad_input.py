@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from rsp.transports.base import Transport
 
 TIMEOUT = 0.3
-HANGS = 20.0
+HANGS = 240.0
 
 
 @pytest.fixture(autouse=True)

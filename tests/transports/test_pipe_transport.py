@@ -77,7 +77,7 @@ def test_a_program_that_does_not_want_to_end_is_ended_with_its_children(tmp_path
         child = int(transport.read(100, 5))
         os.kill(child, 0)
     # The signal is on its way; then the child waits at most for init to take it.
-    for _ in range(100):
+    for _ in range(1200):
         try:
             state = Path(f"/proc/{child}/stat").read_text().split()[2]
         except (FileNotFoundError, ProcessLookupError):

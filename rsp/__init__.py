@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from rsp.arch.paging import Translation
     from rsp.arch.registers import Registers
     from rsp.arch.siginfo import SigInfo
-    from rsp.symbols.elf.symtab import Binding
     from rsp.symbols.table import (
+        Binding,
         GlobalVariable,
         InlineFrame,
         ListedLine,
@@ -101,8 +101,8 @@ _HOMES = {
     "rsp.arch.registers": ("Registers",),
     "rsp.arch.siginfo": ("SigInfo",),
     "rsp.symbols.types": ("types",),
-    "rsp.symbols.elf.symtab": ("Binding",),
     "rsp.symbols.table": (
+        "Binding",
         "GlobalVariable",
         "InlineFrame",
         "ListedLine",

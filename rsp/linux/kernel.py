@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from rsp.errors import BadImage, StubError, SymbolError
 from rsp.linux.modules import Module, has_modules, list_modules
 from rsp.linux.slide import SlideFinder, is_kernel, read_by_kernel, start_places, was_reset
-from rsp.symbols.elf.modules import find_module
+from rsp.symbols.table import find_module
 from rsp.target.placement import Where, held_by_stub, relocate
 from rsp.target.points import BreakpointKind
 from rsp.target.values import Space, Value

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rsp.errors import SymbolError
-from rsp.symbols.elf.modules import find_module
+from rsp.symbols.table import find_module
 
 if TYPE_CHECKING:
     from rsp.symbols.table import SymbolTable

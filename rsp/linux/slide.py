@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from rsp.arch.modes import CpuState
     from rsp.arch.registers import Registers
-    from rsp.symbols.elf.image import Image
+    from rsp.symbols.binary import Binary
     from rsp.symbols.table import SymbolTable
     from rsp.target.target import Target
 
@@ -80,11 +80,11 @@ class SlideFinder:
     def __init__(self, target: Target, table: SymbolTable) -> None:
         self._target = target
         self._table = table
-        image = next(table.binaries())[0].image
+        binary, _ = next(table.binaries())
         self._range = _RANGES[table.word_size]
         self._word = table.word_size
-        self._text = _bounds(image)
-        self._proof = _proof(table, image)
+        self._text = _bounds(binary)
+        self._proof = _proof(table, binary)
         self._tried: dict[int, bool] = {}
 
     def find(self) -> int | None:
@@ -262,10 +262,10 @@ def _pages(registers: Registers) -> bool:
 
 def start_places(table: SymbolTable) -> range:
     """Return all addresses that the kernel's first function in C may have."""
-    image = next(table.binaries())[0].image
+    binary, _ = next(table.binaries())
     name = next((name for name in _STARTS if name in table), _STARTS[-1])
     first = table[name].address - table.slide
-    room = _RANGES[table.word_size].stop - _bounds(image)[1]
+    room = _RANGES[table.word_size].stop - _bounds(binary)[1]
     return range(first, first + room, _ALIGN)
 
 
@@ -298,19 +298,21 @@ def _build_ids(data: bytes) -> Iterator[int]:
         at = data.find(_NOTE, at + 1)
 
 
-def _bounds(image: Image) -> tuple[int, int]:
+def _bounds(binary: Binary) -> tuple[int, int]:
     """Return the link addresses that the kernel's code lies between."""
-    code = [each for each in image.sections if each.executable and each.address and each.size]
+    sections = binary.image.sections
+    code = [each for each in sections if each.executable and each.address and each.size]
     if not code:
-        raise SymbolError(f"{image.path} has no code")
+        raise SymbolError(f"{binary.path} has no code")
     return (
         min(each.address for each in code),
         max(each.address + each.size for each in code),
     )
 
 
-def _proof(table: SymbolTable, image: Image) -> tuple[int, bytes]:
+def _proof(table: SymbolTable, binary: Binary) -> tuple[int, bytes]:
     """Return bytes that only this kernel has, and their link address."""
+    image = binary.image
     build_id, notes = image.build_id, image.named(".notes")
     if build_id and notes is not None and notes.address:
         at = image.contents(notes).find(build_id)
@@ -318,10 +320,9 @@ def _proof(table: SymbolTable, image: Image) -> tuple[int, bytes]:
             return notes.address + at, build_id
     symbol = table[BANNER]
     address = symbol.address - table.slide
-    section = image.section_at(address)
-    if section is not None:
-        at = address - section.address
-        return address, bytes(image.contents(section)[at : at + max(symbol.size, 16)])
+    banner = binary.read(address, max(symbol.size, 16))
+    if banner:
+        return address, banner
     raise SymbolError(
         f"{image.path} has neither a build-id nor {BANNER}: nothing to recognize its kernel by"
     )

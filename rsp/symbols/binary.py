@@ -27,7 +27,7 @@ from rsp.symbols.dwarf.lines import LineProgram
 from rsp.symbols.dwarf.sections import DwarfSections
 from rsp.symbols.dwarf.skip_plans import Kind
 from rsp.symbols.dwarf.units import Units
-from rsp.symbols.elf.symtab import ABSOLUTE, Binding, Symtab
+from rsp.symbols.elf.symtab import ABSOLUTE, ElfSymbol, Symtab
 from rsp.symbols.types.spelling import spellings, split_name
 
 if TYPE_CHECKING:
@@ -40,13 +40,14 @@ if TYPE_CHECKING:
     from rsp.symbols.dwarf.name_index import NameIndex
     from rsp.symbols.dwarf.units import Unit
     from rsp.symbols.elf.image import Image
-    from rsp.symbols.elf.symtab import ElfSymbol
     from rsp.symbols.types.btf import Btf
     from rsp.symbols.types.from_dwarf import DwarfTypes
     from rsp.symbols.types.types import Type
     from rsp.symbols.unwind.orc import OrcTable
     from rsp.symbols.unwind.rules import UnwindRules
     from rsp.symbols.unwind.tables import UnwindTables
+
+__all__ = ["Binary", "Declaration", "ElfSymbol", "Place"]
 
 log: Final = logging.getLogger("rsp.symbols")
 
@@ -125,6 +126,14 @@ class Binary:
     def path(self) -> str:
         """The file."""
         return self.image.path
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return what the file has at an address, less where its section ends, none without one."""
+        section = self.image.section_at(address)
+        if section is None:
+            return b""
+        at = address - section.address
+        return self.image.contents(section)[at : at + size]
 
     # The readers.
 
@@ -288,6 +297,10 @@ class Binary:
             return section is not None and section.address != 0
         return symbol.section != ABSOLUTE
 
+    def is_per_cpu(self, symbol: ElfSymbol) -> bool:
+        """Return whether each CPU has its own, at an offset into its area that the address is."""
+        return symbol.section == PER_CPU_SECTION
+
     def is_code(self, symbol: ElfSymbol) -> bool:
         """Return whether a symbol stands for code."""
         section = self.image.section_at(symbol.address)
@@ -436,7 +449,7 @@ class Binary:
 
     def _declared(self, symbol: ElfSymbol) -> Die | None:
         """Return what C files declare for a name that they do not define."""
-        if symbol.binding is Binding.LOCAL:
+        if not symbol.is_global:
             return None
         entries = self.variables.declarations(symbol.name)
         sized = (die for die in entries if self.types.type_of(die).size is not None)

@@ -18,7 +18,6 @@ from rsp.errors import BadImage, SymbolError, SymbolNotFound, nearest
 from rsp.symbols.binary import Binary
 from rsp.symbols.code.locations import Location
 from rsp.symbols.code.sources import SourceMap, source_lines
-from rsp.symbols.code.variables import PER_CPU_SECTION
 from rsp.symbols.elf.image import Image
 from rsp.symbols.elf.symtab import Binding, SymbolKind
 from rsp.symbols.types.types import Pointer
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from rsp.symbols.types.types import Type
     from rsp.symbols.unwind.rules import UnwindRules
 
-__all__ = ["Location", "SourceLine", "Symbol", "SymbolKind", "SymbolTable"]
+__all__ = ["Binding", "Location", "SourceLine", "Symbol", "SymbolKind", "SymbolTable"]
 
 _ADDRESS = re.compile(r"(0[xX])[0-9a-fA-F]{1,16}|[0-9]{1,20}")
 _FILE_AND_LINE = re.compile(r"(.+):(\d{1,9})")
@@ -432,7 +431,7 @@ class SymbolTable:
                         name,
                         symbol.address + moved,
                         binary.type_of_variable(symbol),
-                        symbol.section == PER_CPU_SECTION,
+                        binary.is_per_cpu(symbol),
                     )
         raise self._no_symbol(name)
 
@@ -564,6 +563,21 @@ class SymbolTable:
         known = [each for binary, _ in self.binaries() for each in binary.symtab.names()]
         hint = nearest(name, known) if known else " (it has none: stripped?)"
         return SymbolNotFound(f"no symbol {name!r} in {self.path}{hint}", name=name)
+
+
+def find_module(
+    directory: str | os.PathLike[str], name: str, *, build_id: bytes | None = None
+) -> str | None:
+    """Return the path of a module's file in a tree such as /lib/modules/RELEASE, None without one.
+
+    Args:
+        directory: where to search, also below.
+        name: the module's; ``-`` and ``_`` are the same in it.
+        build_id: only a file of this build will do.
+    """
+    from rsp.symbols.elf import modules
+
+    return modules.find_module(directory, name, build_id=build_id)
 
 
 def as_address(text: str) -> int | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from rsp.errors import BadImage, LocalProtocolError, MemoryFault, SymbolError
 
 if TYPE_CHECKING:
-    from rsp.symbols.elf.image import Image
+    from rsp.symbols.binary import Binary
     from rsp.target.target import Target
 
 AT_ENTRY: Final = 9
@@ -26,16 +26,16 @@ def follow(target: Target) -> None:
         SymbolError: another program runs.
     """
     table = target.image_symbols
-    image = next(table.binaries())[0].image
+    binary, _ = next(table.binaries())
     auxv = target.session.transfer("auxv")
-    entry = _value(auxv, AT_ENTRY, image.word_size) if auxv is not None else None
+    entry = _value(auxv, AT_ENTRY, binary.image.word_size) if auxv is not None else None
     if entry is None:
         return
-    slide = entry - image.entry
-    if not _is_at(target, image, slide):
+    slide = entry - binary.image.entry
+    if not _is_at(target, binary, slide):
         raise SymbolError(
-            f"{image.path} is not the program that runs, whose entry point is {entry:#x}: give the "
-            "file of that, or say where this one lies (slide=, --slide)"
+            f"{binary.path} is not the program that runs, whose entry point is {entry:#x}: give "
+            "the file of that, or say where this one lies (slide=, --slide)"
         )
     table.slide = slide
     target.follow = None
@@ -53,8 +53,9 @@ def _value(auxv: bytes, kind: int, word: int) -> int | None:
     return None
 
 
-def _is_at(target: Target, image: Image, slide: int) -> bool:
+def _is_at(target: Target, binary: Binary, slide: int) -> bool:
     """Whether a file lies there, as far as it has something to recognize it by."""
+    image = binary.image
     note = image.named(_NOTE)
     try:
         expected = bytes(image.contents(note).view) if note is not None and note.loaded else b""

@@ -17,8 +17,7 @@ from rsp.target.points import Breakpoint, BreakpointKind
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rsp.symbols.code.locations import Location
-    from rsp.symbols.table import SymbolTable
+    from rsp.symbols.table import Location, SymbolTable
     from rsp.target.target import Target
 
 logger: Final = logging.getLogger("rsp.target")
@@ -203,8 +202,7 @@ def _code(address: int, symbols: SymbolTable) -> bytes:
     section = binary.image.section_at(address - slide)
     if section is None or not section.executable:
         return b""
-    start = address - slide - section.address
     try:
-        return bytes(binary.image.contents(section)[start : start + _WINDOW])
+        return binary.read(address - slide, _WINDOW)
     except BadImage:
         return b""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from rsp.symbols.code.locations import Location
+    from rsp.symbols.table import Location
     from rsp.symbols.types.types import Type
     from rsp.target.breakpoints import Breakpoints
     from rsp.target.placement import Where

@@ -257,13 +257,8 @@ class Position:
         if unit is None or unit.language == LANGUAGE_ASSEMBLER:
             return bounds.begin
         program = binary.program(unit)
-        section = binary.image.section_at(begin)
-        code = b""
-        if section is not None:
-            at = begin - section.address
-            code = binary.image.contents(section)[at : at + WINDOW]
         after = after_prologue(
-            code,
+            binary.read(begin, WINDOW),
             begin,
             bounds.end - self._slide,
             word_size=binary.image.word_size,

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.arch.layout import Role
 from rsp.errors import RegisterUnavailable, SymbolError, SymbolNotFound, nearest
-from rsp.symbols.code.variables import PER_CPU_SECTION
-from rsp.symbols.elf.symtab import Binding
 from rsp.symbols.types.types import VOID, Function, Pointer
 from rsp.target.c_arithmetic import base_types
 from rsp.target.definitions import Definition
@@ -24,8 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rsp.arch.registers import Registers
-    from rsp.symbols.binary import Binary
-    from rsp.symbols.elf.symtab import ElfSymbol
+    from rsp.symbols.binary import Binary, ElfSymbol
     from rsp.symbols.types.types import Type
     from rsp.target.frame import Frame
     from rsp.target.per_cpu import Bases
@@ -160,7 +157,7 @@ class Scope:
         first = None
         for binary, slide in symbols.binaries() if symbols is not None else ():
             for symbol in binary.find(name):
-                if symbol.binding is not Binding.LOCAL:
+                if symbol.is_global:
                     return binary, slide, symbol
                 first = first or (binary, slide, symbol)
         return first if self.within is None else None
@@ -201,7 +198,7 @@ class Scope:
             ctype = _function_type(binary, symbol) or UNTYPED_CODE
             return Value(self.space, ctype, address=address)
         ctype = binary.type_of_variable(symbol) or UNTYPED
-        if symbol.section != PER_CPU_SECTION:
+        if not binary.is_per_cpu(symbol):
             return Value(self.space, ctype, address=address)
         return self._settled(PerCpuValue(self.space, ctype, address, self.bases))
 

@@ -61,6 +61,11 @@ class ElfSymbol:
     binding: Binding
     section: str
 
+    @property
+    def is_global(self) -> bool:
+        """Whether it was visible to other files; local ones may share a name."""
+        return self.binding is not Binding.LOCAL
+
 
 # The types of symbols that are places; STT_SECTION, STT_FILE and STT_TLS are not.
 _KINDS = {

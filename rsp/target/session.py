@@ -165,6 +165,8 @@ class Session:
     ) -> R | ErrorReply | Unsupported | None:
         """Ask what perhaps nobody hears; None where that has become clear.
 
+        Where text comes it is asked again and again, as on a line that loses bytes.
+
         Args:
             command: the request.
             patience: seconds that it has in any case.
@@ -185,7 +187,11 @@ class Session:
                     if is_echo(value):
                         break
                     self._flush()
+                    self.connection.limits = limits
                     return value
+                if self.console.recent and self.connection.limits.reliable:
+                    # A shell that starts forgets what was typed before, whatever carries it here.
+                    self.connection.limits = replace(limits, reliable=False)
                 if event is None and monotonic() - started > patience and given_up():
                     break
         except (RspTimeout, RemoteProtocolError):

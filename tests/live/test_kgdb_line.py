@@ -73,7 +73,7 @@ def test_a_running_kernel_is_broken_into_and_runs_on(
     # The first time the kernel goes to kdb, then to the stub, and after a detach to the stub with
     # a banner that holds a packet.
     for banner in ("Entering kdb", "KGDB or $3#33 for KDB"):
-        with rsp.connect(guest.ports[0], symbols=guest.symbols) as target:
+        with rsp.connect(guest.ports[0], symbols=guest.symbols, timeout=PATIENCE) as target:
             assert target.stub.name == "kgdb"
             assert target.stop.reason is StopReason.ATTACHED
             assert "kgdb_breakpoint" in str(target.backtrace()[0])
@@ -87,7 +87,7 @@ def test_a_hundred_times_while_a_shell_prints_what_looks_like_packets(
     boot_kernel: BootKernel, name: KernelName
 ) -> None:
     guest = boot_kernel(name, append="kgdboc=ttyS0", ports=("telnet", "shell"))
-    with rsp.connect(guest.ports[0]) as target:
+    with rsp.connect(guest.ports[0], timeout=PATIENCE) as target:
         target.resume(wait=False)
         target.console.write(WRITER + "\r")
         heard(target, LIKE_PACKETS[-3])
@@ -110,7 +110,9 @@ def test_the_same_stop_as_gdb_sees_it(boot_kernel: BootKernel, name: KernelName)
     """Over a unix socket, which gdb opens too, and which carries no BREAK: a shell does it."""
     guest = boot_kernel(name, append="kgdboc=ttyS0", ports=("unix", "shell"))
     address = guest.ports[0]
-    with rsp.connect(address, symbols=guest.symbols, on_exit=OnExit.LEAVE_STOPPED) as target:
+    with rsp.connect(
+        address, symbols=guest.symbols, on_exit=OnExit.LEAVE_STOPPED, timeout=PATIENCE
+    ) as target:
         registers = dict(target.registers)
         threads = [int(thread.id, 16) for thread in target.threads]
         found = target.backtrace()
@@ -129,14 +131,14 @@ def test_the_same_stop_as_gdb_sees_it(boot_kernel: BootKernel, name: KernelName)
     assert score.lines >= 8
     assert found[0].function == "kgdb_breakpoint"
     assert pc == registers["rip" if name == "x86_64" else "eip"]
-    with rsp.connect(guest.ports[0]):  # taken over from gdb, which has hung up
+    with rsp.connect(guest.ports[0], timeout=PATIENCE):  # taken over from gdb, which has hung up
         pass
     assert alive(guest)
 
 
 def test_a_breakpoint_that_insmod_meets(boot_kernel: BootKernel, name: KernelName) -> None:
     guest = boot_kernel(name, append="kgdboc=ttyS0", ports=("telnet", "shell"))
-    with rsp.connect(guest.ports[0], symbols=guest.symbols) as target:
+    with rsp.connect(guest.ports[0], symbols=guest.symbols, timeout=PATIENCE) as target:
         with target.breakpoint("do_init_module") as point:
             target.resume(wait=False)
             guest.start("insmod /dummy.ko")
@@ -164,27 +166,27 @@ def stopped_by_hand(line: Transport) -> bytes:
 
 def test_what_another_client_has_left_is_taken_over(telnet: Guest) -> None:
     address = telnet.ports[0]
-    gone = rsp.connect(address, symbols=telnet.symbols)
+    gone = rsp.connect(address, symbols=telnet.symbols, timeout=PATIENCE)
     # Its breakpoint stays, and the kernel believes it connected.
     point = gone.breakpoint("do_init_module").locations[0]
     gone.resume(wait=False)
-    time.sleep(0.2)
+    assert alive(telnet)
     gone.session.close()
     # Stopped, with a stop that nobody has acknowledged.
     with open_transport(address, timeout=5) as line:
         stopped_by_hand(line)
-    with rsp.connect(address, on_exit=OnExit.LEAVE_STOPPED) as target:
+    with rsp.connect(address, on_exit=OnExit.LEAVE_STOPPED, timeout=PATIENCE) as target:
         assert target.stub.name == "kgdb"
         assert target.read_memory(point, 1) != b"\xcc"
     # Standing still, and silent.
-    with rsp.connect(address) as target:
+    with rsp.connect(address, timeout=PATIENCE) as target:
         assert target.stop.reason is StopReason.ATTACHED
     telnet.run("insmod /dummy.ko && rmmod dummy")
     assert alive(telnet)
 
 
 def test_kdb_and_back(telnet: Guest) -> None:
-    with rsp.connect(telnet.ports[0], symbols=telnet.symbols) as target:
+    with rsp.connect(telnet.ports[0], symbols=telnet.symbols, timeout=PATIENCE) as target:
         assert "Release" in target.monitor("summary") or "release" in target.monitor("summary")
         with target.breakpoint("do_init_module") as point:
             target.console.read()
@@ -204,12 +206,12 @@ def test_kdb_and_back(telnet: Guest) -> None:
             target.console.write("go\r")
             assert alive(telnet)
             target.interrupt()
-    gone = rsp.connect(telnet.ports[0])
+    gone = rsp.connect(telnet.ports[0], timeout=PATIENCE)
     gone.enter_kdb()
     heard(gone, "kdb> ")
     gone.session.close()
     # Left at its prompt, it is found there.
-    with rsp.connect(telnet.ports[0]) as target:
+    with rsp.connect(telnet.ports[0], timeout=PATIENCE) as target:
         assert target.stub.name == "kgdb"
     telnet.run("rmmod dummy")
 
@@ -227,7 +229,7 @@ def test_a_kernel_that_waits_for_us_when_it_boots(
     )
     guest.monitor("cont")
     guest.wait_for("Waiting for connection from remote gdb")
-    with rsp.connect(guest.ports[1], symbols=guest.symbols) as target:
+    with rsp.connect(guest.ports[1], symbols=guest.symbols, timeout=PATIENCE) as target:
         assert target.backtrace()[0].function == "kgdb_breakpoint"
         target.resume(wait=False)
         guest.wait_for("lab: the guest is up")
@@ -297,7 +299,7 @@ def test_a_terminal_that_can_break_in(telnet: Guest, terminal: bool) -> None:
 def test_sysrq_off_and_a_shell_that_can_do_without(telnet: Guest) -> None:
     telnet.run("echo 0 > /proc/sys/kernel/sysrq")
     try:
-        with rsp.connect(telnet.ports[0]) as target:
+        with rsp.connect(telnet.ports[0], timeout=PATIENCE) as target:
             target.resume(wait=False)
             assert target.interrupt().reason is StopReason.INTERRUPT
     finally:
@@ -315,12 +317,16 @@ def test_sysrq_off_and_a_shell_that_can_do_without(telnet: Guest) -> None:
 )
 def test_why_a_kernel_cannot_be_stopped(telnet: Guest, sysrq: int, typed: str, reason: str) -> None:
     telnet.run(f"echo {sysrq} > /proc/sys/kernel/sysrq")
+    telnet.wait_for("/ # ")
     with open_transport(telnet.ports[0], timeout=5) as line:
         line.write(typed.encode() + b"\r")
-        time.sleep(0.3)
+        if "sleep" in typed:
+            telnet.run("until pidof sleep; do usleep 10000; done")
+        else:
+            telnet.wait_for("\nlab login: ")
     try:
         with pytest.raises(rsp.UnsupportedCommand, match=reason):
-            rsp.connect(telnet.ports[0])
+            rsp.connect(telnet.ports[0], timeout=15)
     finally:
         assert alive(telnet)
         telnet.run("echo 1 > /proc/sys/kernel/sysrq")
@@ -332,7 +338,7 @@ def test_a_stop_is_waited_for(telnet: Guest) -> None:
     with pytest.raises(rsp.RspTimeout, match="interrupt=True"):
         rsp.connect(telnet.ports[0], interrupt=False, timeout=1.5)
     telnet.start("sleep 1; echo g > /proc/sysrq-trigger")
-    with rsp.connect(telnet.ports[0], interrupt=False, timeout=10) as target:
+    with rsp.connect(telnet.ports[0], interrupt=False, timeout=PATIENCE) as target:
         assert target.stub.name == "kgdb"
     assert alive(telnet)
 
@@ -348,7 +354,7 @@ def test_by_the_monitor_of_qemu(boot_kernel: BootKernel, tmp_path: Path) -> None
         ports=("unix", "shell"),
         args=("-monitor", f"{monitor},server=on,wait=off"),
     )
-    with rsp.connect(guest.ports[0], interrupt=monitor) as target:
+    with rsp.connect(guest.ports[0], interrupt=monitor, timeout=PATIENCE) as target:
         assert "NonMaskable" in target.console.read()
         target.resume(wait=False)
         assert target.interrupt().reason is StopReason.INTERRUPT
@@ -357,7 +363,7 @@ def test_by_the_monitor_of_qemu(boot_kernel: BootKernel, tmp_path: Path) -> None
 
 def test_a_pseudo_terminal(boot_kernel: BootKernel, name: KernelName) -> None:
     guest = boot_kernel(name, append="kgdboc=ttyS0", ports=("pty", "shell"))
-    with rsp.connect(f"{guest.ports[0]},115200", symbols=guest.symbols) as target:
+    with rsp.connect(f"{guest.ports[0]},115200", symbols=guest.symbols, timeout=PATIENCE) as target:
         assert target.backtrace()[0].function == "kgdb_breakpoint"
         target.resume(wait=False)
         target.console.write("echo typed\r")
@@ -391,7 +397,7 @@ def connected(address: str) -> Target:
     end = time.monotonic() + PATIENCE
     while True:
         try:
-            return rsp.connect(address)
+            return rsp.connect(address, timeout=PATIENCE)
         except rsp.TransportError:
             assert time.monotonic() < end
             time.sleep(0.05)
@@ -407,7 +413,7 @@ def test_console_messages_in_packets(boot_kernel: BootKernel) -> None:
     guest.start("echo g > /proc/sysrq-trigger")
     guest.wait_for("Entering kdb")
     said: list[str] = []
-    with rsp.connect(guest.ports[1]) as target:
+    with rsp.connect(guest.ports[1], timeout=PATIENCE) as target:
         target.console.callback = said.append
         target.resume(wait=False)
         guest.run("echo '<1>a message' > /dev/kmsg; echo '<1>and one more' > /dev/kmsg")

@@ -17,13 +17,14 @@ apt_install = DEBIAN_FRONTEND=noninteractive apt-get -q update && \
     DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install
 
 .NOTPARALLEL:
-.PHONY: help demo test lint bench lab clean
+.PHONY: help demo test lint bench soak lab clean
 
 help:
 	@echo 'make demo    follow a CPU from 16 to 64 bit: on QEMU, or from a recording without it'
 	@echo 'make test    the linters and all tests (live tests: those whose programs are there)'
 	@echo 'make lint    ruff and mypy'
 	@echo 'make bench   the benchmarks, as ratios within one run'
+	@echo 'make soak    the live tests five times beside four busy loops (hours)'
 	@echo 'make lab     what the live tests need: Debian packages (as root), kernels (some minutes, once)'
 	@echo 'make clean   remove what these made in this directory'
 
@@ -42,6 +43,10 @@ lint: $(VENV)/.installed-dev
 bench: lab
 	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[bench]' $(quietly)
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(ARGS)
+
+# ARGS='--runs 1 --loops 2 -- -k kgdb', for example.
+soak: lab
+	@PYTHONPATH=tests $(BIN)/python -m lab.soak $(ARGS)
 
 # A failure to install is a message, and the tests that need it say so again. The kernels are
 # downloaded and built once, in some minutes, and kept in the user's cache directory.

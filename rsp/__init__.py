@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from rsp.arch.paging import Translation
     from rsp.arch.registers import Registers
     from rsp.arch.siginfo import SigInfo
+    from rsp.symbols.at_pc.source_position import Position
     from rsp.symbols.table import (
         Binding,
         GlobalVariable,
@@ -65,7 +66,6 @@ if TYPE_CHECKING:
     from rsp.target.frame import Frame, FrameKind, Variable
     from rsp.target.memory import MemoryStream
     from rsp.target.points import Breakpoint, BreakpointKind, Point, Watch, Watchpoint
-    from rsp.target.position import Position
     from rsp.target.resumption import Resumption
     from rsp.target.session import Session
     from rsp.target.stop import Stop, StopReason
@@ -120,7 +120,7 @@ _HOMES = {
     "rsp.target.frame": ("Frame", "FrameKind", "Variable"),
     "rsp.target.memory": ("MemoryStream",),
     "rsp.target.points": ("Breakpoint", "BreakpointKind", "Point", "Watch", "Watchpoint"),
-    "rsp.target.position": ("Position",),
+    "rsp.symbols.at_pc.source_position": ("Position",),
     "rsp.target.resumption": ("Resumption",),
     "rsp.target.session": ("Session",),
     "rsp.target.stop": ("Stop", "StopReason"),

@@ -43,7 +43,7 @@ ROOMS = (
 # The same within rsp.symbols: its rooms and its files.
 SYMBOLS = tuple(
     f"rsp.symbols.{name}"
-    for name in ("cache", "elf", "dwarf", "types", "unwind", "code", "binary", "table")
+    for name in ("cache", "elf", "dwarf", "types", "unwind", "code", "binary", "table", "at_pc")
 )
 
 # What only rsp.symbols itself imports of it; the others are its doors.
@@ -85,13 +85,6 @@ PAST_THE_DOORS: dict[str, set[str]] = {
     "rsp.target.local_names": {
         "rsp.symbols.dwarf.constants",
     },
-    "rsp.target.position": {
-        "rsp.symbols.code.functions",
-        "rsp.symbols.code.prologue",
-        "rsp.symbols.dwarf.die",
-        "rsp.symbols.dwarf.ranges",
-        "rsp.symbols.dwarf.units",
-    },
     "rsp.target.qualified": {
         "rsp.symbols.dwarf.abstract_origin",
         "rsp.symbols.dwarf.constants",
@@ -103,9 +96,6 @@ PAST_THE_DOORS: dict[str, set[str]] = {
         "rsp.symbols.dwarf.constants",
         "rsp.symbols.dwarf.die",
         "rsp.symbols.dwarf.units",
-    },
-    "rsp.target.symbolic": {
-        "rsp.symbols.elf.symtab",
     },
     "rsp.target.tail_calls": {
         "rsp.symbols.code.call_sites",

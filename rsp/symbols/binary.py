@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from rsp.symbols.unwind.rules import UnwindRules
     from rsp.symbols.unwind.tables import UnwindTables
 
-__all__ = ["Binary", "Declaration", "ElfSymbol", "Place"]
+__all__ = ["Binary", "Declaration", "ElfSymbol", "LineRow", "Place"]
 
 log: Final = logging.getLogger("rsp.symbols")
 
@@ -84,6 +84,23 @@ class Place(NamedTuple):
     line: int
     column: int
     directory: str
+
+
+class LineRow(NamedTuple):
+    """A row of a line table.
+
+    Attributes:
+        begin, end: the addresses that it covers, the second one excluded.
+        place: the line.
+        is_statement: whether a statement begins at ``begin``.
+        program: the number of the table: gdb has the files of each for themselves.
+    """
+
+    begin: int
+    end: int
+    place: Place
+    is_statement: bool
+    program: int
 
 
 class Declaration(NamedTuple):
@@ -259,13 +276,19 @@ class Binary:
 
     def line(self, address: int) -> Place | None:
         """Return the line that the code at an address belongs to."""
+        row = self.row(address)
+        return row.place if row is not None else None
+
+    def row(self, address: int) -> LineRow | None:
+        """Return the row of the line table that an address is in."""
         unit = self._addresses.unit_at(address)
         program = self.program(unit) if unit else None
         row = program.table.row_at(address) if program else None
         if program is None or row is None:
             return None
         header = program.header
-        return Place(header.name(row.file), row.line, row.column, header.directory)
+        place = Place(header.name(row.file), row.line, row.column, header.directory)
+        return LineRow(row.address, row.end, place, row.is_stmt, header.offset)
 
     def frames(self, address: int) -> tuple[FunctionFrame, ...]:
         """Return the functions that an address is in, the innermost inlined copy first."""

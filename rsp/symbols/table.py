@@ -307,7 +307,7 @@ class SymbolTable:
         for binary, slide in self.binaries():
             found = binary.line(address - slide)
             if found is not None:
-                return _source_line(found)
+                return source_line(found)
         return None
 
     def inline_chain(self, address: int) -> tuple[InlineFrame, ...]:
@@ -320,7 +320,7 @@ class SymbolTable:
             if not frames:
                 continue
             here = binary.line(address - slide)
-            lines = [None if here is None else _source_line(here)]
+            lines = [None if here is None else source_line(here)]
             directory = "" if here is None else here.directory
             for frame in frames:
                 call = frame.call
@@ -586,7 +586,8 @@ def as_address(text: str) -> int | None:
     return int(found[0], 16 if found[1] else 10) if found else None
 
 
-def _source_line(place: Place) -> SourceLine:
+def source_line(place: Place) -> SourceLine:
+    """Return a line as `SymbolTable` gives it."""
     return SourceLine(
         file=place.file, line=place.line, column=place.column, directory=place.directory
     )

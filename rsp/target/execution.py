@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from rsp.arch.modes import CpuMode
     from rsp.arch.registers import Registers
     from rsp.arch.siginfo import SigInfo
-    from rsp.target.position import Position
+    from rsp.symbols.at_pc.source_position import Position
     from rsp.target.target import Target
     from rsp.wire.commands import BreakpointType
     from rsp.wire.replies import Reply

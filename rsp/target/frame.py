@@ -14,13 +14,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rsp.errors import BadImage, MemoryFault, RspError, SymbolError
+from rsp.symbols.at_pc.symbolize import place_of
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute, origins
 from rsp.symbols.dwarf.location_description import Value as Computed
 from rsp.symbols.types.types import VOID, Array, Compound
 from rsp.target.frame_context import FrameContext, value_at
 from rsp.target.surroundings import Surroundings
-from rsp.target.symbolic import place_of
 from rsp.target.value_text import print_text, summary_text
 from rsp.target.values import Value
 

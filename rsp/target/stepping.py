@@ -19,18 +19,20 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from rsp.errors import BadImage, SymbolError
+from rsp.symbols.at_pc.source_position import Position
+from rsp.symbols.types import types
 from rsp.target.innermost import executing
 from rsp.target.placement import Where
 from rsp.target.points import BreakpointKind
-from rsp.target.position import Position, position_of
+from rsp.target.position import position_of
 from rsp.target.stop import Stop, StopReason
 from rsp.target.unwinder import Activation, EndOfStack, caller_of
 from rsp.wire import commands, replies
 
 if TYPE_CHECKING:
     from rsp.arch.registers import Registers
+    from rsp.symbols.at_pc.source_position import LineKey
     from rsp.target.execution import Execution
-    from rsp.target.position import LineKey
     from rsp.target.target import Target
     from rsp.wire.threads import ThreadId
 
@@ -233,21 +235,16 @@ class Stepping:
 
 def _returned(registers: Registers, view: _View) -> int | None:
     """Return what is in the register for integers, as the type of the function has it."""
-    from rsp.symbols.types import types
-
     word = view.activation.machine.word_size
     raw = registers["rax" if word == 8 else "eax"]
-    die, binary = view.position.die, view.position.binary
-    if raw is None or die is None or binary is None:
-        return raw
     try:
-        declared = binary.types.type(die)
-        returns = declared.returns.resolved if isinstance(declared, types.Function) else None
-        size = returns.size if returns is not None else None
+        declared = view.position.function_type
+        if raw is None or declared is None:
+            return raw
+        returns = declared.returns.resolved
+        size = returns.size
         signed = isinstance(returns, types.Integer | types.Enum) and returns.signed
     except BadImage:
-        return raw
-    if returns is None:
         return raw
     if not isinstance(returns, types.Integer | types.Enum | types.Pointer):
         return None

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rsp.arch.siginfo import SigInfo
+    from rsp.symbols.at_pc.source_position import Position
     from rsp.symbols.table import SourceLine
     from rsp.target.points import Breakpoint, Watchpoint
-    from rsp.target.position import Position
     from rsp.target.threads import Thread
     from rsp.target.values import Value
 

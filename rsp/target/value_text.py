@@ -13,6 +13,7 @@ import codecs
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rsp.errors import MemoryFault
+from rsp.symbols.at_pc.symbolize import symbolic
 from rsp.symbols.types.types import (
     VOID,
     Array,
@@ -27,7 +28,6 @@ from rsp.symbols.types.types import (
 )
 from rsp.target.memory import read_string
 from rsp.target.scalars import decode, float_text, is_scalar, is_text, wide_prefix
-from rsp.target.symbolic import symbolic
 from rsp.target.values import UNTYPED, Value, is_code
 
 if TYPE_CHECKING:

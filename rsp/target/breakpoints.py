@@ -80,6 +80,7 @@ class Breakpoints(Sequence[Point]):
         temporary: bool = False,
         internal: bool = False,
         lasting: bool = False,
+        stays: bool = False,
         doubts: Mapping[int, str] | None = None,
         held_by_stub: Callable[[], bool] = bool,
     ) -> Breakpoint:
@@ -92,6 +93,7 @@ class Breakpoints(Sequence[Point]):
             temporary: see Breakpoint.
             internal: see Breakpoint.
             lasting: see Breakpoint.
+            stays: see Breakpoint.
             doubts: where a software breakpoint would not survive, and why not.
             held_by_stub: whether this stub's software breakpoints survive even there; asked where
                 the debug registers do not suffice.
@@ -108,6 +110,7 @@ class Breakpoints(Sequence[Point]):
             temporary=temporary,
             internal=internal,
             lasting=lasting,
+            stays=stays,
         )
         doubts = doubts or {}
         kept = self._kept(doubts, held_by_stub)
@@ -233,7 +236,7 @@ class Breakpoints(Sequence[Point]):
     def remove_internal(self) -> None:
         """Take out what a step has set: it ends with the first stop, whatever that is."""
         for point in list(self._internal):
-            if isinstance(point, Breakpoint) and point.lasting:
+            if isinstance(point, Breakpoint) and point.stays:
                 continue
             try:
                 self.remove(point)

@@ -18,7 +18,6 @@ from rsp.arch.flags import Cr0
 from rsp.arch.modes import possible_modes
 from rsp.errors import (
     LocalProtocolError,
-    ModeNotReached,
     RegisterUnavailable,
     RspError,
     RspTimeout,
@@ -41,7 +40,6 @@ from rsp.wire.threads import ALL
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from rsp.arch.modes import CpuMode
     from rsp.arch.registers import Registers
     from rsp.arch.siginfo import SigInfo
     from rsp.symbols.at_pc.source_position import Position
@@ -256,32 +254,6 @@ class Execution:
                 self._go_on()
             else:
                 self.resume()
-
-    def run_until_mode(self, mode: CpuMode, max_steps: int) -> Stop:
-        """Step the current thread until its CPU is in a mode.
-
-        Raises:
-            ModeNotReached: it is not, after that many steps; the error has the mode it is in.
-        """
-        processor, current = self._target.processor, self._target.thread
-        thread = current.thread_id if current is not None else None
-        for _ in range(max_steps):
-            if processor.is_in_mode(thread, mode):
-                return self.stop
-            self.step(thread)
-            self.wait(None)
-            if self.stop.ended:
-                break
-        else:
-            if processor.is_in_mode(thread, mode):
-                return self.stop
-        reached = None if self.stop.ended else processor.mode(thread)
-        raise ModeNotReached(
-            f"{mode.name} was not reached in {max_steps} steps: the CPU is in "
-            f"{reached.name if reached else 'no mode, for the target has ended'}; raise max_steps, "
-            "or run to a breakpoint nearer to the switch first",
-            mode=reached,
-        )
 
     @contextmanager
     def _stopping_on_ctrl_c(self) -> Iterator[None]:

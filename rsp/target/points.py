@@ -146,7 +146,9 @@ class Breakpoint(Point):
         wanted: the kind that was asked for.
         temporary: it is removed when the target stops at it.
         internal: it is no user's: neither listed nor numbered, and gone with the next stop.
-        lasting: internal, but it stays until it is removed.
+        lasting: internal, but it stays until it is removed, and the target stops at it only where
+            it would at another one there.
+        stays: internal, but it stays until it is removed.
         remarks: for some addresses, why the breakpoint there is not what it would be elsewhere.
     """
 
@@ -161,12 +163,14 @@ class Breakpoint(Point):
         temporary: bool = False,
         internal: bool = False,
         lasting: bool = False,
+        stays: bool = False,
     ) -> None:
         super().__init__(table, number, where.what, where.addresses, condition)
         self.wanted = wanted
         self.temporary = temporary
         self.internal: bool = internal or lasting
         self.lasting = lasting
+        self.stays = stays or lasting
         self.remarks: dict[int, str] = {}
         self._where = where
 

@@ -69,6 +69,8 @@ class Stop:
             own, or another debugger's.
         return_value: what the function returned that ``finish`` ran to the end of; None where it
             returns nothing, or what is in no general register.
+        late: whether ``run_until_mode`` found the CPU in the mode without having seen the switch,
+            so that it is not at the first instruction in it.
     """
 
     reason: StopReason
@@ -83,6 +85,7 @@ class Stop:
     event: str | None = None
     int3: int | None = None
     return_value: int | None = None
+    late: bool = False
     _find: Callable[[], Position | None] = field(default=_unknown, repr=False, compare=False)
     _fetch: Callable[[], SigInfo | None] = field(default=_unknown, repr=False, compare=False)
 
@@ -153,6 +156,8 @@ class Stop:
             parts.append(f"by an int3 at {self.int3:#x} that is not ours")
         if self.thread is not None:
             parts.append(f"in thread {self.thread.id}")
+        if self.late:
+            parts.append("(later than the first instruction in the mode)")
         return " ".join(part for part in parts if part)
 
     def _cause(self) -> str:

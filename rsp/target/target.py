@@ -634,14 +634,45 @@ class Target:
         with self.breakpoint(address):
             return self.resume(timeout=timeout)
 
-    def run_until_mode(self, mode: CpuMode, *, max_steps: int = 1_000_000) -> Stop:
-        """Step until the current thread's CPU is in a mode.
+    def run_until_mode(
+        self,
+        mode: CpuMode,
+        *,
+        max_steps: int = 1_000_000,
+        timeout: float | None = 60.0,
+        progress: Callable[[CpuMode, float], None] | None = None,
+    ) -> Stop:
+        """Run until the current thread's CPU is in a mode, to the first instruction in it.
+
+        On QEMU's translator it runs freely to the instructions that may switch the mode, which are
+        looked for in the memory around the code that runs, and is stepped from there; other CPUs
+        run, too. Elsewhere (KVM, other stubs) it is stepped all the way.
+
+        Args:
+            mode: the mode; where the CPU is in it already, nothing runs.
+            max_steps: how many instructions are stepped at the most.
+            timeout: seconds for the whole of it; None for ever.
+            progress: called now and then with the CPU's mode and the seconds that have passed.
+
+        Returns:
+            The stop. It is ``late`` where the CPU was found in the mode, and the switch was not
+            seen: then it is not at the first instruction.
 
         Raises:
-            ModeNotReached: it is not, after that many steps; the error has the mode it is in.
+            ModeNotReached: it is not, after that many steps or that time, or it stopped for another
+                reason before; the error has the mode it is in.
         """
-        self._check_open()
-        return self._execution.run_until_mode(mode, max_steps)
+        from rsp.target.mode_switch import ModeSwitch
+
+        self._check_stopped()
+        return ModeSwitch(
+            self,
+            self._execution,
+            mode,
+            max_steps=max_steps,
+            timeout=timeout,
+            progress=progress,
+        ).run()
 
     @property
     def fallback(self) -> Callable[[int, int], bytes] | None:

@@ -10,6 +10,7 @@ import pytest
 
 import rsp
 from lab.stops import resumed
+from rsp.arch.modes import CpuMode
 from rsp.errors import (
     LocalProtocolError,
     NoHardwareBreakpoint,
@@ -546,6 +547,35 @@ def test_a_stop_that_is_reported_more_than_once_counts_once(times: int) -> None:
         assert not target.running
         assert (point.hits, other.hits) == (0, 0)
         assert resumed(target).breakpoint is other
+
+
+# --- modes ---
+
+
+@pytest.mark.parametrize("personality", [QEMU, PLAIN, GDBSERVER], ids=lambda who: who.name)
+@pytest.mark.parametrize("enough", [True, False])
+def test_a_mode_is_stepped_to_where_breakpoints_may_not_hold(
+    personality: Personality, enough: bool
+) -> None:
+    """Under KVM they lie in memory that a program may load itself over; others have none."""
+    walk = [State(registers={"rip": START + i}) for i in range(1, 400)]
+    program = [*walk, State(registers={"rip": 0x7C00}, mode=CpuMode.REAL16), *WALK]
+    stub = stub_of(personality, program)
+    stub.answers[b"qRcmd," + b"info kvm".hex().encode()] = [
+        b"O" + b"kvm support: enabled\r\n".hex().encode(), b"OK",
+    ]  # fmt: skip
+    with connected(stub) as target:
+        # Of the layouts of the others no register tells the mode.
+        if personality is QEMU and enough:
+            stop = target.run_until_mode(CpuMode.REAL16)
+            assert (target.mode, target.registers.pc, stop.late) == (CpuMode.REAL16, 0x7C00, False)
+        else:
+            with pytest.raises(rsp.ModeNotReached, match="in 300 steps"):
+                target.run_until_mode(CpuMode.REAL16, max_steps=300)
+            assert target.registers["rip"] == START + 300
+        with pytest.raises(rsp.ModeNotReached, match="in 0 s"):
+            target.run_until_mode(CpuMode.COMPAT32, timeout=0)
+    assert not [payload for payload in stub.received if payload[:1] in (b"Z", b"c")]
 
 
 # --- threads ---

@@ -20,6 +20,10 @@ RECIPES = {
     "threads.c": ("gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-pthread"),
     "faults.c": ("gcc", "-g", "-O0", "-Wall", "-Wextra", "-Werror", "-no-pie"),
     "faults32.S": ("gcc", "-g", "-m32", "-static", "-no-pie", "-nostdlib"),
+    "hidden_switch.S": (
+        *("gcc", "-m32", "-static", "-no-pie", "-nostdlib"),
+        "-Wl,--oformat=binary,-Ttext=0x7c00,-N,--build-id=none",
+    ),
     "subject32.S": ("gcc", "-g", "-m32", "-static", "-no-pie", "-nostdlib"),
 }
 

@@ -271,6 +271,12 @@ class Breakpoints(Sequence[Point]):
             and 0 <= address - point.locations[0] < point.length
         ]
 
+    def note_watched(self, peek: Callable[[int, int], bytes]) -> None:
+        """Note what is watched, for the target is about to run."""
+        for point in self._points:
+            if isinstance(point, Watchpoint) and point.watch is not Watch.READ:
+                point.before = point.read(peek)
+
     @property
     def any(self) -> bool:
         """Whether anything is inserted, for users or within."""

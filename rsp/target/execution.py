@@ -30,7 +30,6 @@ from rsp.target.points import Breakpoint, Point
 from rsp.target.resumes import Resume, Resumes
 from rsp.target.stop import NOT_DELIVERED, Stop, StopReason
 from rsp.target.stop_report import Doing, describe, stop_at
-from rsp.target.watched import note
 from rsp.wire import commands, replies, stops
 from rsp.wire.commands import ActionKind
 from rsp.wire.limits import InterruptWay
@@ -333,7 +332,7 @@ class Execution:
 
     def _send(self, goal: Resume) -> None:
         try:
-            note(self._target, self._stopped_thread())
+            self._note_watched()
             self._send_resume(goal)
         except (RspError, KeyboardInterrupt):
             if self._session.usable and not self._session.running:
@@ -345,6 +344,16 @@ class Execution:
         else:
             self._standing.pop(goal.thread, None)
         self._target.forget()
+
+    def _note_watched(self) -> None:
+        """Note what is watched; what was read at this stop is still known, and costs nothing."""
+        target, thread = self._target, self._stopped_thread()
+
+        def peek(address: int, length: int) -> bytes:
+            target.thread_list.focus(thread)
+            return target.peek(address, length)
+
+        target.points.note_watched(peek)
 
     def _send_resume(self, goal: Resume) -> None:
         stopped = self._stopped_thread()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-from rsp.errors import RspError
+from rsp.errors import LocalProtocolError, RspError, StubError
 from rsp.wire.commands import BreakpointType
 
 if TYPE_CHECKING:
@@ -58,6 +58,9 @@ TITLES: Final = {
     BreakpointType.ACCESS: "acc watchpoint",
 }
 """gdb's names in its table ("info breakpoints")."""
+
+_MOST_READ: Final = 1 << 16
+"""QEMU watches any number of bytes; of more than these, as of gdb's values, none is shown."""
 
 INT3_LENGTH: Final = 1
 """On x86 the kind of a breakpoint is the length of its instruction, and int3 has one byte."""
@@ -240,6 +243,16 @@ class Watchpoint(Point):
         self.ctype = ctype
         self.before: bytes | None = None
         self.after: bytes | None = None
+
+    def read(self, peek: Callable[[int, int], bytes]) -> bytes | None:
+        """Return what is there; None where it cannot be read, or is more than a value has."""
+        if self.length > _MOST_READ:
+            return None
+        try:
+            return peek(self.locations[0], self.length)
+        except (StubError, LocalProtocolError) as error:  # also where addresses are physical now
+            logger.debug("watchpoint %d: %s", self.number, error)
+            return None
 
 
 def rows_of(point: Point, wide: int, digits: int) -> list[str]:

@@ -10,18 +10,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from rsp.arch.layout import Role
-from rsp.errors import LocalProtocolError, StubError
+from rsp.errors import LocalProtocolError, MemoryFault, StubError
 from rsp.target.points import Breakpoint, Watch, Watchpoint
 from rsp.target.stop import NOT_DELIVERED, Stop, StopReason
-from rsp.target.watched import compare, values
 from rsp.wire import stops
 from rsp.wire.signals import Signal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rsp.symbols.types.types import Type
     from rsp.target.points import Point
     from rsp.target.target import Target
+    from rsp.target.values import Value
     from rsp.wire.replies import Reply
 
 # What a watchpoint's report is about.
@@ -31,6 +32,7 @@ _WATCHES: Final = {
     stops.StopReason.AWATCH: tuple(Watch),
 }
 _PLAIN: Final = (stops.StopReason.SIGNAL, stops.StopReason.SWBREAK, stops.StopReason.HWBREAK)
+_INTEGERS: Final = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long"}
 _INT3: Final = b"\xcc"
 
 
@@ -76,7 +78,8 @@ def describe(target: Target, reply: Reply, doing: Doing | None) -> tuple[Stop, S
             stop, hit = _describe_stopped(target, reply, doing, stop)
             for point in hit:
                 if isinstance(point, Watchpoint):
-                    compare(target, reply.thread, point)
+                    target.thread_list.focus(reply.thread)
+                    point.after = point.read(target.peek)
             return (stop_at(target, hit[0], stop) if hit else stop), hit
     # A stub that answers `?` with anything else stands still all the same.
     return Stop(reason=StopReason.ATTACHED if doing is None else StopReason.EVENT), ()
@@ -90,7 +93,7 @@ def stop_at(target: Target, point: Point, stop: Stop) -> Stop:
         case Breakpoint():
             return replace(stop, breakpoint=point)
         case Watchpoint():
-            old, new = values(target, point)
+            old, new = _values(target, point)
             return replace(stop, watchpoint=point, old=old, new=new)
     return stop
 
@@ -155,3 +158,37 @@ def _foreign_int3(target: Target, reply: stops.Stopped) -> int | None:
         return address if target.peek(address, len(_INT3)) == _INT3 else None
     except (StubError, LocalProtocolError):
         return None
+
+
+def _values(target: Target, point: Watchpoint) -> tuple[Value | None, Value | None]:
+    """Return what was there before the last hit of a watchpoint, and what is there now."""
+    from rsp.target.values import Space, Value
+
+    generation = target.processor.generation
+    symbols = target.image_symbols if target.has_symbols else None
+
+    def read(address: int, length: int) -> bytes:
+        """Read what the values point to, at the same stop."""
+        if generation != target.processor.generation:
+            raise MemoryFault(
+                f"memory at {address:#x} was not read at the stop that this value is of",
+                address=address,
+            )
+        return target.read_memory(address, length)
+
+    space = Space(read=read, symbols=symbols, word_size=symbols.word_size if symbols else 8)
+    ctype = point.ctype or _plain(point.length)
+    old, new = (
+        Value(space, ctype, address=point.locations[0], data=data) if data is not None else None
+        for data in (point.before, point.after)
+    )
+    return old, new
+
+
+def _plain(length: int) -> Type:
+    """Return the type of bytes of which nothing else is known."""
+    from rsp.symbols.types.types import Array, Integer
+
+    if length in _INTEGERS:
+        return Integer(_INTEGERS[length], length, signed=False)
+    return Array(Integer(_INTEGERS[1], 1, signed=False), length)

@@ -72,8 +72,8 @@ if TYPE_CHECKING:
     from rsp.target.stub import Stub
     from rsp.target.target import Architecture, OnExit, Target
     from rsp.target.threads import Thread
-    from rsp.target.values import Value
     from rsp.transports.base import Transport
+    from rsp.values.value import Value
     from rsp.wire import commands, replies, stops
     from rsp.wire.connection import Connection
     from rsp.wire.events import (
@@ -127,7 +127,7 @@ _HOMES = {
     "rsp.target.stub": ("Stub",),
     "rsp.target.target": ("Architecture", "OnExit", "Target"),
     "rsp.target.threads": ("Thread",),
-    "rsp.target.values": ("Value",),
+    "rsp.values.value": ("Value",),
     "rsp.transports.base": ("Transport",),
     "rsp.wire": ("commands", "replies", "stops"),
     "rsp.wire.connection": ("Connection",),

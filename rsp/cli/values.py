@@ -22,7 +22,7 @@ from rsp.symbols.types.types import (
 
 if TYPE_CHECKING:
     from rsp.symbols.types.types import Type
-    from rsp.target.values import Value
+    from rsp.values.value import Value
 
 _EXACT: Final = 1 << 53
 _LARGEST: Final = 1 << 20

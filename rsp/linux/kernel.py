@@ -17,7 +17,8 @@ from rsp.linux.slide import SlideFinder, is_kernel, read_by_kernel, start_places
 from rsp.symbols.table import find_module
 from rsp.target.placement import Where, held_by_stub, relocate
 from rsp.target.points import BreakpointKind
-from rsp.target.values import Space, Value
+from rsp.target.space import space_of
+from rsp.values.value import Value
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -343,6 +344,6 @@ class Kernel:
         registers = self._target.registers
         # The kernel is built with its first argument in a register on i386, too (regparm).
         name = "rdi" if "rdi" in registers else "eax"
-        space = Space.of(self._target, self._table)
+        space = space_of(self._target, self._table)
         ctype = self._table.type("struct module")
         return Module(self._target, Value(space, ctype, address=registers[name] or 0))

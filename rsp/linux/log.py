@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rsp.symbols.types.types import Type
     from rsp.target.target import Target
-    from rsp.target.values import Value
+    from rsp.values.value import Value
 
 LARGEST: Final = 1 << 26
 """The largest ring in bytes that is believed; CONFIG_LOG_BUF_SHIFT is at most 25."""

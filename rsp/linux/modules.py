@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from rsp.errors import MemoryFault, SymbolError
 from rsp.linux.records import Record, has_member, place_of, read_at
 from rsp.symbols.types.types import Enum
-from rsp.target.values import Value
+from rsp.values.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.errors import BadImage, MemoryFault, SymbolNotFound
 from rsp.symbols.types.types import Array, Compound
-from rsp.target.scalars import is_signed
+from rsp.values.numbers import is_signed
 
 if TYPE_CHECKING:
     from rsp.symbols.types.types import Type

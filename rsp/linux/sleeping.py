@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rsp.target.backtrace import Backtrace
     from rsp.target.target import Target
     from rsp.target.threads import Thread
-    from rsp.target.values import Value
+    from rsp.values.value import Value
 
 _FRAME: Final = "struct inactive_task_frame"
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.errors import SymbolError
 from rsp.linux.records import Record, place_of
-from rsp.target.values import Space, Value
+from rsp.target.space import space_of
+from rsp.values.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from rsp.symbols.types.types import Type
     from rsp.target.backtrace import Backtrace
     from rsp.target.target import Target
+    from rsp.values.value import Space
 
 MOST: Final = 1 << 22
 """So many tasks are believed: the largest pid_max (include/linux/threads.h)."""
@@ -58,7 +60,7 @@ class _Layout:
         self.node: int = place_of(
             self.type, "thread_node" if self.by_node else "thread_group"
         ).offset
-        self.space: Space = Space.of(target, symbols)
+        self.space: Space = space_of(target, symbols)
         self.cpu: str | None = next(
             (path for path in ("thread_info.cpu", "cpu") if path in self.part_of), None
         )

@@ -14,15 +14,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rsp.errors import BadImage, MemoryFault, RspError, SymbolError
+from rsp.symbols.at_pc.scopes import Surroundings
 from rsp.symbols.at_pc.symbolize import place_of
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute, origins
 from rsp.symbols.dwarf.location_description import Value as Computed
 from rsp.symbols.types.types import VOID, Array, Compound
-from rsp.target.frame_context import FrameContext, value_at
-from rsp.target.surroundings import Surroundings
-from rsp.target.value_text import print_text, summary_text
-from rsp.target.values import Value
+from rsp.values.location import value_at
+from rsp.values.text import print_text, summary_text
+from rsp.values.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.location_description import Location
     from rsp.symbols.table import SourceLine
+    from rsp.target.frame_context import FrameContext
     from rsp.target.unwinder import Activation
 
 log: Final = logging.getLogger("rsp.target")
@@ -240,8 +241,8 @@ class Frame:
             SymbolError: it is no expression, or C has no such operation.
             MemoryFault: a pointer in it cannot be read, or not any more.
         """
-        from rsp.target.c_expression import evaluate
-        from rsp.target.local_names import frame_scope
+        from rsp.values.expression import evaluate
+        from rsp.values.local_names import frame_scope
 
         activation, around = self._activation, None
         if activation.binary is not None and self._context is not None:

@@ -38,7 +38,6 @@ _SPACE: Final = 1 << 64
 # A read of more than this is for a file or a scan, which asks for no byte twice.
 _MOST_CACHED: Final = 1 << 16
 _MOST_PAGES: Final = 4096
-_STRING_PIECE: Final = 64
 
 
 class Memory:
@@ -330,38 +329,6 @@ class _Cache:
             content, known = self._pages.get(base) or (bytearray(_PAGE), 0)
             content[offset : offset + size] = data[at - address : at - address + size]
             self._pages[base] = (content, known | ((1 << size) - 1) << offset)
-
-
-def read_string(read: Callable[[int, int], bytes], address: int, max_size: int) -> bytes:
-    r"""Read bytes up to a NUL, which is not returned, or ``max_size`` of them.
-
-    Args:
-        read: returns memory by address and length, or raises MemoryFault.
-        address: of the first byte.
-        max_size: in bytes.
-
-    Raises:
-        MemoryFault: memory ends before the string does; ``partial`` has what there is.
-
-    >>> read_string(lambda at, size: b"comm\0rest"[at : at + size], 0, 16)
-    b'comm'
-    """
-    text = b""
-    while len(text) < max_size:
-        # Up to a boundary, so that a string at the end of mapped memory is not missed.
-        at = (address + len(text)) % _SPACE
-        size = min(_STRING_PIECE - at % _STRING_PIECE, max_size - len(text))
-        try:
-            piece = read(at, size)
-        except MemoryFault as fault:
-            piece = fault.partial
-            if b"\0" not in piece:
-                fault.partial = text + piece
-                raise
-        text += piece
-        if b"\0" in piece:
-            break
-    return text.partition(b"\0")[0]
 
 
 def _split(address: int, length: int, largest: int) -> Iterator[tuple[int, int]]:

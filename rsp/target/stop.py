@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rsp.symbols.table import SourceLine
     from rsp.target.points import Breakpoint, Watchpoint
     from rsp.target.threads import Thread
-    from rsp.target.values import Value
+    from rsp.values.value import Value
 
 
 NOT_DELIVERED: Final = (0, Signal.SIGINT, Signal.SIGTRAP)

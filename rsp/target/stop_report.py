@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rsp.symbols.types.types import Type
     from rsp.target.points import Point
     from rsp.target.target import Target
-    from rsp.target.values import Value
+    from rsp.values.value import Value
     from rsp.wire.replies import Reply
 
 # What a watchpoint's report is about.
@@ -162,7 +162,8 @@ def _foreign_int3(target: Target, reply: stops.Stopped) -> int | None:
 
 def _values(target: Target, point: Watchpoint) -> tuple[Value | None, Value | None]:
     """Return what was there before the last hit of a watchpoint, and what is there now."""
-    from rsp.target.values import Space, Value
+    from rsp.values.c import C
+    from rsp.values.value import Space, Value
 
     generation = target.processor.generation
     symbols = target.image_symbols if target.has_symbols else None
@@ -176,7 +177,8 @@ def _values(target: Target, point: Watchpoint) -> tuple[Value | None, Value | No
             )
         return target.read_memory(address, length)
 
-    space = Space(read=read, symbols=symbols, word_size=symbols.word_size if symbols else 8)
+    word_size = symbols.word_size if symbols is not None else 8
+    space = Space(read=read, symbols=symbols, word_size=word_size, language=C)
     ctype = point.ctype or _plain(point.length)
     old, new = (
         Value(space, ctype, address=point.locations[0], data=data) if data is not None else None

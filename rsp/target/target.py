@@ -24,11 +24,12 @@ from rsp.errors import (
 from rsp.target.breakpoints import Breakpoints
 from rsp.target.ctrl_c import held
 from rsp.target.execution import Execution
-from rsp.target.memory import Memory, MemoryStream, read_string
+from rsp.target.memory import Memory, MemoryStream
 from rsp.target.placement import doubts, held_by_stub, locate
 from rsp.target.points import Breakpoint, BreakpointKind, Watch, Watchpoint
 from rsp.target.processor import Processor
 from rsp.target.threads import Thread, ThreadList
+from rsp.values.strings import read_string
 from rsp.wire import commands, replies
 from rsp.wire.limits import InterruptWay
 from rsp.wire.threads import ThreadId
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from rsp.target.stepping import Stepping
     from rsp.target.stop import Stop
     from rsp.target.stub import Stub
-    from rsp.target.values import Value
+    from rsp.values.value import Value
 
 logger: Final = logging.getLogger("rsp.target")
 
@@ -386,8 +387,8 @@ class Target:
             SymbolError: it is no expression, or C has no such operation.
             MemoryFault: a pointer in it cannot be read.
         """
-        from rsp.target.c_expression import evaluate
-        from rsp.target.local_names import current_scope
+        from rsp.target.current_scope import current_scope
+        from rsp.values.expression import evaluate
 
         self._check_stopped()
         return evaluate(expression, current_scope(self, cpu=cpu, names=names))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 from rsp.arch.registers import Registers
 from rsp.errors import RspError
+from rsp.symbols.at_pc.tail_calls import TailCalls
 from rsp.symbols.unwind.rules import (
     AtCfa,
     AtExpression,
@@ -30,8 +31,8 @@ from rsp.symbols.unwind.rules import (
     ValExpression,
 )
 from rsp.target.saved_registers import Saved, SavedRegisters, unread
-from rsp.target.tail_calls import TailCalls
-from rsp.target.values import Space
+from rsp.values.c import C
+from rsp.values.value import Space
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,12 +120,14 @@ class Machine:
         self.code_base = code_base
         self.stack_base = stack_base
         self.mask: int = (1 << 8 * self.word_size) - 1
-        self.tail_calls: TailCalls = TailCalls(self)
+        self.tail_calls: TailCalls = TailCalls(symbols)
         self.pc, self.sp, self.fp = (
             ("rip", "rsp", "rbp") if arch == "x86-64" else ("eip", "esp", "ebp")
         )
         self.names: Mapping[int, str] = register_names(arch)
-        self.space: Space = Space(read=memory.fetch, symbols=symbols, word_size=word_size)
+        self.space: Space = Space(
+            read=memory.fetch, symbols=symbols, word_size=word_size, language=C
+        )
 
     def binary_at(self, address: int) -> tuple[Binary, int] | None:
         """Return the file that has an address, and its slide."""

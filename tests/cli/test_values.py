@@ -6,7 +6,8 @@ import pytest
 
 from rsp.cli.values import bare_value
 from rsp.symbols.types.types import Array, Enum, Float, Integer, Member, Pointer, Struct, Union
-from rsp.target.values import Hole, Space, Value
+from rsp.values.c import C
+from rsp.values.value import Hole, Space, Value
 
 CHAR = Integer("char", 1, signed=True)
 LONG = Integer("long", 8, signed=True)
@@ -16,7 +17,7 @@ def nothing(address: int, length: int) -> bytes:
     raise AssertionError("all is at hand")
 
 
-SPACE = Space(read=nothing, symbols=None, word_size=8)
+SPACE = Space(read=nothing, symbols=None, word_size=8, language=C)
 
 
 def test_what_is_not_known_is_null() -> None:

@@ -163,7 +163,7 @@ def test_registers_of_tasks_that_sleep_are_not_junk(stopped: Stopped) -> None:
         assert registers.sp == int(task["thread"]["sp"])
 
 
-def tasks(target: Target) -> Iterator[rsp.target.values.Value]:
+def tasks(target: Target) -> Iterator[rsp.Value]:
     first = target.value("init_task")
     offset = place_of(first.type_, "tasks").offset
     node = int(first["tasks"]["next"])

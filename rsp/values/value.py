@@ -10,25 +10,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import total_ordering
 from operator import index
-from typing import TYPE_CHECKING, Final, NamedTuple, SupportsIndex, overload
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, SupportsIndex, overload
 
-from rsp.errors import MemoryFault, SymbolError, SymbolNotFound, nearest
+from rsp.errors import SymbolError, SymbolNotFound, nearest
 from rsp.symbols.types.types import VOID, Array, Compound, Enum, Float, Function, Pointer, Void
-from rsp.target.memory import read_string
-from rsp.target.scalars import MAX_SCALAR, decode, encode, is_scalar, is_signed
+from rsp.values.numbers import MAX_SCALAR, decode, encode, is_scalar, is_signed
+from rsp.values.strings import read_string
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from rsp.symbols.table import SymbolTable
     from rsp.symbols.types.types import Member, Type
-    from rsp.target.target import Target
 
 MAX_VALUE: Final = 1 << 24
 """The largest value in bytes that is read at once; a damaged file may claim any size."""
 _AHEAD: Final = 4096
 """How many bytes are read at once of the numbers in an array that is gone through."""
-_END: Final = 1 << 64
 
 UNTYPED: Final = Void("<data variable, no debug info>")
 UNTYPED_CODE: Final = Void("<text variable, no debug info>")
@@ -36,6 +34,28 @@ UNTYPED_CODE: Final = Void("<text variable, no debug info>")
 
 OPTIMIZED_OUT: Final = "<optimized out>"
 UNAVAILABLE: Final = "<unavailable>"
+
+
+class Language(Protocol):
+    """What a programming language decides about values; C is `rsp.values.c`."""
+
+    def format(self, value: Value) -> str:
+        """Return what gdb's ``print`` shows of a value.
+
+        Raises:
+            MemoryFault: it cannot be read.
+            SymbolError: its type is one that is not understood.
+        """
+        ...
+
+    def parse_type(self, text: str, space: Space) -> Type:
+        """Return the type that a text names.
+
+        Raises:
+            SymbolNotFound: there is no such type.
+            SymbolError: the text does not name a type.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,29 +66,13 @@ class Space:
         read: returns memory by address and length, or raises MemoryFault.
         symbols: what names, types and addresses are looked up in; None without any.
         word_size: the size of a pointer.
+        language: decides how values and types are written.
     """
 
     read: Callable[[int, int], bytes]
     symbols: SymbolTable | None
     word_size: int
-
-    @classmethod
-    def of(cls, target: Target, symbols: SymbolTable | None) -> Space:
-        """Return the memory of a target."""
-        if symbols is not None:
-            size = symbols.word_size
-        else:
-            size = 8 if target.arch.name == "x86-64" else 4
-
-        def read(address: int, length: int) -> bytes:
-            if not 0 <= address <= address + length <= _END:
-                raise MemoryFault(
-                    f"cannot read {length} bytes at {address:#x}: memory ends before",
-                    address=address,
-                )
-            return target.read_memory(address, length)
-
-        return cls(read=read, symbols=symbols, word_size=size)
+    language: Language
 
 
 class Hole(NamedTuple):
@@ -436,9 +440,7 @@ class Value:
             MemoryFault: it must be read for it, and cannot be.
         """
         if isinstance(ctype, str):
-            from rsp.target.c_expression import parse_type
-
-            ctype = parse_type(ctype, self.space_)
+            ctype = self.space_.language.parse_type(ctype, self.space_)
         to, bare = ctype.resolved, self.type_.resolved
         if self.__holes and self.absent_ is not None:
             return Value.absent_value_(self.space_, ctype, self.absent_)
@@ -539,9 +541,7 @@ class Value:
             MemoryFault: it cannot be read.
             SymbolError: its type is one that is not understood.
         """
-        from rsp.target.value_text import print_text
-
-        return print_text(self)
+        return self.space_.language.format(self)
 
     def __repr__(self) -> str:
         where = "" if self.__address is None else f" at {self.__address:#x}"

@@ -10,21 +10,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rsp.errors import MemoryFault
+from rsp.symbols.at_pc.scopes import Surroundings
 from rsp.symbols.code.variables import PER_CPU_SECTION, address_of
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute, origins
 from rsp.symbols.dwarf.ranges import entry_pc
 from rsp.symbols.types.types import Enum
-from rsp.target.per_cpu import PerCpuValue
-from rsp.target.surroundings import Surroundings
-from rsp.target.values import Value
+from rsp.values.per_cpu import PerCpuValue
+from rsp.values.value import Value
 
 if TYPE_CHECKING:
     from rsp.symbols.binary import Binary
     from rsp.symbols.dwarf.die import Die
     from rsp.symbols.dwarf.units import Unit
-    from rsp.target.per_cpu import Bases
-    from rsp.target.values import Space
+    from rsp.values.per_cpu import Bases
+    from rsp.values.value import Space
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ class Definition:
         ctype = types.type_of(die)
         address = next((at for each in origins(die) if (at := address_of(each)) is not None), None)
         if address is None:
-            from rsp.target.frame_context import location_of, value_at
+            from rsp.values.location import location_of, value_at
 
             context = _NoFrame(die.unit, self.slide, space)
             return value_at(location_of(die, context), ctype, context, space)

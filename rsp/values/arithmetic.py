@@ -20,13 +20,13 @@ from rsp.symbols.types.types import (
     Pointer,
     Type,
 )
-from rsp.target.scalars import decode, is_scalar, is_signed
-from rsp.target.values import Value, element_size
+from rsp.values.numbers import decode, is_scalar, is_signed
+from rsp.values.value import Value, element_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from rsp.target.values import Space
+    from rsp.values.value import Space
 
 _COMPARISONS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "==": operator.eq,

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 import rsp
 from rsp.symbols.types.types import Array, Integer, Member, Pointer, Struct
-from rsp.target.c_expression import MAX_DEPTH, MAX_LENGTH, evaluate, parse_type
-from rsp.target.scope import Scope
-from rsp.target.values import Space, Value
 from rsp.testing.boot import ELF
+from rsp.values.c import C
+from rsp.values.expression import MAX_DEPTH, MAX_LENGTH, evaluate, parse_type
+from rsp.values.scope import Scope
+from rsp.values.value import Space, Value
 
 INT = Integer("int", 4, signed=True)
 PAIR = Struct(
@@ -31,8 +32,8 @@ def read(address: int, length: int) -> bytes:
     return bytes((address + n) % 256 for n in range(length))
 
 
-SPACE = Space(read=read, symbols=None, word_size=8)
-SPACE32 = Space(read=read, symbols=None, word_size=4)
+SPACE = Space(read=read, symbols=None, word_size=8, language=C)
+SPACE32 = Space(read=read, symbols=None, word_size=4, language=C)
 NAMES = {
     "pair": Value(SPACE, PAIR, address=BASE),
     "where": Value.number_(SPACE, Pointer(PAIR, 8), BASE),
@@ -298,7 +299,7 @@ def test_types_of_32_bits() -> None:
 
 def test_symbols_without_debug_information() -> None:
     table = rsp.SymbolTable(ELF)
-    scope = Scope(space=Space(read=read, symbols=table, word_size=8))
+    scope = Scope(space=Space(read=read, symbols=table, word_size=8, language=C))
     untyped = "<text variable, no debug info>"
     # As gdb shows them.
     assert str(evaluate("greeting", scope)) == f"{{{untyped}}} 0x7d1b <greeting>"

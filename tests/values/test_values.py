@@ -24,9 +24,10 @@ from rsp.symbols.types.types import (
     Typedef,
     Union,
 )
-from rsp.target.scalars import decode, encode, float_text
-from rsp.target.value_text import print_text, string_text, summary_text
-from rsp.target.values import OPTIMIZED_OUT, UNAVAILABLE, Hole, Space, Value
+from rsp.values.c import C
+from rsp.values.numbers import decode, encode, float_text
+from rsp.values.text import print_text, string_text, summary_text
+from rsp.values.value import OPTIMIZED_OUT, UNAVAILABLE, Hole, Space, Value
 
 CHAR = Integer("char", 1, signed=True, encoding=Encoding.CHAR)
 INT = Integer("int", 4, signed=True)
@@ -62,10 +63,10 @@ def memory() -> Memory:
 
 @pytest.fixture
 def space(memory: Memory) -> Space:
-    return Space(read=memory.read, symbols=None, word_size=8)
+    return Space(read=memory.read, symbols=None, word_size=8, language=C)
 
 
-NOWHERE = Space(read=Memory().read, symbols=None, word_size=8)
+NOWHERE = Space(read=Memory().read, symbols=None, word_size=8, language=C)
 
 
 # --- parts that are not known ---
@@ -180,7 +181,7 @@ def test_slices(space: Space, memory: Memory) -> None:
 
 
 def test_addresses_wrap_around() -> None:
-    space = Space(read=Memory().read, symbols=None, word_size=4)
+    space = Space(read=Memory().read, symbols=None, word_size=4, language=C)
     pointer = Value.number_(space, Pointer(PAIR, 4), (1 << 32) - 4)
     assert pointer.b.address_ == 0
     assert pointer[1].address_ == 4

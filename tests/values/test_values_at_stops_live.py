@@ -10,7 +10,7 @@ import pytest
 import rsp
 from lab.gdb import Gdb
 from lab.servers import gdbserver_tcp
-from target.test_values_live import PATIENCE, PRINTING, answers, asked, assert_equal, split
+from values.test_values_live import PATIENCE, PRINTING, answers, asked, assert_equal, split
 
 if TYPE_CHECKING:
     from pathlib import Path

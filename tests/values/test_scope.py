@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 
 import rsp
 from lab.programs import SOURCES
+from rsp.symbols.at_pc.scopes import surroundings_at
 from rsp.symbols.elf.image import Image
-from rsp.target.c_expression import evaluate
-from rsp.target.scope import Scope
-from rsp.target.surroundings import surroundings_at
-from rsp.target.values import Space
+from rsp.values.c import C
+from rsp.values.expression import evaluate
+from rsp.values.scope import Scope
+from rsp.values.value import Space
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rsp.target.surroundings import Surroundings
+    from rsp.symbols.at_pc.scopes import Surroundings
 
 SLIDE = 0x10000
 STOPS = ("in_block", "in_inlined", "in_second", "in_third", "in_here")
@@ -56,7 +57,7 @@ def around(table: rsp.SymbolTable, address: int) -> tuple[Surroundings, ...]:
 def scope_at(table: rsp.SymbolTable, address: int) -> Scope:
     places = around(table, address)
     size = next(table.binaries())[0].image.word_size
-    space = Space(read=lambda _, length: bytes(length), symbols=table, word_size=size)
+    space = Space(read=lambda _, length: bytes(length), symbols=table, word_size=size, language=C)
     return Scope(space=space, around=lambda: places)
 
 
@@ -107,10 +108,11 @@ def test_names_are_of_the_file_that_the_place_is_in(program: Path) -> None:
     assert twice.address_ == table.find("twice")[1].address
     with pytest.raises(rsp.SymbolNotFound, match=r"no symbol 'counts' .*nearest: count"):
         one.value("counts")
+    nothing = Scope(space=Space(read=one.space.read, symbols=None, word_size=8, language=C))
     with pytest.raises(rsp.SymbolError, match="there are no symbols to find it in"):
-        Scope(space=Space(read=one.space.read, symbols=None, word_size=8)).value("count")
+        nothing.value("count")
     with pytest.raises(rsp.SymbolError, match=r"no symbols to find 'one\.c' in"):
-        evaluate("'one.c'::x", Scope(space=Space(read=one.space.read, symbols=None, word_size=8)))
+        evaluate("'one.c'::x", nothing)
 
 
 @pytest.mark.live("gcc")

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from rsp.errors import SymbolError
 from rsp.symbols.types.spelling import canonical
 from rsp.symbols.types.types import MAX_CHAIN, Array, Pointer, Qualified, Qualifier
-from rsp.target.c_arithmetic import base_types, binary, integer, unary
-from rsp.target.scope import Scope
-from rsp.target.values import Value, element_size
+from rsp.values.arithmetic import base_types, binary, integer, unary
+from rsp.values.scope import Scope
+from rsp.values.value import Value, element_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from rsp.symbols.types.types import Type
-    from rsp.target.values import Space
+    from rsp.values.value import Space
 
 MAX_LENGTH: Final = 10_000
 """How many characters an expression may have."""
@@ -229,7 +229,7 @@ class _Parser:
 
     def _qualified(self, name: str) -> Value:
         """Return what is behind ``function::`` or ``'file.c'::``, or both."""
-        from rsp.target.qualified import scope_of
+        from rsp.values.qualified import scope_of
 
         scope = self._scope
         while self._peek() == "::":

@@ -26,9 +26,9 @@ from rsp.symbols.types.types import (
     Qualified,
     Tagged,
 )
-from rsp.target.memory import read_string
-from rsp.target.scalars import decode, float_text, is_scalar, is_text, wide_prefix
-from rsp.target.values import UNTYPED, Value, is_code
+from rsp.values.numbers import decode, float_text, is_scalar, is_text, wide_prefix
+from rsp.values.strings import read_string
+from rsp.values.value import UNTYPED, Value, is_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

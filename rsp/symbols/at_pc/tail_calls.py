@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rsp.symbols.code.call_sites import CallSite
     from rsp.symbols.dwarf.expressions import Context
-    from rsp.target.unwinder import Machine
+    from rsp.symbols.table import SymbolTable
 
 _MOST_FUNCTIONS = 128
 """How many functions are looked into for one answer; `vsnprintf` takes 75."""
@@ -63,11 +63,11 @@ class TailCalls:
     """What is known of the tail calls of functions, at the addresses where these run.
 
     Args:
-        machine: whose symbols are asked.
+        symbols: where functions are looked up; None without any.
     """
 
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
+    def __init__(self, symbols: SymbolTable | None) -> None:
+        self._symbols = symbols
         self._addresses: dict[str, int | None] = {}
         self._lists: dict[int, tuple[_TailCall, ...] | None] = {}
         self._leads_back: dict[int, bool] = {}
@@ -146,7 +146,7 @@ class TailCalls:
         return address
 
     def _address(self, name: str) -> int | None:
-        symbols = self._machine.symbols
+        symbols = self._symbols
         if name not in self._addresses and symbols is not None:
             try:
                 self._addresses[name] = symbols[name].address
@@ -163,7 +163,7 @@ class TailCalls:
         return calls
 
     def _read(self, start: int) -> tuple[_TailCall, ...] | None:
-        found = self._machine.binary_at(start)
+        found = self._symbols.binary_at(start) if self._symbols is not None else None
         if found is None:
             return None
         binary, slide = found

@@ -10,20 +10,18 @@ loaded another, and the CPU's GDT has the descriptor at all times.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from operator import index
 from typing import TYPE_CHECKING, Final, SupportsIndex, overload
 
-from rsp.errors import MemoryFault, SymbolError
-from rsp.target.values import Value
+from rsp.errors import SymbolError
+from rsp.values.value import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from rsp.arch.registers import Registers
     from rsp.symbols.types.types import Type
-    from rsp.target.target import Target
-    from rsp.target.values import Space
+    from rsp.values.value import Space
 
     Bases = Callable[[], Iterable[set[int]]]
     """Returns the bases of segments that may be a CPU's offset, the likelier ones first."""
@@ -32,29 +30,12 @@ _OFFSETS: Final = "__per_cpu_offset"
 _CPUS: Final = "nr_cpu_ids"
 _FIRST_CPUS: Final = 64
 _MOST_CPUS: Final = 8192
-_GDT_ENTRY: Final = 27  # GDT_ENTRY_PERCPU of i386 (arch/x86/include/asm/segment.h)
 
 
 def bases_in(registers: Registers) -> set[int]:
     """Return the bases of segments among registers."""
     names = ("gs_base", "k_gs_base", "fs_base")
     return {base for name in names if (base := registers.get(name))}
-
-
-def bases_of(target: Target, space: Space) -> Iterator[set[int]]:
-    """Return the bases in the current thread's registers, then the one in its CPU's GDT.
-
-    Raises:
-        RspError: the registers cannot be had.
-    """
-    yield bases_in(target.registers)
-    if space.word_size == 4 and (state := target.cpu_state) is not None:
-        from rsp.arch.descriptors import segment_descriptor
-
-        at = 8 * _GDT_ENTRY
-        if at + 8 <= state.gdt.limit + 1:
-            with suppress(MemoryFault):
-                yield {segment_descriptor(space.read(state.gdt.base + at, 8)).base}
 
 
 class PerCpuValue(Value):

@@ -11,17 +11,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rsp.errors import SymbolError, SymbolNotFound
+from rsp.symbols.at_pc.scopes import Surroundings
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import origins
 from rsp.symbols.dwarf.ranges import pc_ranges
-from rsp.target.surroundings import Surroundings
-from rsp.target.values import Value
+from rsp.values.value import Value
 
 if TYPE_CHECKING:
     from rsp.symbols.dwarf.die import Die
-    from rsp.target.definitions import Definition
-    from rsp.target.frame import Frame
-    from rsp.target.scope import Scope
+    from rsp.values.definition import Definition
+    from rsp.values.scope import FrameVariables, Scope
 
 _BLOCKS = frozenset((dw.DW_TAG_lexical_block,))
 _DEEPEST = 64
@@ -138,7 +137,7 @@ class _FunctionNames(Mapping[str, Value]):
             "and the current thread is not in it"
         )
 
-    def _is_of(self, frame: Frame) -> bool:
+    def _is_of(self, frame: FrameVariables) -> bool:
         """Return whether a frame is of the function, and not of another of that name."""
         ranges = pc_ranges(self._function.die)
         place = frame.pc - self._function.slide

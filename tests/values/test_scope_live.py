@@ -12,7 +12,7 @@ import rsp
 from lab.gdb import Gdb
 from lab.programs import SOURCES
 from lab.servers import gdbserver_tcp
-from target.test_values_live import PATIENCE, PRINTING, answers, asked, assert_equal, split
+from values.test_values_live import PATIENCE, PRINTING, answers, asked, assert_equal, split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,28 +8,50 @@ the blocks outwards, the file, what all files see, other files. Here must not li
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from rsp.arch.layout import Role
 from rsp.errors import RegisterUnavailable, SymbolError, SymbolNotFound, nearest
 from rsp.symbols.types.types import VOID, Function, Pointer
-from rsp.target.c_arithmetic import base_types
-from rsp.target.definitions import Definition
-from rsp.target.per_cpu import PerCpuValue
-from rsp.target.values import UNAVAILABLE, UNTYPED, UNTYPED_CODE, Value
+from rsp.values.arithmetic import base_types
+from rsp.values.definition import Definition
+from rsp.values.per_cpu import PerCpuValue
+from rsp.values.value import UNAVAILABLE, UNTYPED, UNTYPED_CODE, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rsp.arch.registers import Registers
+    from rsp.symbols.at_pc.scopes import Surroundings
     from rsp.symbols.binary import Binary, ElfSymbol
     from rsp.symbols.types.types import Type
-    from rsp.target.frame import Frame
-    from rsp.target.per_cpu import Bases
-    from rsp.target.surroundings import Surroundings
-    from rsp.target.values import Space
+    from rsp.values.per_cpu import Bases
+    from rsp.values.value import Space
 
 _ROLES: Final = {Role.PC: "pc", Role.SP: "sp", Role.FP: "fp"}
+
+
+class FrameVariables(Protocol):
+    """A frame of a stack, as expressions see it; `rsp.target.frame.Frame` is one."""
+
+    function: str | None
+    """The name of its function, None where nothing tells."""
+    pc: int
+    """The linear address of its next instruction."""
+
+    @property
+    def inlined(self) -> bool:
+        """Whether the function is a copy within the next frame's."""
+        ...
+
+    @property
+    def registers(self) -> Registers:
+        """The registers in it."""
+        ...
+
+    def variable(self, name: str) -> Value | None:
+        """Return the argument or variable of a name, None without one; BadImage."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +75,7 @@ class Scope:
     space: Space
     names: Mapping[str, Value] = field(default_factory=dict)
     around: Callable[[], Sequence[Surroundings]] = tuple
-    frames: Callable[[], Sequence[Frame]] = tuple
+    frames: Callable[[], Sequence[FrameVariables]] = tuple
     registers: Callable[[], Registers] | None = None
     bases: Bases | None = None
     cpu: int | None = None

@@ -1,0 +1,81 @@
+"""The scope of an expression at a stop: that of the current thread's innermost frame.
+
+Contents: where the current thread is, and what it asks the target for. Not here: names (see
+`rsp.values.scope` and `rsp.values.local_names`).
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import cache, partial
+from typing import TYPE_CHECKING, Final
+
+from rsp.errors import MemoryFault, RegisterUnavailable, StubError, SymbolError
+from rsp.symbols.at_pc.scopes import Surroundings, surroundings_at
+from rsp.symbols.dwarf import constants as dw
+from rsp.target.position import position_of
+from rsp.target.space import space_of
+from rsp.values.local_names import LocalNames
+from rsp.values.per_cpu import bases_in
+from rsp.values.scope import Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from rsp.target.target import Target
+    from rsp.values.value import Space, Value
+
+_GDT_ENTRY: Final = 27  # GDT_ENTRY_PERCPU of i386 (arch/x86/include/asm/segment.h)
+
+
+def current_scope(target: Target, *, cpu: int | None, names: Mapping[str, Value] | None) -> Scope:
+    """Return the scope of the current thread's innermost frame; see ``Target.value``."""
+    space = space_of(target, target.symbols if target.has_symbols else None)
+    is_here = names is None  # other names are not of this place
+    around = cache(lambda: _around(target) if is_here else ())
+    frames = cache(target.backtrace)
+    bases = partial(_bases, target, space)
+    if names is None:
+        names = LocalNames(around, space, bases, lambda: frames()[0])
+    return Scope(
+        space=space,
+        names=names,
+        around=around,
+        frames=frames,
+        registers=lambda: target.registers,
+        bases=bases,
+        cpu=cpu,
+    )
+
+
+def _around(target: Target) -> tuple[Surroundings, ...]:
+    """Return where the current thread is: not in a copy that begins there and is not entered."""
+    if not target.has_symbols:
+        return ()
+    try:
+        pc = target.registers.pc
+        found = surroundings_at(target.symbols, pc)
+        if found and found.blocks and found.blocks[-1].tag == dw.DW_TAG_inlined_subroutine:
+            thread = target.thread
+            position = position_of(target, thread.thread_id if thread is not None else None)
+            if position.hidden:
+                found = surroundings_at(target.symbols, pc, hidden=position.hidden)
+    except (StubError, RegisterUnavailable, SymbolError):
+        return ()
+    return (found,) if found is not None else ()
+
+
+def _bases(target: Target, space: Space) -> Iterator[set[int]]:
+    """Return the bases in the current thread's registers, then the one in its CPU's GDT.
+
+    Raises:
+        RspError: the registers cannot be had.
+    """
+    yield bases_in(target.registers)
+    if space.word_size == 4 and (state := target.cpu_state) is not None:
+        from rsp.arch.descriptors import segment_descriptor
+
+        at = 8 * _GDT_ENTRY
+        if at + 8 <= state.gdt.limit + 1:
+            with suppress(MemoryFault):
+                yield {segment_descriptor(space.read(state.gdt.base + at, 8)).base}

@@ -165,7 +165,7 @@ def test_replay_of_what_is_no_recording(tmp_path: Path) -> None:
 
 def test_a_listener_is_gone_with_its_client(tmp_path: Path) -> None:
     path = tmp_path / "sock"
-    for text in (f"unix:{path}", ":0", "localhost:0"):
+    for text in (f"unix:{path}", ":0", "localhost:0", "[::1]:0"):
         with (
             Listener(text) as listener,
             connect(listener.address),
@@ -319,7 +319,7 @@ def connect(address: str) -> socket.socket:
             raise
         return client
     host, _, port = address.rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=TIMEOUT)
+    return socket.create_connection((host.strip("[]"), int(port)), timeout=TIMEOUT)
 
 
 def receive_all(client: socket.socket) -> bytes:

@@ -57,7 +57,7 @@ lab: $(VENV)/.installed-dev
 	    ( $(apt_install) $$missing ) >$(LOG) 2>&1 && missing= || tail -n 25 $(LOG) >&2; \
 	fi; \
 	if [ -z "$$missing" ]; then \
-	    $(BIN)/python tests/lab/kernels.py || [ "$$RSP_LAB" != required ]; \
+	    $(BIN)/python tests/lab/obtain.py || [ "$$RSP_LAB" != required ]; \
 	else \
 	    echo "live tests that need them are skipped; to install (as root): apt-get install $$missing" >&2; \
 	    [ "$$RSP_LAB" != required ]; \

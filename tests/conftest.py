@@ -1,8 +1,9 @@
 """What all tests share: the lab's machines as fixtures, and the rules about them.
 
 A live test is one marked ``live("program", …)`` or that uses a fixture of the lab. Where a program
-is missing it is skipped, and the reason says what to install. Under RSP_LAB=required every skip is
-a failure, of any test and for any reason. No process that a test started may be left at the end.
+is missing it is skipped, and the reason says what to install. A program that it does not declare so
+is missing for it everywhere. Under RSP_LAB=required every skip is a failure, of any test and for
+any reason. No process that a test started may be left at the end.
 """
 
 from __future__ import annotations
@@ -10,22 +11,23 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-from lab import kernels, processes, programs, servers
+from lab import kernels, packages, processes, programs, servers
+from lab.declared import DeclaredPrograms
 from lab.gdb import Gdb
 from lab.guest import Guest, SharedGuests
 from lab.missing import kernels_needed, skip_without
-from lab.packages import FIXTURES
 from rsp.testing.boot import IMAGE
 from rsp.testing.qemu import QemuMachine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from lab.guest import BootKernel, KernelName
     from lab.kernels import BuiltKernel, DebianKernel
@@ -35,8 +37,11 @@ REQUIRED = os.environ.get("RSP_LAB") == "required"
 RUN = "RSP_LAB_RUN"  # in the environment of all that this run starts
 
 # How long an example takes says nothing on a busy machine.
-settings.register_profile("rsp", deadline=None, print_blob=True)
+settings.register_profile(
+    "rsp", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("rsp")
+declared = pytest.StashKey[DeclaredPrograms]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,16 +51,49 @@ def pytest_configure(config: pytest.Config) -> None:
     # Under python -bb: Hypothesis keeps what it has tried in a dict by tuples of bytes and numbers,
     # and b"" has the hash of 0.
     config.addinivalue_line("filterwarnings", r"ignore::BytesWarning:hypothesis\.")
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="rsp-path-"))
+        config.stash[declared] = DeclaredPrograms(Path(directory))
+        stack.enter_context(config.stash[declared].only(()))  # for what test files keep of PATH
+        config.add_cleanup(stack.pop_all().close)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        for fixture in set(getattr(item, "fixturenames", ())) & FIXTURES.keys():
-            item.add_marker(pytest.mark.live(*FIXTURES[fixture]))
+        for fixture in set(getattr(item, "fixturenames", ())) & packages.FIXTURES.keys():
+            item.add_marker(pytest.mark.live(*packages.FIXTURES[fixture]))
+        if unknown := needs(item) - packages.PACKAGES.keys():
+            raise pytest.UsageError(f"{item.nodeid}: not in tests/lab/packages.py: {unknown}")
+
+
+def needs(item: pytest.Item) -> set[str]:
+    """Return the programs and files that a test declares, by its marks and its fixtures."""
+    return {program for mark in item.iter_markers("live") for program in mark.args}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Any:
+    with item.config.stash[declared].only(needs(item)):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Any:
+    """What tests share may use only what each of them declares: any may be the first."""
+    if fixturedef.scope == "function":
+        return (yield)
+    users = [
+        needs(item)
+        for item in request.session.items
+        if item.nodeid.startswith(fixturedef.baseid)
+        and fixturedef.argname in getattr(item, "fixturenames", ())
+    ]
+    with request.config.stash[declared].only(set.intersection(*users) if users else ()):
+        return (yield)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    skip_without(*(program for mark in item.iter_markers("live") for program in mark.args))
+    skip_without(*needs(item))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -138,16 +176,18 @@ def vgdb() -> Iterator[StartServer]:
 
 @pytest.fixture(scope="session")
 def debian_kernel() -> DebianKernel:
-    """Return the files of Debian's kernel; the first time they are downloaded."""
+    """Return the files of Debian's kernel."""
     with kernels_needed():
         return kernels.debian_kernel()
 
 
 @pytest.fixture(scope="session")
 def built_kernel() -> Callable[[str], BuiltKernel]:
-    """Return the kernels with kgdb: ``built_kernel("i386")``; the first time they are built."""
+    """Return what finds a kernel with kgdb: ``built_kernel("i386")``."""
     with kernels_needed():
-        return kernels.built_kernels().__getitem__
+        for name in kernels.FRAGMENTS:
+            kernels.built_kernel(name)
+    return kernels.built_kernel
 
 
 @pytest.fixture

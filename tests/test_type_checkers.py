@@ -21,11 +21,6 @@ SCRIPT = Path(__file__).parent / "lab" / "user_script.py"
 README = Path(__file__).parent.parent / "README.md"
 MISSPELT = "import rsp\nprint(rsp.BreakpointKnd, rsp.linux.Kernl)\n"
 STOP = "import rsp\ndef f(t: rsp.Target, w: bool) -> rsp.Stop:\n    return t.resume(wait=w)\n"
-ACTIVATED = {
-    **os.environ,
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1",  # of newer versions of it
-}
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +30,15 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(directory: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    activated = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1",  # of newer versions of it
+    }
     return subprocess.run(
         [sys.executable, "-m", *command],
         cwd=directory,
-        env=ACTIVATED,
+        env=activated,
         capture_output=True,
         text=True,
         check=False,

@@ -287,7 +287,9 @@ def _files(kernel: KernelName) -> _Files:
 def _initrd(kernel: KernelName, modules: Mapping[str, Path]) -> Path:
     """Return the initial ramdisk of a kernel, making it if no earlier run has."""
     contents = {
-        "bin/busybox": _busybox32() if kernel == "i386" else Path(shutil.which("busybox") or ""),
+        "bin/busybox": (
+            kernels.busybox32() if kernel == "i386" else Path(shutil.which("busybox") or "")
+        ),
         "init": SCRIPTS / "init",
         "load": SCRIPTS / "load",
         **{f"{name}.ko": file for name, file in modules.items()},
@@ -317,41 +319,6 @@ def _pack(contents: Mapping[str, Path], output: Path) -> None:
             input=names.encode(),
             stdout=archive,
         )
-
-
-def _busybox32() -> Path:
-    """Return Debian's busybox for i386, downloading it if no earlier run has.
-
-    apt is given that architecture and lists of its own: nothing of this machine changes.
-    """
-    return _cached("busybox-i386", _download_busybox32)
-
-
-def _download_busybox32(output: Path) -> None:
-    (output.parent / "lists").mkdir()
-    options = (
-        "-oAPT::Architecture=i386",
-        "-oAPT::Architectures=i386",
-        f"-oDir::State::Lists={output.parent / 'lists'}/",
-        "-oDir::Cache::pkgcache=",
-        "-oDir::Cache::srcpkgcache=",
-        "-oAPT::Sandbox::User=root",
-    )
-    # Not checked: the update reports an index that it could not have, and the one may be there.
-    for arguments in (("update",), ("download", "busybox-static")):
-        done = subprocess.run(
-            ["apt-get", *options, *arguments],
-            capture_output=True,
-            check=False,
-            cwd=output.parent,
-            text=True,
-        )
-    package = next(output.parent.glob("busybox-static_*.deb"), None)
-    if package is None:
-        reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
-        raise kernels.UnavailableError(f"apt-get download busybox-static (i386): {reason}")
-    subprocess.run(["dpkg-deb", "--extract", package, output.parent / "files"], check=True)
-    shutil.copy(output.parent / "files/bin/busybox", output)
 
 
 def _cached(name: str, make: Callable[[Path], None]) -> Path:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.kernels import UnavailableError
+from lab.apt import UnavailableError
 from lab.packages import missing
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def skip_without(*needs: str) -> None:
 
 @contextmanager
 def kernels_needed() -> Iterator[None]:
-    """Skip the test if a kernel that is asked for within this cannot be had."""
+    """Skip the test if a kernel that is asked for within this is not there."""
     try:
         yield
     except UnavailableError as error:

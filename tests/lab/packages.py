@@ -1,7 +1,7 @@
 """Which programs and headers the live tests need, and the Debian package of each.
 
-Here lives: the one table. The skip reasons, the fixtures' needs and `make lab` are read from it:
-``python tests/lab/packages.py`` prints the packages that are missing.
+Here lives: the one table. The skip reasons, the fixtures' needs, the PATH of a test and `make lab`
+are read from it: ``python tests/lab/packages.py`` prints the packages that are missing.
 """
 
 from __future__ import annotations
@@ -20,13 +20,18 @@ PACKAGES = {
     "vgdb": "valgrind",
     "socat": "socat",
     "gcc": "gcc libc6-dev",  # the headers are only recommended by gcc's package
+    "g++": "g++",
     "as": "binutils",
+    "ld": "binutils",
     "nm": "binutils",
     "readelf": "binutils",
     "addr2line": "binutils",
     "objcopy": "binutils",
+    "objdump": "binutils",
+    "strip": "binutils",
     "setpriv": "util-linux",
     "apt-get": "apt",
+    "apt-cache": "apt",
     "dpkg-deb": "dpkg",
     "make": "make",
     "flex": "flex",
@@ -40,6 +45,16 @@ PACKAGES = {
     "node": "nodejs",  # which pyright runs in
 }
 
+# Programs that a test may use and need not declare: every Debian has them.
+BASE = ("bash", "cat", "gzip", "printf", "setsid", "sh", "sleep", "true")
+
+# What a program of the table finds by PATH itself.
+CALLS = {
+    "gcc": ("as", "ld"),
+    "g++": ("as", "ld"),
+    "valgrind": ("valgrind.bin",),  # Debian's is a script
+}
+
 # What a test that uses one of these fixtures needs; tests/conftest.py has the fixtures.
 FIXTURES = {
     "boot_qemu": ("qemu-system-x86_64", "qemu-system-i386"),
@@ -47,14 +62,17 @@ FIXTURES = {
     "build_program": ("gcc",),
     "gdbserver": ("gdbserver", "gcc"),
     "vgdb": ("valgrind", "vgdb", "gcc"),
-    "debian_kernel": ("apt-get", "dpkg-deb"),
-    "built_kernel": (
-        *("apt-get", "dpkg-deb", "xz", "gcc", "make", "flex", "bison", "bc"),
-        *("objcopy", "/usr/include/gelf.h"),
-    ),
+    "debian_kernel": (),
+    "built_kernel": ("gcc",),  # it is kept by the compiler's version
 }
-_GUEST = ("qemu-system-x86_64", "qemu-system-i386", "busybox", "cpio")
-FIXTURES |= dict.fromkeys(("boot_kernel", "shared_kernel"), (*_GUEST, *FIXTURES["built_kernel"]))
+_GUEST = ("qemu-system-x86_64", "qemu-system-i386", "gcc", "busybox", "cpio")
+FIXTURES |= dict.fromkeys(("boot_kernel", "shared_kernel"), _GUEST)
+
+# What `obtain` needs to put the kernels into the cache.
+OBTAIN = (
+    *("apt-get", "apt-cache", "dpkg-deb", "xz", "gcc", "make", "flex", "bison", "bc"),
+    *("objcopy", "/usr/include/gelf.h"),
+)
 
 
 def present(need: str) -> bool:

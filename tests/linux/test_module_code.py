@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rsp.symbols.types.types import Type
     from rsp.target.backtrace import Backtrace
 
-pytestmark = pytest.mark.live("gcc")
+pytestmark = pytest.mark.live("gcc", "objcopy")
 
 HEADER = next(each.hash for each in FORMATS if each.kernel == "6.4")
 TEXT = {64: 0xFFFF_FFFF_8100_0000, 32: 0xC100_0000}

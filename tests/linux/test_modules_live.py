@@ -170,6 +170,7 @@ def test_a_module_that_was_built_anew(guest: Guest, tmp_path: Path) -> None:
         assert "dummy_xmit" not in target.symbols
 
 
+@pytest.mark.live("objcopy", "xz", "zstd")
 def test_files_of_modules(guest: Guest, tmp_path: Path, shared_kernel: BootKernel) -> None:
     """Files are found below a directory: packed, split, and none of another build."""
     guest.run("insmod /dummy.ko")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from lab.gdb import Gdb
     from lab.servers import StartServer
 
+pytestmark = pytest.mark.live("nm")
+
 # gdbserver before 14 reads the XSAVE area at Intel's offsets, on an AMD processor beyond its end:
 # the last of the AVX-512 registers are what happens to lie there, another value at each look.
 JUNK = frozenset(f"{kind}mm{n}" for kind in "xyz" for n in range(28, 32))

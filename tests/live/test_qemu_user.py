@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from lab.gdb import Gdb
 
-pytestmark = pytest.mark.live("qemu-x86_64", "gcc")
+pytestmark = pytest.mark.live("qemu-x86_64", "gcc", "nm")
 
 
 GENERAL = frozenset(

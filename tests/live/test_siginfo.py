@@ -46,6 +46,7 @@ def gdb_s(gdb: type[Gdb], address: str, source: str) -> dict[str, int]:
     return fields | {"si_addr": int(address_of[1], 16)}
 
 
+@pytest.mark.live("nm")
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_each_kind_is_what_gdb_says(kind: str, gdbserver: StartServer, gdb: type[Gdb]) -> None:
     theirs = gdb_s(gdb, gdbserver(kind, source=PROGRAM, pipe=True), PROGRAM)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from lab.gdb import Gdb
     from lab.servers import StartServer
 
+pytestmark = pytest.mark.live("nm")
+
 
 @pytest.fixture(scope="module")
 def names() -> dict[str, int]:

@@ -114,11 +114,13 @@ class Kernel:
 
 
 @pytest.fixture(scope="module", params=["debian", "x86_64", "i386"])
-def kernel(request: pytest.FixtureRequest) -> Kernel:
-    if request.param == "debian":
-        return Kernel("debian", request.getfixturevalue("debian_kernel").vmlinux)
-    built = request.getfixturevalue("built_kernel")(request.param)
-    return Kernel(request.param, built.vmlinux)
+def kernel(
+    request: pytest.FixtureRequest,
+    debian_kernel: DebianKernel,
+    built_kernel: Callable[[str], BuiltKernel],
+) -> Kernel:
+    files = debian_kernel if request.param == "debian" else built_kernel(request.param)
+    return Kernel(request.param, files.vmlinux)
 
 
 ROW = re.compile(
@@ -475,11 +477,13 @@ MODULES = [("debian", "xfs"), ("x86_64", "dummy"), ("i386", "dummy")]
 
 
 @pytest.mark.parametrize(("name", "module"), MODULES)
-def test_modules(name: str, module: str, request: pytest.FixtureRequest) -> None:
-    if name == "debian":
-        files = request.getfixturevalue("debian_kernel")
-    else:
-        files = request.getfixturevalue("built_kernel")(name)
+def test_modules(
+    name: str,
+    module: str,
+    debian_kernel: DebianKernel,
+    built_kernel: Callable[[str], BuiltKernel],
+) -> None:
+    files = debian_kernel if name == "debian" else built_kernel(name)
     path = files.module(module)
     sections = placed(path, 0xF800_0000 if name == "i386" else 0xFFFF_FFFF_C012_0000)
     table = SymbolTable(files.vmlinux, cache=False, slide=SLIDE)

@@ -26,11 +26,8 @@ UNDEFINED = set("Uwv")
 
 
 @pytest.fixture(params=["boot.elf", "subject.c", "subject32.S"])
-def program(request: pytest.FixtureRequest) -> Path:
-    if request.param == "boot.elf":
-        return ELF
-    build: Callable[[str], Path] = request.getfixturevalue("build_program")
-    return build(request.param)
+def program(request: pytest.FixtureRequest, build_program: Callable[[str], Path]) -> Path:
+    return ELF if request.param == "boot.elf" else build_program(request.param)
 
 
 def run(*command: str | Path, stdin: str = "") -> str:

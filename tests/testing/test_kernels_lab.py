@@ -10,20 +10,24 @@ import os
 import re
 import struct
 import subprocess
+import sys
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from lab.inner_pytest import run_pytest
 from lab.kernels import compress, not_applied, split_debug
+from lab.packages import FIXTURES, OBTAIN
 from lab.programs import cache_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from lab.kernels import BuiltKernel, DebianKernel
+
+LAB = Path(__file__).parents[1] / "lab"
 
 # The name that is also the test's id, then what readelf -h and the first unit say.
 BUILT = [("x86_64", "ELF64", 5), ("i386", "ELF32", 4)]
@@ -74,6 +78,7 @@ def bzimage_release(path: Path) -> str:
     return image[0x200 + offset :].split(b" ", 1)[0].decode()
 
 
+@pytest.mark.live("readelf")
 def test_debians_kernel(debian_kernel: DebianKernel) -> None:
     vmlinux = debian_kernel.vmlinux
     assert header(vmlinux)["Class"] == "ELF64"
@@ -84,6 +89,7 @@ def test_debians_kernel(debian_kernel: DebianKernel) -> None:
     assert " T start_kernel\n" in debian_kernel.system_map.read_text()
 
 
+@pytest.mark.live("readelf")
 @pytest.mark.parametrize("name", ["xfs", "libcrc32c", "dummy", "dm-mod", "zsmalloc"])
 def test_debians_modules_and_their_debug_files(debian_kernel: DebianKernel, name: str) -> None:
     module, stripped = debian_kernel.module(name), debian_kernel.stripped_module(name)
@@ -94,6 +100,7 @@ def test_debians_modules_and_their_debug_files(debian_kernel: DebianKernel, name
     assert f"/modules/{debian_kernel.release}/kernel/" in str(stripped)
 
 
+@pytest.mark.live("readelf")
 @pytest.mark.parametrize(("name", "elf_class", "dwarf"), BUILT)
 def test_a_built_kernel(
     built_kernel: Callable[[str], BuiltKernel], name: str, elf_class: str, dwarf: int
@@ -108,6 +115,7 @@ def test_a_built_kernel(
     assert ("CONFIG_FRAME_POINTER=y\n" in kernel.config.read_text()) == (name == "i386")
 
 
+@pytest.mark.live("readelf")
 @pytest.mark.parametrize(("name", "elf_class", "dwarf"), BUILT)
 def test_a_built_module(
     built_kernel: Callable[[str], BuiltKernel], name: str, elf_class: str, dwarf: int
@@ -120,6 +128,7 @@ def test_a_built_module(
     assert (".orc_unwind" in sections(module)) == (name == "x86_64")
 
 
+@pytest.mark.live("readelf")
 @pytest.mark.parametrize("name", ["x86_64", "i386"])
 def test_a_built_kernel_does_not_name_the_place_that_it_was_built_in(
     built_kernel: Callable[[str], BuiltKernel], name: str
@@ -130,6 +139,7 @@ def test_a_built_kernel_does_not_name_the_place_that_it_was_built_in(
         assert os.fsencode(cache_directory()) not in file.read_bytes()
 
 
+@pytest.mark.live("xz", "zstd")
 @pytest.mark.parametrize("suffix", ["xz", "zst"])
 def test_a_compressed_module_holds_the_same(
     debian_kernel: DebianKernel, tmp_path: Path, suffix: Literal["xz", "zst"]
@@ -146,6 +156,7 @@ def test_a_compressed_module_holds_the_same(
     assert content == module.read_bytes()
 
 
+@pytest.mark.live("objcopy", "readelf")
 def test_a_split_module_names_its_debug_file(debian_kernel: DebianKernel, tmp_path: Path) -> None:
     stripped, debug = split_debug(debian_kernel.module("dummy"), tmp_path)
     assert ".debug_info" in sections(debug)
@@ -164,12 +175,34 @@ def test_a_line_that_did_not_take_effect_is_named() -> None:
     ]
 
 
-@pytest.mark.live("apt-get")
-def test_without_a_mirror_the_tests_are_skipped_with_the_reason(tmp_path: Path) -> None:
+@pytest.mark.live(*FIXTURES["boot_kernel"])
+def test_without_a_kernel_the_tests_are_skipped_and_none_is_obtained(tmp_path: Path) -> None:
+    source = """
+        def test_debian(debian_kernel): assert 0
+        def test_built(built_kernel): assert 0
+        def test_guest(boot_kernel): boot_kernel("debian-6.12")
+        def test_guest32(boot_kernel): boot_kernel("i386")
+    """
+    cache = tmp_path / "cache"
+    _, output = run_pytest(tmp_path, source, XDG_CACHE_HOME=str(cache))
+    assert "4 skipped" in output
+    for name in ("debian-*", "x86_64-*", "debian-*", "i386-*"):
+        assert f"no linux-{name}" in output
+    assert f"in {cache}/gdb-rsp: make lab puts it there" in output
+    assert not cache.exists()
+
+
+@pytest.mark.live(*OBTAIN)
+def test_without_a_mirror_make_lab_says_so(tmp_path: Path) -> None:
     apt, cache = tmp_path / "apt.conf", tmp_path / "cache"
     apt.write_text('Dir::Etc::sourcelist "/dev/null";\nDir::Etc::sourceparts "/dev/null";\n')
-    source = "def test(debian_kernel, built_kernel): assert 0\n"
-    _, output = run_pytest(tmp_path, source, APT_CONFIG=str(apt), XDG_CACHE_HOME=str(cache))
-    assert "1 skipped" in output
-    assert "apt-cache show --no-all-versions linux-image-cloud-amd64: E: " in output
+    done = subprocess.run(
+        [sys.executable, LAB / "obtain.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "APT_CONFIG": str(apt), "XDG_CACHE_HOME": str(cache)},
+    )
+    assert done.returncode == 1
+    assert "apt-cache show --no-all-versions linux-image-cloud-amd64: E: " in done.stderr
     assert [each.name for each in (cache / "gdb-rsp").iterdir()] == ["linux-debian.lock"]

@@ -10,7 +10,7 @@ import pytest
 
 from lab import packages
 from lab.gdb import Gdb, GdbError, parse_memory, parse_registers
-from lab.inner_pytest import run_pytest
+from lab.inner_pytest import TESTS, run_pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -218,9 +218,63 @@ def test_a_process_left_behind_fails_the_run_and_is_ended(tmp_path: Path) -> Non
     assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
+@pytest.mark.live("make", "dpkg-deb")
+def test_a_program_that_a_test_does_not_declare_is_missing_for_it(tmp_path: Path) -> None:
+    source = """
+        import subprocess
+        import pytest
+
+        def run(*command): subprocess.run(command, check=True)
+
+        @pytest.mark.live("make")
+        def test_declared(): run("make", "--version")
+
+        @pytest.mark.live("dpkg-deb")
+        def test_another_is_declared(): run("make", "--version")
+
+        def test_undeclared(): run("make", "--version")
+
+        def test_undeclared_in_a_shell(): run("sh", "-c", "make --version")
+
+        @pytest.fixture(scope="module")
+        def made(): run("make", "--version")
+
+        @pytest.mark.live("make")
+        def test_what_others_share(made): ...
+
+        def test_what_is_shared_and_undeclared(made): ...
+    """
+    _, output = run_pytest(tmp_path, source)
+    assert "3 failed, 1 passed, 2 errors" in output
+    assert "No such file or directory: 'make'" in output
+    for name in ("another_is_declared", "undeclared", "undeclared_in_a_shell"):
+        assert f"FAILED test_sample.py::test_{name} " in output
+    for name in ("what_others_share", "what_is_shared_and_undeclared"):
+        assert f"ERROR test_sample.py::test_{name} " in output
+
+
+def test_a_need_that_is_not_in_the_table_ends_the_run(tmp_path: Path) -> None:
+    source = """
+        import pytest
+
+        @pytest.mark.live("sh")
+        def test_live(): ...
+    """
+    status, output = run_pytest(tmp_path, source)
+    assert status == pytest.ExitCode.USAGE_ERROR
+    assert "test_sample.py::test_live: not in tests/lab/packages.py: {'sh'}" in output
+
+
+def test_what_a_test_needs_is_known_before_it_runs() -> None:
+    """A fixture that a test asks for by its name as it runs is none that pytest knows of before."""
+    asking = "getfixture" + "value"
+    found = [path for path in TESTS.rglob("*.py") if asking in path.read_text(encoding="utf-8")]
+    assert found == []
+
+
 def test_every_program_has_its_package() -> None:
     needed = {program for programs in packages.FIXTURES.values() for program in programs}
-    assert needed <= packages.PACKAGES.keys()
+    assert needed | {*packages.OBTAIN} <= packages.PACKAGES.keys()
 
 
 def test_the_packages_of_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

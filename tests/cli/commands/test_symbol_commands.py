@@ -144,6 +144,7 @@ def test_locations(program: Path) -> None:
     assert len(table.locations("link_nodes")) > 2
 
 
+@pytest.mark.live("gdb")
 def test_types(tmp_path: Path) -> None:
     source, program = tmp_path / "main.c", tmp_path / "program"
     source.write_text(
@@ -245,6 +246,7 @@ def test_source_lines_of_another_directory(tmp_path: Path) -> None:
         assert run("list", str(program), "fail", "--source-map", wrong).status == 2
 
 
+@pytest.mark.live("objcopy")
 def test_a_source_file_cannot_command_the_terminal(tmp_path: Path) -> None:
     source, program = tmp_path / "main.c", tmp_path / "program"
     source.write_text(

@@ -121,6 +121,7 @@ def test_addresses_of_a_kernel(debian_kernel: DebianKernel) -> None:
     assert deepest > 3
 
 
+@pytest.mark.live("gdb")
 def test_prototypes_are_those_of_info_functions(tmp_path: Path) -> None:
     program = compile_variant("O0", tmp_path)
     binary = Binary(Image(program), cache=Cache.off())

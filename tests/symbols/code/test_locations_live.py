@@ -110,6 +110,7 @@ def test_names_and_lines_of_a_kernel(kernel: SymbolTable) -> None:
     assert len(addresses ^ known) * 100 < len(known)
 
 
+@pytest.mark.live("nm")
 def test_an_offset_and_an_address_are_where_nm_says(tmp_path: Path) -> None:
     program = compile_variant("O2", tmp_path)
     listed = subprocess.run(["nm", program], check=True, capture_output=True, text=True).stdout

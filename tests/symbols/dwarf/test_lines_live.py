@@ -67,20 +67,14 @@ def sample_of(path: Path) -> Sample:
     return Sample(path, sections, programs, addresses, sorted(covered))
 
 
-@pytest.fixture
-def debian(debian_kernel: DebianKernel) -> Sample:
-    return sample_of(debian_kernel.vmlinux)
-
-
-@pytest.fixture
-def i386(built_kernel: Callable[[str], BuiltKernel]) -> Sample:
-    return sample_of(built_kernel("i386").vmlinux)
-
-
 @pytest.fixture(params=["debian", "i386"])
-def sample(request: pytest.FixtureRequest) -> Sample:
-    chosen: Sample = request.getfixturevalue(request.param)
-    return chosen
+def sample(
+    request: pytest.FixtureRequest,
+    debian_kernel: DebianKernel,
+    built_kernel: Callable[[str], BuiltKernel],
+) -> Sample:
+    kernel = debian_kernel if request.param == "debian" else built_kernel(request.param)
+    return sample_of(kernel.vmlinux)
 
 
 def gdb(path: Path, commands: list[str], script: Path) -> list[str]:

@@ -523,6 +523,7 @@ def test_the_names_of_units_of_a_kernel_are_those_of_pyelftools(
     assert compared > 10_000
 
 
+@pytest.mark.live("nm")
 def test_the_code_of_a_kernel_is_that_of_its_symbols(
     debian_kernel: DebianKernel, scanned_kernel: Scan
 ) -> None:
@@ -544,6 +545,7 @@ def test_the_code_of_a_kernel_is_that_of_its_symbols(
     assert {name for _, _, name in replaced} <= names
 
 
+@pytest.mark.live("nm")
 def test_the_variables_of_a_kernel_are_its_symbols(
     debian_kernel: DebianKernel, scanned_kernel: Scan
 ) -> None:

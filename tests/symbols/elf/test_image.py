@@ -30,14 +30,20 @@ def run(*command: str | Path) -> str:
 
 
 @pytest.fixture(params=["boot.elf", "subject.c", "subject32.S", "vmlinux", "xfs"])
-def program(request: pytest.FixtureRequest) -> Path:
-    if request.param == "boot.elf":
-        return ELF
-    if request.param in ("vmlinux", "xfs"):
-        kernel: DebianKernel = request.getfixturevalue("debian_kernel")
-        return kernel.vmlinux if request.param == "vmlinux" else kernel.module("xfs")
-    build: Callable[[str], Path] = request.getfixturevalue("build_program")
-    return build(request.param)
+def program(
+    request: pytest.FixtureRequest,
+    build_program: Callable[[str], Path],
+    debian_kernel: DebianKernel,
+) -> Path:
+    match request.param:
+        case "boot.elf":
+            return ELF
+        case "vmlinux":
+            return debian_kernel.vmlinux
+        case "xfs":
+            return debian_kernel.module("xfs")
+        case source:
+            return build_program(source)
 
 
 @pytest.mark.live("readelf", "gcc")
@@ -124,7 +130,7 @@ def test_compressed_sections_are_as_before(
             assert ours.contents(section.name)[:] == expected.contents(section)[:]
 
 
-@pytest.mark.live("objcopy")
+@pytest.mark.live("objcopy", "as")
 def test_more_sections_than_the_header_can_count(tmp_path: Path) -> None:
     """From 65,280 sections on their number is in the first one, and indexes are elsewhere."""
     source, built = tmp_path / "many.s", tmp_path / "many.o"
@@ -276,7 +282,7 @@ def test_notes_that_share_their_bytes_are_read_once(
 # --- Keys of a cache -----------------------------------------------------------------------------
 
 
-@pytest.mark.live("gcc")
+@pytest.mark.live("gcc", "objcopy")
 def test_the_key_is_the_build_id_and_where_the_sections_are(tmp_path: Path) -> None:
     source = tmp_path / "main.c"
     source.write_text("void _start(void) {}\n")

@@ -106,6 +106,7 @@ def test_what_a_module_says_of_itself(debian_kernel: DebianKernel) -> None:
     assert kernel_release(Image(debian_kernel.vmlinux)) == debian_kernel.release
 
 
+@pytest.mark.live("objcopy")
 def test_a_name_from_the_module_structure_and_from_the_file(
     debian_kernel: DebianKernel, tmp_path: Path
 ) -> None:

@@ -144,7 +144,7 @@ def test_objects_are_as_ld_links_them(name: str, build: Builder, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["dummy", "xfs"])
-@pytest.mark.live("objcopy", "readelf", "nm")
+@pytest.mark.live("objcopy", "readelf", "nm", "ld")
 def test_modules_are_as_ld_links_them(
     name: str, debian_kernel: DebianKernel, tmp_path: Path
 ) -> None:

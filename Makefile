@@ -1,7 +1,7 @@
 # make demo   see it work          make test   check everything          make help   the rest
 #
 # Each target sets up what it needs, on a machine that has only Python 3.11 or later, git and make:
-# the virtual environment in .venv and, as root on Debian, the packages of the live tests.
+# the virtual environment in .venv and, as root on Debian 12, the packages of the live tests.
 # Without those the live tests are skipped; RSP_LAB=required makes that a failure.
 
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -17,15 +17,17 @@ apt_install = DEBIAN_FRONTEND=noninteractive apt-get -q update && \
     DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install
 
 .NOTPARALLEL:
-.PHONY: help demo test lint bench soak lab clean
+.PHONY: help demo test test-quick lint bench soak lab bare clean
 
 help:
 	@echo 'make demo    follow a CPU from 16 to 64 bit: on QEMU, or from a recording without it'
 	@echo 'make test    the linters and all tests (live tests: those whose programs are there)'
+	@echo 'make test-quick  the linters and the tests that are not live: no root, no downloads'
 	@echo 'make lint    ruff and mypy'
 	@echo 'make bench   the benchmarks, as ratios within one run'
 	@echo 'make soak    the live tests five times beside four busy loops (hours)'
 	@echo 'make lab     what the live tests need: Debian packages (as root), kernels (some minutes, once)'
+	@echo 'make bare    the two first ones on systems that have nothing (as root, before a release)'
 	@echo 'make clean   remove what these made in this directory'
 
 demo: $(VENV)/.installed
@@ -33,6 +35,10 @@ demo: $(VENV)/.installed
 
 test: lab lint
 	@$(BIN)/python -bb -W error -m pytest $(ARGS)
+
+test-quick: lint
+	@$(BIN)/python -bb -W error -m pytest -m 'not live' $(ARGS)
+	@echo 'left out: the live tests, those on QEMU, gdbserver, valgrind and kernels; make test runs them'
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check
@@ -49,19 +55,26 @@ soak: lab
 	@PYTHONPATH=tests $(BIN)/python -m lab.soak $(ARGS)
 
 # A failure to install is a message, and the tests that need it say so again. The kernels are
-# downloaded and built once, in some minutes, and kept in the user's cache directory.
+# downloaded and built once, in some minutes, and kept in the user's cache directory. The live tests
+# know the answers of Debian 12's programs, so those of another release are not installed.
 lab: $(VENV)/.installed-dev
 	@missing=$$($(BIN)/python tests/lab/packages.py); \
-	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ]; then \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && grep -qs VERSION_CODENAME=bookworm /etc/os-release; then \
 	    echo "installing for the live tests: $$missing"; \
 	    ( $(apt_install) $$missing ) >$(LOG) 2>&1 && missing= || tail -n 25 $(LOG) >&2; \
 	fi; \
 	if [ -z "$$missing" ]; then \
 	    $(BIN)/python tests/lab/obtain.py || [ "$$RSP_LAB" != required ]; \
 	else \
-	    echo "live tests that need them are skipped; to install (as root): apt-get install $$missing" >&2; \
+	    echo 'live tests that need programs of Debian 12 are skipped; to install them there (as root):' >&2; \
+	    echo "apt-get install $$missing" >&2; \
 	    [ "$$RSP_LAB" != required ]; \
 	fi
+
+# Builds its systems once, in a cache of its own, and needs debootstrap.
+bare: $(VENV)/.installed-dev
+	@command -v debootstrap >/dev/null || ( $(apt_install) debootstrap ) $(quietly)
+	@$(BIN)/python tests/lab/bare.py $(ARGS)
 
 $(VENV)/.installed: pyproject.toml $(VENV)/.created
 	@echo 'installing gdb-rsp into $(VENV)'
@@ -74,17 +87,21 @@ $(VENV)/.installed-dev: pyproject.toml $(VENV)/.created
 	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]' $(quietly)
 	@touch $(VENV)/.installed $@
 
-# Debian's python3 comes without what makes a virtual environment.
+# Debian's python3 comes without pip, and a virtual environment is made with Debian's; the
+# environment then has one of its own. Nothing is installed on the machine.
 $(VENV)/.created:
 	@[ -n "$(PYTHON)" ] || { echo 'make: no Python of 3.11 or later; name one: make PYTHON=…' >&2; exit 1; }
-	@mkdir -p $(VENV)
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
-	    if [ "$$(id -u)" != 0 ] || [ ! -e /etc/debian_version ]; then \
-	        echo 'make: $(PYTHON) cannot make virtual environments (Debian: apt-get install python3-venv)' >&2; \
-	        exit 1; \
-	    fi; \
-	    echo 'installing python3-venv'; ( $(apt_install) python3-venv ) $(quietly); }
-	@$(PYTHON) -m venv $(VENV) $(quietly)
+	@rm -rf $(VENV) && mkdir $(VENV)
+	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then \
+	    $(PYTHON) -m venv $(VENV); \
+	elif [ -e /etc/debian_version ]; then \
+	    $(PYTHON) tests/lab/apt.py python3-pip-whl $(VENV)/debian && \
+	    $(PYTHON) -m venv --without-pip $(VENV) && \
+	    $(BIN)/python "$$(echo $(VENV)/debian/usr/share/python-wheels/pip-*.whl)/pip" install pip; \
+	else \
+	    echo '$(PYTHON) cannot make virtual environments: it has no ensurepip'; false; \
+	fi $(quietly)
+	@rm -rf $(VENV)/debian
 	@touch $@
 
 clean:

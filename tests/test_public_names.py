@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # What is public in Python for the rooms above, and not for users: by class, the attributes.
 INTERNAL = {
     "Position": {
-        *("binary", "bounds", "call", "die", "frames", "key", "row", "row_at"),
+        *("bounds", "call", "frames", "key", "row", "row_at"),
     },  # what stepping asks
     "Register": {"kind", "role"},  # the rows of the tables of rsp.arch
     "SubRegister": {"parts"},

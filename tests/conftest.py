@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 import tempfile
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,9 +120,10 @@ def _not_skipped(report: Any, why: pytest.ExceptionInfo[BaseException] | None) -
 @pytest.fixture(scope="session", autouse=True)
 def _no_process_is_left() -> Iterator[None]:
     """Fail at the end of the run if anything that it started still lives, and end that."""
-    os.environ[RUN] = str(os.getpid())
+    # No process id: another run in a container may have the same, and we see its processes.
+    run = os.environ[RUN] = uuid.uuid4().hex
     yield
-    left = processes.end(f"{RUN}={os.getpid()}", patience=60)
+    left = processes.end(f"{RUN}={run}", patience=60)
     assert not left, f"the tests left processes behind: {left}"
 
 

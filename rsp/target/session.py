@@ -177,7 +177,7 @@ class Session:
             The same as ``ask``, where it is not given up.
         """
         limits = self.connection.limits
-        started = monotonic()
+        started, again = monotonic(), False
         try:
             self._send(command, None)
             while True:
@@ -187,19 +187,27 @@ class Session:
                     if is_echo(value):
                         break
                     self._flush()
-                    self.connection.limits = limits
+                    if again:  # and may be answered again
+                        self.connection.limits = limits
+                        self.connection.abandon(monotonic())
                     return value
-                if self.console.recent and self.connection.limits.reliable:
+                if self.console.recent and limits.reliable and not again:
                     # A shell that starts forgets what was typed before, whatever carries it here.
-                    self.connection.limits = replace(limits, reliable=False)
+                    again = True
+                    self._expect_a_console(replace(limits, reliable=False))
+                    self._send(command, None)
                 if event is None and monotonic() - started > patience and given_up():
                     break
         except (RspTimeout, RemoteProtocolError):
             if not given_up():
                 raise
-        self.connection = Connection(replace(limits, shared_line=True))
-        self.connection.abandon(monotonic())  # it may be answered late
+        self._expect_a_console(limits)
         return None
+
+    def _expect_a_console(self, limits: Limits) -> None:
+        """Begin anew on a line that a console shares; what was asked may be answered late."""
+        self.connection = Connection(replace(limits, shared_line=True))
+        self.connection.abandon(monotonic())
 
     def ask_all(self, requests: Iterable[AnsweredBy[R]]) -> Iterator[R | ErrorReply | Unsupported]:
         """Send requests, as many at once as the stub takes, and give their replies in order.

@@ -576,6 +576,8 @@ class Connection:
         return None
 
     def _on_nak(self) -> Event | None:
+        if self._line.shared and self._line.spoken:
+            return self._line.said(b"-")  # an echo of ours perhaps: the clock repeats what is lost
         if self._acks and len(self._flight) > 1:
             self._recover()
         elif self._acks and self._flight and not self._flight[0].acked:

@@ -83,6 +83,11 @@ class SharedLine:
         self.silent_at = now + (_SHORT_SILENCE if told else _SILENCE)
 
     @property
+    def spoken(self) -> bool:
+        """Whether the console has said something since the last answer."""
+        return bool(self._spoken)
+
+    @property
     def waits(self) -> bool:
         """Whether it is not known yet whether what is held is a packet; nothing else counts."""
         return self.held is not None and self._is_packet is None

@@ -316,6 +316,23 @@ def test_a_shell_that_is_slow_to_start(echoes: bool) -> None:
         assert target.read_memory(0x1000, 4) == b"\0\1\2\3"
 
 
+def test_half_an_echo_is_a_console_s() -> None:
+    """The + and - in it are no acks: what is typed after it is echoed, too."""
+
+    class HalfEchoing(KernelLine):
+        unheard = 20
+
+        def _put(self, data: bytes) -> None:
+            if self.state == "running" and self.unheard:
+                self.unheard -= 1
+            else:
+                super()._put(data)
+
+    with rsp.connect(HalfEchoing(break_works=False), timeout=60.0) as target:
+        assert target.stub.name == "kgdb"
+        assert target.read_memory(0x1000, 4) == b"\0\1\2\3"
+
+
 def test_a_shell_that_does_not_start_in_time() -> None:
     with pytest.raises(rsp.UnsupportedCommand, match="no prompt"):
         rsp.connect(Booting(echoes=True, takes=None), timeout=1.0)

@@ -7,15 +7,18 @@ of addresses, lengths and bytes.
 from __future__ import annotations
 
 import argparse
-import atexit
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import rsp
+from rsp.cli.progress import Progress, index_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rsp.symbols.table import SymbolTable
     from rsp.target.target import Target
 
@@ -234,15 +237,11 @@ def parse_source_map(text: str) -> tuple[str, str]:
 
 def open_symbols(arguments: argparse.Namespace) -> SymbolTable:
     """Open the file with symbols that the options name; a bar shows while its index is made."""
-    from rsp.cli.progress import Progress
-
-    progress = Progress(what="making an index of its names")
-    atexit.register(progress.erase)  # which is left to do after Ctrl-C
     table = rsp.SymbolTable(
         arguments.symbols,
         slide=0 if arguments.slide == "auto" else arguments.slide,
         cache=not arguments.no_cache,
-        progress=progress.update,
+        progress=index_progress(),
     )
     for before, after in arguments.source_map:
         table.source_map(before, after)
@@ -256,17 +255,25 @@ def open_symbols(arguments: argparse.Namespace) -> SymbolTable:
     return table
 
 
-def connect(arguments: argparse.Namespace) -> Target:
-    """Connect as the options of `add_target` say; the errors of ``rsp.connect``."""
-    return rsp.connect(
-        arguments.target,
-        symbols=None if arguments.symbols is None else open_symbols(arguments),
-        modules=arguments.modules,
-        slide=arguments.slide,
-        timeout=arguments.timeout,
-        record=arguments.record,
-        on_exit="leave stopped" if arguments.leave_stopped else "detach",
-    )
+@contextmanager
+def connect(arguments: argparse.Namespace) -> Iterator[Target]:
+    """Connect as the options of `add_target` say; the errors of ``rsp.connect``.
+
+    The terminal shows what takes long, so that nothing may be printed before the end of the block.
+    """
+    with (
+        Progress("asking the target"),
+        rsp.connect(
+            arguments.target,
+            symbols=None if arguments.symbols is None else open_symbols(arguments),
+            modules=arguments.modules,
+            slide=arguments.slide,
+            timeout=arguments.timeout,
+            record=arguments.record,
+            on_exit="leave stopped" if arguments.leave_stopped else "detach",
+        ) as target,
+    ):
+        yield target
 
 
 def symbols_of(arguments: argparse.Namespace, target: Target) -> SymbolTable | None:

@@ -20,6 +20,14 @@ def print_json(value: Mapping[str, object]) -> None:
     print(json.dumps(value, indent=2))
 
 
+def print_answer(answer: Mapping[str, object] | str) -> None:
+    """Print an answer that is a text for people or an object for ``--json``."""
+    if isinstance(answer, str):
+        print(answer)
+    else:
+        print_json(answer)
+
+
 def stop_in_json(stop: Stop) -> dict[str, object]:
     """Return why the target stands still as JSON has it."""
     return {

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import rsp
 from rsp.cli.help import COMMANDS, overview, parser_of, usage_error
+from rsp.cli.progress import wipe
 from rsp.cli.text import printable
 from rsp.errors import nearest
 
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # a file of the user's: the library translates its own
         failure = f"{error.filename or 'output'}: {error.strerror or error}"
     finally:
+        wipe()
         logging.getLogger("rsp").removeHandler(warnings)
     _report(failure, warnings.texts)
     return status if failure is None else 1

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_spec, add_target, connect, parse_number, symbols_of
 from rsp.cli.frames import backtrace_text, frame_in_json
-from rsp.cli.json import print_json, stop_in_json
+from rsp.cli.json import print_answer, stop_in_json
+from rsp.cli.progress import Progress
 from rsp.cli.text import place, printable
 from rsp.errors import LocalProtocolError, RspError, RspTimeout
 from rsp.target.points import BreakpointKind
@@ -49,16 +50,16 @@ def run(arguments: argparse.Namespace) -> int:
         raise LocalProtocolError("--count 0: a breakpoint is hit once at least")
     kind = BreakpointKind.HARDWARE if arguments.hw else BreakpointKind.AUTO
     # What is inserted is taken out again when the connection ends, however that comes.
-    text: str | None = None
     with connect(arguments) as target:
         point = target.breakpoint(arguments.spec, kind=kind)
-        stop = _run(target, point, arguments.count, arguments.timeout)
-        if arguments.json:
-            print_json(_in_json(target, stop, point))
-        else:
-            text = _text(arguments, target, stop, point)
-    if text is not None:
-        print(text)
+        with Progress("waiting until it is reached", limit=arguments.timeout):
+            stop = _run(target, point, arguments.count, arguments.timeout)
+        answer = (
+            _in_json(target, stop, point)
+            if arguments.json
+            else _text(arguments, target, stop, point)
+        )
+    print_answer(answer)
     if stop.ended:
         raise RspError(f"{_reached(point, arguments.count)} before the program ended: {stop}")
     return 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_target, connect
 from rsp.cli.frames import backtrace_text, frame_in_json
-from rsp.cli.json import print_json
+from rsp.cli.json import print_answer
 from rsp.cli.text import printable
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the frames, the innermost first."""
     with connect(arguments) as target:
-        # All questions come before the first line: an error is not to follow half an answer.
         threads = target.threads if arguments.all else (_thread(target, arguments.thread),)
         found = [_Stack(target, thread) for thread in threads]
-        if arguments.json:
-            print_json({"threads": [each.in_json() for each in found]})
-            return 0
-        texts = [each.text(heading=arguments.all) for each in found]
-    print("\n\n".join(texts))
+        answer = (
+            {"threads": [each.in_json() for each in found]}
+            if arguments.json
+            else "\n\n".join(each.text(heading=arguments.all) for each in found)
+        )
+    print_answer(answer)
     return 0
 
 

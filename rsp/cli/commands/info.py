@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_target, connect, symbols_of
-from rsp.cli.json import print_json, stop_in_json
+from rsp.cli.json import print_answer, stop_in_json
 from rsp.cli.text import pc_text, printable
 from rsp.wire.features import Features
 from rsp.wire.syntax import decode_text
@@ -28,10 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what there is to know without asking for memory."""
     with connect(arguments) as target:
-        if arguments.json:
-            print_json(_facts(target))
-        else:
-            _print(target, arguments)
+        answer = _facts(target) if arguments.json else _text(target, arguments)
+    print_answer(answer)
     return 0
 
 
@@ -49,18 +47,20 @@ def _facts(target: Target) -> dict[str, object]:
     }
 
 
-def _print(target: Target, arguments: argparse.Namespace) -> None:
-    # All questions come before the first line: an error is not to follow half an answer.
-    mode, stub, threads = target.mode, target.stub, target.threads
-    names = [printable(thread.name) for thread in threads]
+def _text(target: Target, arguments: argparse.Namespace) -> str:
+    mode, stub = target.mode, target.stub
     pc = pc_text(symbols_of(arguments, target), target.registers)
-    print(f"stub      {stub.name}, packets of {stub.packet_size} characters")
-    print(f"features  {printable(' '.join(_features(stub))) or 'none offered'}")
-    print(f"arch      {target.arch.name}")
-    print(f"mode      {mode.name} ({mode.value})")
-    print(f"stop      {printable(str(target.stop))}, pc {pc}")
-    for thread, name in zip(threads, names, strict=True):
-        print(f"thread    {thread.id} {name}".rstrip())
+    lines = [
+        f"stub      {stub.name}, packets of {stub.packet_size} characters",
+        f"features  {printable(' '.join(_features(stub))) or 'none offered'}",
+        f"arch      {target.arch.name}",
+        f"mode      {mode.name} ({mode.value})",
+        f"stop      {printable(str(target.stop))}, pc {pc}",
+    ]
+    lines += [
+        f"thread    {thread.id} {printable(thread.name)}".rstrip() for thread in target.threads
+    ]
+    return "\n".join(lines)
 
 
 def _features(stub: Stub) -> list[str]:

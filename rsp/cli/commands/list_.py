@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_spec, add_symbol_file, open_symbols
 from rsp.cli.json import print_json
+from rsp.cli.progress import Progress
 from rsp.cli.text import printable
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the lines, and which they would be where the file is not found."""
-    table = open_symbols(arguments)
-    lines = table.source(arguments.spec)
+    with Progress("searching the symbols"):
+        table = open_symbols(arguments)
+        lines = table.source(arguments.spec)
     if arguments.json:
         rows = [{"file": row.file, "line": row.line, "text": row.text} for row in lines]
         print_json({"lines": rows})

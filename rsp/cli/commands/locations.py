@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_spec, add_symbol_file, open_symbols
 from rsp.cli.json import print_json
+from rsp.cli.progress import Progress
 from rsp.cli.text import printable
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the places, by address."""
-    table = open_symbols(arguments)
-    places = table.locations(arguments.spec)
+    with Progress("searching the symbols"):
+        table = open_symbols(arguments)
+        places = table.locations(arguments.spec)
     if arguments.json:
         print_json(
             {

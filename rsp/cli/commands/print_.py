@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_target, connect
-from rsp.cli.json import print_json
+from rsp.cli.json import print_answer
 from rsp.cli.text import printable
 from rsp.cli.values import bare_value
 
 if TYPE_CHECKING:
     import argparse
+
+    from rsp.values.value import Value
 
 USAGE: Final = "TARGET EXPR [OPTION ...]"
 EXAMPLES: Final = (
@@ -37,16 +39,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Print what gdb's ``print`` shows."""
     with connect(arguments) as target:
         value = target.value(arguments.expression)
-        text = str(value)
-        if arguments.json:
-            print_json(
-                {
-                    "expression": arguments.expression,
-                    "type": str(value.type_),
-                    "value": bare_value(value),
-                    "text": text,
-                }
-            )
-        else:
-            print(printable(text))
+        answer = _in_json(arguments.expression, value) if arguments.json else printable(str(value))
+    print_answer(answer)
     return 0
+
+
+def _in_json(expression: str, value: Value) -> dict[str, object]:
+    return {
+        "expression": expression,
+        "type": str(value.type_),
+        "value": bare_value(value),
+        "text": str(value),
+    }

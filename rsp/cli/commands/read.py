@@ -55,7 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
         address = arguments.address.address(symbols_of(arguments, target))
         dumps = output is None and not arguments.json
         # A bar among the lines of a dump would be in nobody's interest.
-        bar = stack.enter_context(Progress(length, shown=not (dumps and is_terminal(sys.stdout))))
+        bar = stack.enter_context(
+            Progress("reading", total=length, shown=not (dumps and is_terminal(sys.stdout)))
+        )
         file: BinaryIO | None = None
         try:
             for piece in _pieces(target, address, length, physical=arguments.physical):

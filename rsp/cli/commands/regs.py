@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.arch.layout import Kind, Role
 from rsp.cli.arguments import add_target, connect, symbols_of
-from rsp.cli.json import print_json
+from rsp.cli.json import print_answer
 from rsp.cli.text import flags_text, pc_text, place, printable
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rsp.arch.layout import Register
     from rsp.arch.registers import Registers
     from rsp.symbols.table import SymbolTable
+    from rsp.target.target import Target
 
 USAGE: Final = "TARGET [--thread ID] [OPTION ...]"
 EXAMPLES: Final = (
@@ -36,27 +37,36 @@ def run(arguments: argparse.Namespace) -> int:
     with connect(arguments) as target:
         if arguments.thread is not None:
             target.select(arguments.thread)
-        registers, mode = target.registers, target.mode
-        if arguments.json:
-            print_json(
-                {
-                    "mode": mode.name,
-                    "layout": registers.layout.name,
-                    "registers": {
-                        name: None if value is None else f"{value:#x}"
-                        for name, value in registers.items()
-                    },
-                }
-            )
-            return 0
-        symbols = symbols_of(arguments, target)
-        print(f"{mode.name} ({mode.value}), pc {pc_text(symbols, registers)}")
-        for register in registers.layout.registers:
-            value = registers[register.name]
-            shown = "<unavailable>" if value is None else f"{value:#x}"
-            meaning = "" if value is None else _meaning(register, value, registers, symbols)
-            print(f"{printable(register.name):<15}{shown:<20}{meaning}".rstrip())
+        answer = _facts(target) if arguments.json else _text(target, arguments)
+    print_answer(answer)
     return 0
+
+
+def _facts(target: Target) -> dict[str, object]:
+    registers = target.registers
+    return {
+        "mode": target.mode.name,
+        "layout": registers.layout.name,
+        "registers": {
+            name: None if value is None else f"{value:#x}" for name, value in registers.items()
+        },
+    }
+
+
+def _text(target: Target, arguments: argparse.Namespace) -> str:
+    registers, mode = target.registers, target.mode
+    symbols = symbols_of(arguments, target)
+    lines = [f"{mode.name} ({mode.value}), pc {pc_text(symbols, registers)}"]
+    lines += [_row(register, registers, symbols) for register in registers.layout.registers]
+    return "\n".join(lines)
+
+
+def _row(register: Register, registers: Registers, symbols: SymbolTable | None) -> str:
+    """Return gdb's line about a register."""
+    value = registers[register.name]
+    shown = "<unavailable>" if value is None else f"{value:#x}"
+    meaning = "" if value is None else _meaning(register, value, registers, symbols)
+    return f"{printable(register.name):<15}{shown:<20}{meaning}".rstrip()
 
 
 def _meaning(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_symbol_file, open_symbols
 from rsp.cli.json import print_json
+from rsp.cli.progress import Progress
 from rsp.cli.text import printable
 from rsp.symbols.table import as_address
 
@@ -35,8 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the symbols that the queries match."""
-    table = open_symbols(arguments)
-    matches = [match for query in arguments.query for match in _matches(table, query, arguments)]
+    with Progress("searching the symbols"):
+        table = open_symbols(arguments)
+        matches = [
+            match for query in arguments.query for match in _matches(table, query, arguments)
+        ]
     if arguments.json:
         print_json({"matches": [match for match, _ in matches]})
         return 0

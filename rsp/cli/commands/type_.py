@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_symbol_file, open_symbols
 from rsp.cli.json import print_json
+from rsp.cli.progress import Progress
 from rsp.cli.text import printable
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the layout as gdb's ``ptype /o`` does."""
-    table = open_symbols(arguments)
-    found = table.type(arguments.name)
+    with Progress("searching the symbols"):
+        table = open_symbols(arguments)
+        found = table.type(arguments.name)
     if not arguments.json:
         from rsp.symbols.types.text import definition
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_address, add_target, connect, parse_bytes, symbols_of
-from rsp.cli.json import print_json
+from rsp.cli.json import print_answer
 from rsp.cli.text import place
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ def run(arguments: argparse.Namespace) -> int:
         symbols = symbols_of(arguments, target)
         address = arguments.address.address(symbols)
         target.write_memory(address, data)
-        if arguments.json:
-            print_json({"address": f"{address:#x}", "written": len(data)})
-        else:
-            print(f"{len(data)} bytes written at {place(symbols, address)}")
+        text = f"{len(data)} bytes written at {place(symbols, address)}"
+    print_answer({"address": f"{address:#x}", "written": len(data)} if arguments.json else text)
     return 0

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 import rsp
 from lab.boot import LABELS, MAPPED, STATIONS, wait_until_it_counts
-from lab.command import COMMAND, run
+from lab.command import run
 from rsp.testing.boot import ELF
 
 if TYPE_CHECKING:
@@ -234,30 +231,3 @@ def test_gdbserver(gdbserver: StartServer) -> None:
     # Over TCP, where stderr is ours alone.
     run("read", gdbserver(), "0", "4").fails("0x0")
     run("read", gdbserver(), "0", "4", "--physical").fails("physical")
-
-
-@pytest.mark.parametrize("length", ["3M", "16"])
-def test_a_bar_on_a_terminal_while_a_long_read_goes_on(
-    boot_qemu: BootQemu, tmp_path: Path, length: str
-) -> None:
-    machine = boot_qemu()
-    ours, theirs = pty.openpty()
-    done = subprocess.run(
-        [*COMMAND, "read", machine.address, "0", length, "--json"],
-        stdout=subprocess.DEVNULL,
-        stderr=theirs,
-        check=True,
-    )
-    os.set_blocking(ours, False)
-    os.close(theirs)
-    try:
-        drawn = os.read(ours, 1 << 16).decode()
-    except OSError:  # what a terminal that nothing was written to says at its end (EIO)
-        drawn = ""
-    os.close(ours)
-    assert done.returncode == 0
-    if length == "16":
-        assert drawn == ""
-    else:
-        assert re.match(r"\r\[#* *\] +\d+ %  \d\.\d of 3\.0 MiB, [\d.]+ MiB/s", drawn)
-        assert re.search(r"\r +\r$", drawn)  # wiped at the end

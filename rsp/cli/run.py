@@ -49,20 +49,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status = _run(argv)
         print(end="", flush=True)  # stdout may be closed, and None
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as error:
+        status = 130
+        failure = _with_notes("interrupted", error) if hasattr(error, "__notes__") else None
     except rsp.RspError as error:
-        failure = "; ".join([str(error), *getattr(error, "__notes__", ())])
+        status, failure = 1, _with_notes(f"error: {error}", error)
     except BrokenPipeError:
         _drop_output()
         return 141
     except OSError as error:  # a file of the user's: the library translates its own
-        failure = f"{error.filename or 'output'}: {error.strerror or error}"
+        said = f"error: {error.filename or 'output'}: {error.strerror or error}"
+        status, failure = 1, _with_notes(said, error)
     finally:
         wipe()
         logging.getLogger("rsp").removeHandler(warnings)
     _report(failure, warnings.texts)
-    return status if failure is None else 1
+    return status
+
+
+def _with_notes(text: str, error: BaseException) -> str:
+    return "; ".join([text, *getattr(error, "__notes__", ())])
 
 
 class _Warnings(logging.Handler):
@@ -105,7 +111,7 @@ def _run(argv: list[str]) -> int:
 def _report(failure: str | None, warnings: list[str]) -> None:
     lines = [f"warning: {each}" for each in warnings]
     if failure is not None:
-        lines = ["; ".join([f"error: {failure}", *warnings])]
+        lines = ["; ".join([failure, *warnings])]
     try:
         print(end="", flush=True)
     except OSError:

@@ -65,15 +65,16 @@ def run(arguments: argparse.Namespace) -> int:
                     # Not before there is something to write: what is there may be of use.
                     file = file or stack.enter_context(output.open("wb"))
                     file.write(piece)
+                    file.flush()  # a full disk is told here, and no more is claimed than is there
                 if arguments.json:
                     kept += piece
                 elif dumps:
                     print(*hex_dump(address + done, piece), sep="\n")
                 done += len(piece)
                 bar.update(done)
-        except RspError as error:
-            if output is not None and file is not None:
-                error.add_note(f"{output} has the {done} bytes before it, of {length}")
+        except (RspError, OSError, KeyboardInterrupt) as error:
+            if output is not None:
+                error.add_note(_left(output, done, length) if file else f"{output} is as it was")
             if not isinstance(error, MemoryFault):
                 raise
             fault = error
@@ -84,6 +85,13 @@ def run(arguments: argparse.Namespace) -> int:
     if fault is not None:
         raise fault
     return 0
+
+
+def _left(output: Path, done: int, length: int) -> str:
+    """Return what there is to say of a file that was to have more."""
+    if output.is_file():
+        done = output.stat().st_size  # also of a write that was cut off
+    return f"{output} is partial: it has the first {done} of {length} bytes"
 
 
 def _pieces(target: Target, address: int, length: int, *, physical: bool) -> Iterator[bytes]:

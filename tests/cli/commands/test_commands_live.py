@@ -166,10 +166,12 @@ def test_what_can_be_read_is_shown_before_the_fault(boot_qemu: BootQemu, tmp_pat
     as_json = run(*arguments, "--json")
     as_json.fails(f"{MAPPED:#x}")
     assert json.loads(as_json.out) == {"address": f"{MAPPED - 0x18:#x}", "data": "00" * 0x18}
-    run(*arguments, "-o", str(file)).fails(f"{file} has the 24 bytes before it, of 64")
+    run(*arguments, "-o", str(file)).fails(f"{file} is partial: it has the first 24 of 64 bytes")
     assert file.read_bytes() == bytes(0x18)
     # Nothing at all: what is in the file stays.
-    run("read", machine.address, f"{MAPPED:#x}", "8", STAY, "-o", str(file)).fails()
+    run("read", machine.address, f"{MAPPED:#x}", "8", STAY, "-o", str(file)).fails(
+        f"{file} is as it was"
+    )
     assert file.read_bytes() == bytes(0x18)
     run("read", machine.address, "0xffffffffffffffff", "2", STAY).fails("64 bits")
     run(*arguments, "-o", str(tmp_path)).fails(str(tmp_path), "directory")

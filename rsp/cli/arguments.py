@@ -78,6 +78,20 @@ def parse_place(text: str) -> Place:
     return Place(symbol=found[1], offset=parse_number(found[2] or "0"))
 
 
+def parse_assignment(text: str) -> tuple[str, Place]:
+    """Read ``rax=0x10``, ``al=-1`` or ``rip=start+4``: a register's name, and its new value.
+
+    >>> parse_assignment("al=-1")
+    ('al', Place(symbol=None, offset=-1))
+    """
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, such as rax=0x10")
+    if value.startswith("-"):
+        return name, Place(symbol=None, offset=-parse_number(value[1:]))
+    return name, parse_place(value)
+
+
 def parse_length(text: str) -> int:
     """Read a number of bytes, ``512``, ``0x200``, ``64K``, ``4M``; at least 1."""
     found = _LENGTH.fullmatch(text)

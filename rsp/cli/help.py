@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 GROUPS: Final = {
     "look at a target": {
         "info": "show the stub, the CPU mode, the stop and the threads",
-        "regs": "show the registers of a thread",
+        "regs": "show the registers of a thread, or write some",
         "read": "read memory as a hex dump or into a file",
         "write": "write memory",
         "bt": "show the backtrace of a thread or of all threads",

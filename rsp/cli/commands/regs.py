@@ -1,26 +1,27 @@
-"""``rsp regs``: the registers of a thread."""
+"""``rsp regs``: show the registers of a thread, or write some."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rsp.arch.layout import Kind, Role
-from rsp.cli.arguments import add_target, connect, symbols_of
+from rsp.arch.layout import Kind, Register, Role
+from rsp.cli.arguments import add_target, connect, parse_assignment, symbols_of
 from rsp.cli.json import print_answer
 from rsp.cli.text import flags_text, pc_text, place, printable
 
 if TYPE_CHECKING:
     import argparse
 
-    from rsp.arch.layout import Register
     from rsp.arch.registers import Registers
+    from rsp.cli.arguments import Place
     from rsp.symbols.table import SymbolTable
     from rsp.target.target import Target
 
-USAGE: Final = "TARGET [--thread ID] [OPTION ...]"
+USAGE: Final = "TARGET [NAME=VALUE ...] [--thread ID] [OPTION ...]"
 EXAMPLES: Final = (
     "rsp regs :1234",
     "rsp regs :1234 --symbols vmlinux --thread p01.02",
+    "rsp regs :1234 rax=0x10 bl=-1 --leave-stopped",
 )
 
 
@@ -28,53 +29,84 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     add_target(parser)
     parser.add_argument(
+        "writes",
+        metavar="NAME=VALUE",
+        nargs="*",
+        type=parse_assignment,
+        help="write a register and show it: rax=0x10, bl=-1, with symbols rip=start_kernel",
+    )
+    parser.add_argument(
         "--thread", metavar="ID", help="another thread, as rsp info shows it: p01.02"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the whole registers."""
+    """Print the whole registers; or write registers and print what they are now."""
     with connect(arguments) as target:
         if arguments.thread is not None:
             target.select(arguments.thread)
-        answer = _facts(target) if arguments.json else _text(target, arguments)
+        symbols = symbols_of(arguments, target)
+        written = _write(target, arguments.writes, symbols)
+        answer = _facts(target, written) if arguments.json else _text(target, written, symbols)
     print_answer(answer)
     return 0
 
 
-def _facts(target: Target) -> dict[str, object]:
+def _write(
+    target: Target, writes: list[tuple[str, Place]], symbols: SymbolTable | None
+) -> list[str]:
+    """Write registers and return their names; a wrong name or value is told before any write."""
+    values: dict[str, int] = {}
     registers = target.registers
-    return {
+    for name, value in writes:
+        bits = registers.layout[name].bits
+        number = value.address(symbols)
+        values[name] = number + (1 << bits) if -(1 << bits - 1) <= number < 0 else number
+        registers.layout.write(registers, name, values[name])
+    for name, number in values.items():
+        target.write_register(name, number)
+    return list(values)
+
+
+def _facts(target: Target, written: list[str]) -> dict[str, object]:
+    registers = target.registers
+    answer: dict[str, object] = {
         "mode": target.mode.name,
         "layout": registers.layout.name,
-        "registers": {
-            name: None if value is None else f"{value:#x}" for name, value in registers.items()
-        },
+        "registers": {name: _hex(value) for name, value in registers.items()},
     }
+    if written:
+        answer["written"] = {name: _hex(registers[name]) for name in written}
+    return answer
 
 
-def _text(target: Target, arguments: argparse.Namespace) -> str:
+def _hex(value: int | None) -> str | None:
+    return None if value is None else f"{value:#x}"
+
+
+def _text(target: Target, written: list[str], symbols: SymbolTable | None) -> str:
     registers, mode = target.registers, target.mode
-    symbols = symbols_of(arguments, target)
-    lines = [f"{mode.name} ({mode.value}), pc {pc_text(symbols, registers)}"]
-    lines += [_row(register, registers, symbols) for register in registers.layout.registers]
-    return "\n".join(lines)
+    rows = [_row(name, registers, symbols) for name in written or registers]
+    if not written:
+        rows.insert(0, f"{mode.name} ({mode.value}), pc {pc_text(symbols, registers)}")
+    return "\n".join(rows)
 
 
-def _row(register: Register, registers: Registers, symbols: SymbolTable | None) -> str:
+def _row(name: str, registers: Registers, symbols: SymbolTable | None) -> str:
     """Return gdb's line about a register."""
-    value = registers[register.name]
+    value = registers[name]
     shown = "<unavailable>" if value is None else f"{value:#x}"
-    meaning = "" if value is None else _meaning(register, value, registers, symbols)
-    return f"{printable(register.name):<15}{shown:<20}{meaning}".rstrip()
+    meaning = "" if value is None else _meaning(name, value, registers, symbols)
+    return f"{printable(name):<15}{shown:<20}{meaning}".rstrip()
 
 
-def _meaning(
-    register: Register, value: int, registers: Registers, symbols: SymbolTable | None
-) -> str:
+def _meaning(name: str, value: int, registers: Registers, symbols: SymbolTable | None) -> str:
     """Return gdb's third column; nothing for what is no integer."""
-    if flags := flags_text(register.name, value):
+    if flags := flags_text(name, value):
         return flags
+    register = registers.layout[name]
+    if not isinstance(register, Register):
+        return ""
     if register.role is Role.PC:
         return f"linear {pc_text(symbols, registers)}"
     match register.kind:

@@ -24,6 +24,7 @@ GROUPS: Final = {
         "bt": "show the backtrace of a thread or of all threads",
         "print": "evaluate a C expression and print it as gdb does",
         "disas": "disassemble code",
+        "monitor": "send a command to the stub's monitor and print the output",
     },
     "run a target": {
         "break": "run to a location and show the stop",

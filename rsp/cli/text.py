@@ -33,6 +33,12 @@ def printable(text: str) -> str:
     )
 
 
+def printable_lines(text: str) -> str:
+    """Return the same of a text of several lines, which keeps them and its tabs."""
+    lines = text.rstrip("\n").split("\n")
+    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in lines)
+
+
 def flags_text(register: str, value: int) -> str | None:
     """Return the flags of a register in gdb's spelling, ``[ ZF PF ]``; None of any other."""
     flags = _FLAGS.get(register)

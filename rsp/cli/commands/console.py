@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import rsp
 from rsp.cli.arguments import add_symbol_options, add_timeout, open_symbols
 from rsp.cli.frames import backtrace_text
-from rsp.cli.text import printable
+from rsp.cli.text import printable, printable_lines
 from rsp.transports import open_transport
 from rsp.transports.wrapper import TransportWrapper
 
@@ -120,7 +120,7 @@ def _at_a_stop(target: Target, keyboard: _Keyboard) -> bool:
             if command == "bt":
                 print(backtrace_text(target.backtrace()), flush=True)
             elif command:
-                print(*map(printable, target.monitor(command).splitlines()), sep="\n", flush=True)
+                print(printable_lines(target.monitor(command)), flush=True)
         except rsp.StubError as error:
             print(f"rsp: {printable(str(error))}", file=sys.stderr)
         print("(rsp) ", end="", file=sys.stderr, flush=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from rsp.cli.arguments import add_target
 from rsp.cli.json import print_json
 from rsp.cli.kernel import connect_kernel
-from rsp.cli.text import printable
+from rsp.cli.text import printable_lines
 
 if TYPE_CHECKING:
     import argparse
@@ -43,6 +43,5 @@ def run(arguments: argparse.Namespace) -> int:
         )
         return 0
     for record in records:
-        for line in str(record).split("\n"):
-            print("\t".join(map(printable, line.split("\t"))))  # as dmesg, which has tabs in it
+        print(printable_lines(str(record)))
     return 0

@@ -489,7 +489,11 @@ class Execution:
         if passing and stop.reason is StopReason.STEP:
             self._go_on()
             return False
-        return None if self._hit else True
+        # A watchpoint that is none of ours is passed, as by gdb: QEMU keeps a hit of another CPU
+        # until that runs, and reports what it then finds where the watchpoint was (7.2; an address
+        # of its own heap).
+        foreign = stop.reason is StopReason.WATCHPOINT and stop.address is not None
+        return None if self._hit or foreign else True
 
     def note_mode(self) -> bool:
         """Note in which mode the stopped thread's CPU is; return whether it was in another one.

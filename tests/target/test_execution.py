@@ -277,6 +277,26 @@ def test_a_watchpoint_costs_a_read_a_resume_and_a_hit_one_more() -> None:
         assert len(reads) == 2  # what was read at a hit is known when it goes on
 
 
+def test_a_watchpoint_that_is_none_of_ours_is_passed() -> None:
+    """QEMU 7.2 reports one that has been removed since another CPU hit it, with any address."""
+    program = [*WALK[:3], State(registers={"rip": START + 4}, writes={0x4002: b"\1"}), *WALK[4:]]
+    stub = stub_of(QEMU, program)
+    stale = [b"T05thread:p01.01;watch:000055ebf9d22f80;"]
+
+    def report(_: Stub, command: commands.Command) -> bytes | None:
+        return stale.pop() if command.resumes and stale else None
+
+    stub.hooks.append(report)
+    with connected(stub) as target:
+        watch = target.watchpoint(0x4000, 8)
+        stop = resumed(target)
+        assert not stale
+        assert (stop.watchpoint, stop.address, watch.hits) == (watch, 0x4002, 1)
+        # A step ends there all the same.
+        stale.append(b"T05thread:p01.01;watch:000055ebf9d22f80;")
+        assert target.step(timeout=5).reason is rsp.StopReason.STEP
+
+
 def test_a_watchpoint_that_is_met_by_a_step_and_removed() -> None:
     program = [State(registers={"rip": START + 1}, writes={0x4000: b"\1"}), *WALK[1:]]
     with connected(stub_of(QEMU, program)) as target:

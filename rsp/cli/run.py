@@ -51,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(end="", flush=True)  # stdout may be closed, and None
     except KeyboardInterrupt as error:
         status = 130
+        # CPython dies of SIGINT at its end when a KeyboardInterrupt has passed through an exec() of
+        # text, as it may in an import (dataclasses), unless another one has ended well since.
+        exec("")  # noqa: S102
         failure = _with_notes("interrupted", error) if hasattr(error, "__notes__") else None
     except rsp.RspError as error:
         status, failure = 1, _with_notes(f"error: {error}", error)

@@ -28,6 +28,7 @@ GROUPS: Final = {
     },
     "run a target": {
         "break": "run to a location and show the stop",
+        "watch": "run until a variable changes and show the stop",
     },
     "look at a Linux kernel": {
         "slide": "show how far KASLR moved the kernel",

@@ -31,7 +31,7 @@ def read_at(target: Target, address: int, length: int) -> bytes:
             f"a pointer to {length} bytes at {address:#x}: overwritten, or not set up yet",
             address=address,
         )
-    return target.read_memory(address, length)
+    return target.pages.read(address, length)
 
 
 class Place(NamedTuple):

@@ -40,9 +40,9 @@ _MEMBERS: Final = (
     *("tasks.next", "exit_state", "pid", "tgid", "real_parent", "group_leader", "comm"),
     *("thread_node.next", "thread_node.prev", "thread_group.next"),
 )
-# Bytes between two members over which one read of both costs less than two; over a serial line that
-# is what goes with a packet.
-_GAP: Final = 1024
+# Bytes between two members over which one read of both costs less than two: pages are read whole;
+# over a serial line it is what goes with a packet.
+_GAP: Final = 4096
 _SERIAL_GAP: Final = 32
 
 

@@ -1,8 +1,7 @@
 """The target's memory: reads and writes of any size, in packets that the stub takes.
 
-Here live splitting, pipelining, the search for the first bad byte, the cache of what was read
-since the target stopped, and physical memory. Typed values in memory are the business of
-``values``.
+Contents: splitting, pipelining, the search for the first bad byte, physical memory. Not here: what
+was read before (see `pages`), typed values (see `rsp.values`).
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from rsp.errors import (
     StubError,
     UnsupportedCommand,
 )
+from rsp.target.pages import PAGE
 from rsp.wire import commands, replies
 
 if TYPE_CHECKING:
@@ -33,11 +33,7 @@ if TYPE_CHECKING:
 
 logger: Final = logging.getLogger("rsp.target")
 
-_PAGE: Final = 4096
 _SPACE: Final = 1 << 64
-# A read of more than this is for a file or a scan, which asks for no byte twice.
-_MOST_CACHED: Final = 1 << 16
-_MOST_PAGES: Final = 4096
 
 
 class Memory:
@@ -51,13 +47,8 @@ class Memory:
     def __init__(self, session: Session, stub: Stub) -> None:
         self._session = session
         self._stub = stub
-        self._cache = _Cache()
         self._is_physical = False
         self.fallback: Callable[[int, int], bytes] | None = None
-
-    def invalidate(self) -> None:
-        """Forget what was read: the target has run, or somebody wrote."""
-        self._cache = _Cache()
 
     def read(self, address: int, length: int, *, physical: bool = False) -> bytes:
         """Read ``length`` bytes at ``address``.
@@ -73,18 +64,7 @@ class Memory:
             with self.physical():
                 return self._fetch(address, length)
         self._check_mode()
-        if length > _MOST_CACHED:
-            return self._fetch_all(address, length)
-        cached = self._cache.get(address, length)
-        if cached is not None:
-            return cached
-        try:
-            data = self._fetch_all(address, length)
-        except MemoryFault as fault:
-            self._cache.put(address, fault.partial)
-            raise
-        self._cache.put(address, data)
-        return data
+        return self._fetch_all(address, length)
 
     def write(self, address: int, data: bytes, *, physical: bool = False) -> None:
         """Write ``data`` at ``address``.
@@ -95,7 +75,6 @@ class Memory:
             LocalProtocolError: the range leaves the 64-bit address space.
         """
         _check(address, len(data))
-        self.invalidate()
         if physical:
             with self.physical():
                 self._store(address, data)
@@ -125,7 +104,7 @@ class Memory:
         out: list[bytes] = []
         position, end = address, address + length
         while position < end:
-            largest = min(self._session.connection.limits.largest_read, _PAGE)
+            largest = min(self._session.connection.limits.largest_read, PAGE)
             requests = (
                 commands.ReadMemory(address=at, length=size)
                 for at, size in _split(position, end - position, largest)
@@ -138,7 +117,7 @@ class Memory:
                         break  # the line has become bad: in pieces that are asked for twice
                     out.append(answer.data)
                     position += size
-                    if largest == min(shorter, _PAGE):
+                    if largest == min(shorter, PAGE):
                         continue
                     break
                 data = self._fetch_part(position, size, answer)
@@ -177,7 +156,7 @@ class Memory:
         return data
 
     def _store(self, address: int, data: bytes) -> None:
-        largest = min(self._session.connection.limits.largest_write, _PAGE)
+        largest = min(self._session.connection.limits.largest_write, PAGE)
         for at, size in _split(address, len(data), largest):
             part = data[at - address : at - address + size]
             reply = self._write(at, part)
@@ -304,33 +283,6 @@ class MemoryStream(io.RawIOBase):
         return len(content)
 
 
-class _Cache:
-    """The bytes known since the target stopped: of each page, which and what."""
-
-    def __init__(self) -> None:
-        self._pages: dict[int, tuple[bytearray, int]] = {}
-
-    def get(self, address: int, length: int) -> bytes | None:
-        out = bytearray()
-        for at, size in _split(address, length, _PAGE):
-            base, offset = at - at % _PAGE, at % _PAGE
-            content, known = self._pages.get(base, (b"", 0))
-            wanted = (1 << size) - 1
-            if (known >> offset) & wanted != wanted:
-                return None
-            out += content[offset : offset + size]
-        return bytes(out)
-
-    def put(self, address: int, data: bytes) -> None:
-        if len(self._pages) > _MOST_PAGES:
-            self._pages.clear()
-        for at, size in _split(address, len(data), _PAGE):
-            base, offset = at - at % _PAGE, at % _PAGE
-            content, known = self._pages.get(base) or (bytearray(_PAGE), 0)
-            content[offset : offset + size] = data[at - address : at - address + size]
-            self._pages[base] = (content, known | ((1 << size) - 1) << offset)
-
-
 def _split(address: int, length: int, largest: int) -> Iterator[tuple[int, int]]:
     """Cut a range into pieces that cross no page: a stub fails a piece as a whole."""
     end = address + length
@@ -341,7 +293,7 @@ def _split(address: int, length: int, largest: int) -> Iterator[tuple[int, int]]
 
 
 def _piece(address: int, end: int, largest: int) -> int:
-    return min(largest, end - address, _PAGE - address % _PAGE)
+    return min(largest, end - address, PAGE - address % PAGE)
 
 
 def _check(address: int, length: int) -> None:

@@ -27,7 +27,7 @@ def space_of(target: Target, symbols: SymbolTable | None) -> Space:
                 f"cannot read {length} bytes at {address:#x}: memory ends before",
                 address=address,
             )
-        return target.read_memory(address, length)
+        return target.pages.read(address, length)
 
     return Space(read=read, symbols=symbols, word_size=_word_size(target, symbols), language=C)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from rsp.errors import (
@@ -25,6 +26,7 @@ from rsp.target.breakpoints import Breakpoints
 from rsp.target.ctrl_c import held
 from rsp.target.execution import Execution
 from rsp.target.memory import Memory, MemoryStream
+from rsp.target.pages import Pages
 from rsp.target.placement import doubts, held_by_stub, locate
 from rsp.target.points import Breakpoint, BreakpointKind, Watch, Watchpoint
 from rsp.target.processor import Processor
@@ -89,6 +91,8 @@ class Target:
         stub: who answers, and what it can take.
         session: the requests, for packets that this class has no method for.
         points: the breakpoints and watchpoints.
+        pages: the memory of this stop by whole pages, virtual and physical: what tools read
+            structures through.
         thread_unwinders: asked in turn, for the backtrace of a thread that the stub gives no pc of,
             where that goes on.
         await_program: called when a breakpoint was set by name; where the program is not in place
@@ -123,6 +127,12 @@ class Target:
         described = greeting.description.layout() if greeting.description is not None else None
         self.processor: Processor = Processor(session, self.thread_list, self.stub, described)
         self._memory = Memory(session, self.stub)
+        self.pages = Pages(
+            self._memory.read,
+            partial(self._memory.read, physical=True),
+            whole=session.connection.limits.reliable,
+            focus=self._focus,
+        )
         self._execution = Execution(self, greeting.stop)
         self.points.paused = self._execution.paused
         self._stepping: Stepping | None = None
@@ -235,7 +245,7 @@ class Target:
         self._check_stopped()
         self.thread_list.focus(thread_id)
         if thread_id != self._selected:
-            self._memory.invalidate()  # another CPU may have other page tables
+            self.pages.invalidate()  # another CPU may have other page tables
         self._selected = thread_id
         return Thread(self, thread_id)
 
@@ -281,7 +291,7 @@ class Target:
         """Write a register of a thread; see ``write_register``."""
         self._check_stopped()
         self.processor.write(thread, name, value)
-        self._memory.invalidate()  # it may have been cr3
+        self.pages.invalidate()  # it may have been cr3
 
     # --- memory ---
 
@@ -300,7 +310,9 @@ class Target:
             UnsupportedCommand: the stub cannot.
         """
         self._focus()
-        return self._memory.read(address, length, physical=physical)
+        if physical:
+            return self._memory.read(address, length, physical=True)
+        return self.pages.read_exactly(address, length)
 
     def physical_memory(self) -> AbstractContextManager[None]:
         """Let several reads and writes of physical memory share the switch to it and back.
@@ -316,6 +328,7 @@ class Target:
     def write_memory(self, address: int, data: bytes, *, physical: bool = False) -> None:
         """Write memory; the same arguments and errors as ``read_memory``."""
         self._focus()
+        self.pages.invalidate()
         self._memory.write(address, data, physical=physical)
 
     def read_u8(self, address: int) -> int:
@@ -686,7 +699,7 @@ class Target:
 
     def peek(self, address: int, length: int) -> bytes:
         """Read memory as the thread sees it that the stub has in focus."""
-        return self._memory.read(address, length)
+        return self.pages.read_exactly(address, length)
 
     def current_line(self) -> str:
         r"""Return what the current thread is about to execute, as gdb shows it at a stop.
@@ -707,14 +720,14 @@ class Target:
         """Forget what was cached for this stop."""
         self._followed = False
         self.processor.invalidate()
-        self._memory.invalidate()
+        self.pages.invalidate()
 
     def forget(self) -> None:
         """Forget what was cached, and what was selected: the target runs."""
         self._selected = None
         self._followed = False
         self.processor.resumed()
-        self._memory.invalidate()
+        self.pages.invalidate()
 
     # --- the end ---
 

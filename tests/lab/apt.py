@@ -36,6 +36,7 @@ class Apt:
             "-oDir::Cache::pkgcache=",
             "-oDir::Cache::srcpkgcache=",
             "-oAPT::Sandbox::User=root",
+            "-oAcquire::Retries=3",
         ]
         if architecture:
             names = ("APT::Architecture", "APT::Architectures")

@@ -1,0 +1,147 @@
+"""The memory of a stop, kept by pages.
+
+Contents: what was read since the target stopped, virtual and physical, and reads of whole pages,
+which is how structures and stacks are best read. Not here: packets (see `memory`).
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from rsp.errors import MemoryFault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PAGE: Final = 4096
+_MOST_PAGES: Final = 4096  # 16 MiB
+_MOST_AT_ONCE: Final = 1 << 16
+"""A read of more than this is for a file or a scan, which asks for no byte twice."""
+
+
+class Pages:
+    """The memory of a stop: each page is asked for once, also by several tools.
+
+    Use it to read structures; what it reads may be more than what is asked for, up to the page's
+    end on both sides. ``Target.read_memory`` asks for no other bytes than those that it returns:
+    use that for the registers of devices. What was read is dropped when the target runs, is written
+    to, or another thread is selected.
+
+    Args:
+        fetch: returns virtual memory by address and length, or raises MemoryFault.
+        fetch_physical: the same for physical memory.
+        whole: whether whole pages are read; on a serial line each byte costs time.
+        focus: called before a read: checks that the target stands still, and selects whose memory
+            it is.
+
+    >>> reads = []
+    >>> def fetch(address, length):
+    ...     reads.append(f"{length} bytes at {address:#x}")
+    ...     return bytes(length)
+    >>> pages = Pages(fetch, fetch, whole=True, focus=lambda: None)
+    >>> len(pages.read(0x1010, 4)), len(pages.read(0x1FFE, 2)), reads
+    (4, 2, ['4096 bytes at 0x1000'])
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[int, int], bytes],
+        fetch_physical: Callable[[int, int], bytes],
+        *,
+        whole: bool,
+        focus: Callable[[], None],
+    ) -> None:
+        self._fetch = fetch
+        self._fetch_physical = fetch_physical
+        self._whole = whole
+        self._focus = focus
+        self._virtual = _Cache()
+        self._physical = _Cache()
+
+    def read(self, address: int, length: int, *, physical: bool = False) -> bytes:
+        """Return memory.
+
+        Args:
+            address: of the first byte, linear or physical.
+            length: in bytes.
+            physical: whether the address is physical.
+
+        Raises:
+            MemoryFault: a part cannot be read; it carries the first bad address and the bytes
+                before it.
+            UnsupportedCommand: physical memory is asked for, and the stub cannot read it.
+            LocalProtocolError: the target runs, or the range leaves the address space.
+        """
+        self._focus()
+        cache = self._physical if physical else self._virtual
+        fetch = self._fetch_physical if physical else self._fetch
+        if self._whole and 0 < length <= _MOST_AT_ONCE and cache.get(address, length) is None:
+            begin, end = address - address % PAGE, address + length
+            with suppress(MemoryFault):  # the pages that can be read are kept
+                _kept(cache, fetch, begin, end + -end % PAGE - begin)
+        return _kept(cache, fetch, address, length)
+
+    def read_exactly(self, address: int, length: int) -> bytes:
+        """Return virtual memory of whom the stub has in focus, asking for no other bytes.
+
+        Raises:
+            MemoryFault, LocalProtocolError: as ``read``.
+        """
+        return _kept(self._virtual, self._fetch, address, length)
+
+    def invalidate(self) -> None:
+        """Forget what was read."""
+        self._virtual = _Cache()
+        self._physical = _Cache()
+
+
+def _kept(cache: _Cache, fetch: Callable[[int, int], bytes], address: int, length: int) -> bytes:
+    """Return memory from the cache, else fetch it and keep it there, also what a fault spares."""
+    if length > _MOST_AT_ONCE:
+        return fetch(address, length)
+    known = cache.get(address, length)
+    if known is not None:
+        return known
+    try:
+        data = fetch(address, length)
+    except MemoryFault as fault:
+        cache.put(address, fault.partial)
+        raise
+    cache.put(address, data)
+    return data
+
+
+class _Cache:
+    """The bytes known since the target stopped: of each page, which and what."""
+
+    def __init__(self) -> None:
+        self._pages: dict[int, tuple[bytearray, int]] = {}
+
+    def get(self, address: int, length: int) -> bytes | None:
+        out = bytearray()
+        for at, size in _by_page(address, length):
+            base, offset = at - at % PAGE, at % PAGE
+            content, known = self._pages.get(base, (b"", 0))
+            wanted = (1 << size) - 1
+            if (known >> offset) & wanted != wanted:
+                return None
+            out += content[offset : offset + size]
+        return bytes(out)
+
+    def put(self, address: int, data: bytes) -> None:
+        if len(self._pages) > _MOST_PAGES:
+            self._pages.clear()
+        for at, size in _by_page(address, len(data)):
+            base, offset = at - at % PAGE, at % PAGE
+            content, known = self._pages.get(base) or (bytearray(PAGE), 0)
+            content[offset : offset + size] = data[at - address : at - address + size]
+            self._pages[base] = (content, known | ((1 << size) - 1) << offset)
+
+
+def _by_page(address: int, length: int) -> Iterator[tuple[int, int]]:
+    end = address + length
+    while address < end:
+        size = min(end - address, PAGE - address % PAGE)
+        yield address, size
+        address += size

@@ -111,7 +111,7 @@ def test_a_command_that_fails_and_one_whose_output_is_large(shared_kernel: BootK
 def test_what_the_kernel_is_told_and_how_much_memory_it_has(boot_kernel: BootKernel) -> None:
     guest = boot_kernel("debian", append="pti=on", cpu="qemu64,+la57", memory=400, cpus=1)
     assert guest.run("cat /proc/cmdline") == (
-        "console=ttyS0 panic=-1 nokaslr pti=on lab_shell=ttyS1\n"
+        "console=ttyS0 panic=-1 no_timer_check nokaslr pti=on lab_shell=ttyS1\n"
     )
     assert "page tables isolation: enabled" in guest.run("dmesg")
     assert "LA57=1" in guest.monitor("info registers") or "la57" in guest.run("cat /proc/cpuinfo")

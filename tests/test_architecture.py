@@ -50,62 +50,6 @@ SYMBOLS = tuple(
 # What only rsp.symbols itself imports of it; the others are its doors.
 PRIVATE = tuple(f"rsp.symbols.{name}" for name in ("elf", "dwarf", "code", "cache"))
 
-# Who still goes past the doors, and to what. Only to be shortened.
-PAST_THE_DOORS: dict[str, set[str]] = {
-    "rsp.target.backtrace": {
-        "rsp.symbols.code.functions",
-        "rsp.symbols.dwarf.constants",
-        "rsp.symbols.dwarf.die",
-        "rsp.symbols.dwarf.units",
-    },
-    "rsp.target.current_scope": {
-        "rsp.symbols.dwarf.constants",
-    },
-    "rsp.target.frame": {
-        "rsp.symbols.dwarf.abstract_origin",
-        "rsp.symbols.dwarf.constants",
-        "rsp.symbols.dwarf.die",
-        "rsp.symbols.dwarf.location_description",
-    },
-    "rsp.target.frame_context": {
-        "rsp.symbols.code.call_sites",
-        "rsp.symbols.dwarf.abstract_origin",
-        "rsp.symbols.dwarf.constants",
-        "rsp.symbols.dwarf.die",
-        "rsp.symbols.dwarf.expressions",
-        "rsp.symbols.dwarf.location_description",
-        "rsp.symbols.dwarf.loclists",
-        "rsp.symbols.dwarf.ranges",
-        "rsp.symbols.dwarf.units",
-    },
-    "rsp.target.unwinder": {
-        "rsp.symbols.dwarf.expressions",
-        "rsp.symbols.dwarf.units",
-    },
-    "rsp.values.definition": {
-        "rsp.symbols.code.variables",
-        "rsp.symbols.dwarf.abstract_origin",
-        "rsp.symbols.dwarf.constants",
-        "rsp.symbols.dwarf.die",
-        "rsp.symbols.dwarf.ranges",
-        "rsp.symbols.dwarf.units",
-    },
-    "rsp.values.location": {
-        "rsp.symbols.dwarf.abstract_origin",
-        "rsp.symbols.dwarf.constants",
-        "rsp.symbols.dwarf.die",
-        "rsp.symbols.dwarf.expressions",
-        "rsp.symbols.dwarf.location_description",
-        "rsp.symbols.dwarf.loclists",
-    },
-    "rsp.values.qualified": {
-        "rsp.symbols.dwarf.abstract_origin",
-        "rsp.symbols.dwarf.constants",
-        "rsp.symbols.dwarf.die",
-        "rsp.symbols.dwarf.ranges",
-    },
-}
-
 # Rooms in which files still import each other in a circle, and how many may. Only to be lowered.
 CIRCLES = {"rsp.target": 24}
 
@@ -261,7 +205,7 @@ def test_an_import_upwards_is_found() -> None:
 
 
 def test_the_symbols_are_asked_through_their_doors() -> None:
-    assert past_the_doors(IMPORTS) == PAST_THE_DOORS
+    assert past_the_doors(IMPORTS) == {}
 
 
 def test_an_import_past_the_doors_is_found() -> None:

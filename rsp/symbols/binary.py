@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rsp.errors import BadImage
 from rsp.symbols.code.block_names import BlockNames
-from rsp.symbols.code.functions import Functions
+from rsp.symbols.code.functions import FunctionFrame, Functions
 from rsp.symbols.code.variables import PER_CPU_SECTION, Variables, address_of
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rsp.symbols.cache.cache import Cache
-    from rsp.symbols.code.functions import FunctionFrame
     from rsp.symbols.code.locations import Instances, Location, Locator
     from rsp.symbols.code.variables import Variable
     from rsp.symbols.dwarf.name_index import NameIndex
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     from rsp.symbols.unwind.rules import UnwindRules
     from rsp.symbols.unwind.tables import UnwindTables
 
-__all__ = ["Binary", "Declaration", "ElfSymbol", "LineRow", "Place"]
+__all__ = ["Binary", "Declaration", "ElfSymbol", "FunctionFrame", "LineRow", "Place"]
 
 log: Final = logging.getLogger("rsp.symbols")
 
@@ -448,6 +447,13 @@ class Binary:
         # A weak definition beside the one that was linked may have an array without bounds.
         sized = [each for each in named if self.types.type_of(each.die).size is not None]
         return next(iter(sized or named), None)
+
+    def type_of_function(self, symbol: ElfSymbol) -> Type | None:
+        """Return the prototype of the function that a symbol is the entry of, None without one."""
+        frames = self.frames(symbol.address)
+        if frames and frames[-1].entry == symbol.address:
+            return self.types.type(frames[-1].die)
+        return None if self.btf is None else self.btf.function(symbol.name)
 
     def type_of_variable(self, symbol: ElfSymbol) -> Type | None:
         """Return the type of the variable that a symbol stands for, None where nothing says so."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final, overload
 
 from rsp.arch.layout import Role
 from rsp.errors import BadImage, RspError, SymbolError
-from rsp.symbols.dwarf import constants as dw
-from rsp.symbols.table import SourceLine
+from rsp.symbols.at_pc.scopes import scopes_in
+from rsp.symbols.table import SourceLine, source_line
 from rsp.symbols.unwind.rules import FrameKind as Saved
 from rsp.target.frame import Frame, FrameKind, Place
 from rsp.target.frame_context import FrameContext
@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rsp.arch.registers import Registers
-    from rsp.symbols.binary import Binary
-    from rsp.symbols.code.functions import CallSite, FunctionFrame
-    from rsp.symbols.dwarf.die import Die
-    from rsp.symbols.dwarf.units import Unit
+    from rsp.symbols.at_pc.blocks import Block
+    from rsp.symbols.binary import Binary, FunctionFrame
     from rsp.target.resumption import Resumption
     from rsp.target.target import Target
     from rsp.wire.threads import ThreadId
@@ -202,17 +200,10 @@ def _is_user(activation: Activation) -> bool:
 
 def context_of(activation: Activation) -> FrameContext:
     """Return what is known of the function of an activation."""
-    binary = activation.binary
-    unit: Unit | None = None
-    blocks: Sequence[Die] = ()
-    if binary is not None:
-        try:
-            unit = binary.unit_at(activation.link_pc)
-            if unit is not None:
-                blocks = binary.functions.blocks(unit, activation.link_pc)
-        except BadImage as error:
-            log.debug("%s", error)
-    return FrameContext(activation, unit, blocks)
+    binary, slide = activation.binary, activation.slide
+    if binary is None:
+        return FrameContext(activation, None)
+    return FrameContext(activation, scopes_in(binary, slide, activation.lookup_pc))
 
 
 def jumps_between(context: FrameContext, caller: FrameContext) -> Iterator[FrameContext]:
@@ -222,10 +213,10 @@ def jumps_between(context: FrameContext, caller: FrameContext) -> Iterator[Frame
     """
     below, above = context.activation, caller.activation
     try:
-        site = caller.call_site
-        if site is None or context.function is None or below.rules is None:
+        call = caller.call
+        if call is None or context.function is None or below.rules is None:
             return
-        jumps = below.machine.tail_calls.between(site, caller.slide, context.function)
+        jumps = below.machine.tail_calls.between(call, context.function)
     except BadImage as error:
         log.debug("%s", error)
         return
@@ -244,68 +235,53 @@ def jumps_between(context: FrameContext, caller: FrameContext) -> Iterator[Frame
 
 def frames_of(context: FrameContext, kind: FrameKind, level: int) -> list[Frame]:
     """Return the frames of an activation, those of inlined copies first."""
-    activation, blocks = context.activation, context.blocks
-    binary = activation.binary
+    activation, scopes = context.activation, context.scopes
     place = Place(None, is_start=False)
-    if binary is not None and context.unit is not None:
+    if scopes is not None:
         try:
-            place = _place(binary, context.unit, activation)
+            place = _place(scopes.binary, activation)
         except BadImage as error:
             log.debug("%s", error)
     innermost = place
     frames: list[Frame] = []
-    for inner in _functions(blocks):
-        inlined = inner[0].tag == dw.DW_TAG_inlined_subroutine
-        function = _describe(context, inner[0])
+    for inner in scopes.functions() if scopes is not None else ():
+        function = _describe(inner.blocks[0])
         frames.append(
             Frame(
                 level=level + len(frames),
-                kind=FrameKind.INLINED if inlined else kind,
+                kind=FrameKind.INLINED if inner.blocks[0].is_inlined else kind,
                 activation=activation,
                 function=function.name if function is not None else None,
                 place=place,
                 context=context,
-                blocks=inner,
+                scopes=inner,
             )
         )
-        place = _call(function.call if function is not None else None, innermost)
+        place = _call(function, innermost)
     if not frames:
         frames.append(Frame(level=level, kind=kind, activation=activation, place=place))
     return frames
 
 
-def _describe(context: FrameContext, die: Die) -> FunctionFrame | None:
+def _describe(function: Block) -> FunctionFrame | None:
     try:
-        return context.binary.functions.describe(die)
+        return function.describe()
     except BadImage as error:
         log.debug("%s", error)
         return None
 
 
-def _functions(blocks: Sequence[Die]) -> Iterator[Sequence[Die]]:
-    """Yield the function and its inlined copies, innermost first, each with its blocks."""
-    end = len(blocks)
-    for begin in reversed(range(end)):
-        if blocks[begin].tag != dw.DW_TAG_lexical_block:
-            yield blocks[begin:end]
-            end = begin
-
-
-def _place(binary: Binary, unit: Unit, activation: Activation) -> Place:
-    program = binary.program(unit)
-    row = program.table.row_at(activation.link_pc) if program is not None else None
-    if program is None or row is None:
+def _place(binary: Binary, activation: Activation) -> Place:
+    row = binary.row(activation.link_pc)
+    if row is None:
         return Place(None, is_start=False)
-    header = program.header
-    line = SourceLine(
-        file=header.name(row.file), line=row.line, column=row.column, directory=header.directory
-    )
-    is_start = row.is_stmt and row.address == activation.pc - activation.slide
-    return Place(line, is_start=is_start)
+    is_start = row.is_statement and row.begin == activation.pc - activation.slide
+    return Place(source_line(row.place), is_start=is_start)
 
 
-def _call(call: CallSite | None, innermost: Place) -> Place:
+def _call(copy: FunctionFrame | None, innermost: Place) -> Place:
     """Return the place of a frame that an inlined copy is in; gdb shows no address there."""
+    call = copy.call if copy is not None else None
     if call is None or call.file is None or not call.line:
         return Place(None, is_start=False)
     directory = innermost.line.directory if innermost.line is not None else ""

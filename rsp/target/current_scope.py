@@ -11,8 +11,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
 from rsp.errors import MemoryFault, RegisterUnavailable, StubError, SymbolError
-from rsp.symbols.at_pc.scopes import Surroundings, surroundings_at
-from rsp.symbols.dwarf import constants as dw
+from rsp.symbols.at_pc.scopes import Scopes, scopes_at
 from rsp.target.position import position_of
 from rsp.target.space import space_of
 from rsp.values.local_names import LocalNames
@@ -48,18 +47,18 @@ def current_scope(target: Target, *, cpu: int | None, names: Mapping[str, Value]
     )
 
 
-def _around(target: Target) -> tuple[Surroundings, ...]:
+def _around(target: Target) -> tuple[Scopes, ...]:
     """Return where the current thread is: not in a copy that begins there and is not entered."""
     if not target.has_symbols:
         return ()
     try:
         pc = target.registers.pc
-        found = surroundings_at(target.symbols, pc)
-        if found and found.blocks and found.blocks[-1].tag == dw.DW_TAG_inlined_subroutine:
+        found = scopes_at(target.symbols, pc)
+        if found and found.blocks and found.blocks[0].is_inlined:
             thread = target.thread
             position = position_of(target, thread.thread_id if thread is not None else None)
             if position.hidden:
-                found = surroundings_at(target.symbols, pc, hidden=position.hidden)
+                found = scopes_at(target.symbols, pc, hidden=position.hidden)
     except (StubError, RegisterUnavailable, SymbolError):
         return ()
     return (found,) if found is not None else ()

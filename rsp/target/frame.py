@@ -13,23 +13,22 @@ from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from rsp.errors import BadImage, MemoryFault, RspError, SymbolError
-from rsp.symbols.at_pc.scopes import Surroundings
+from rsp.errors import MemoryFault, RspError, SymbolError
+from rsp.symbols.at_pc.blocks import variables_of
 from rsp.symbols.at_pc.symbolize import place_of
-from rsp.symbols.dwarf import constants as dw
-from rsp.symbols.dwarf.abstract_origin import attribute, origins
-from rsp.symbols.dwarf.location_description import Value as Computed
+from rsp.symbols.at_pc.variable_location import Value as Computed
 from rsp.symbols.types.types import VOID, Array, Compound
 from rsp.values.location import value_at
 from rsp.values.text import print_text, summary_text
 from rsp.values.value import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from rsp.arch.registers import Registers
-    from rsp.symbols.dwarf.die import Die
-    from rsp.symbols.dwarf.location_description import Location
+    from rsp.symbols.at_pc import blocks
+    from rsp.symbols.at_pc.scopes import Scopes
+    from rsp.symbols.at_pc.variable_location import Location
     from rsp.symbols.table import SourceLine
     from rsp.target.frame_context import FrameContext
     from rsp.target.unwinder import Activation
@@ -112,7 +111,7 @@ class Frame:
         place: Place,
         function: str | None = None,
         context: FrameContext | None = None,
-        blocks: Sequence[Die] = (),
+        scopes: Scopes | None = None,
     ) -> None:
         self.level = level
         self.kind = kind
@@ -121,7 +120,7 @@ class Frame:
         self._is_start = place.is_start
         self._activation = activation
         self._context = context
-        self._blocks = blocks
+        self._scopes = scopes
         self.function: str | None = function or self._symbol[0]
 
     def __repr__(self) -> str:
@@ -210,10 +209,9 @@ class Frame:
         if context is None:
             return ()
         return tuple(
-            self._variable(die, context.locate(die), _local_text)
-            for begin in reversed(range(len(self._blocks)))
-            for die in _declared(context, self._blocks[begin:])
-            if die.tag == dw.DW_TAG_variable
+            self._variable(each, context.locate(each), _local_text)
+            for each in self._declared()
+            if not each.is_parameter
         )
 
     def variable(self, name: str) -> Value | None:
@@ -225,12 +223,10 @@ class Frame:
         context = self._context
         if context is None:
             return None
-        for begin in reversed(range(len(self._blocks))):
-            for die in _declared(context, self._blocks[begin:]):
-                if attribute(die, dw.DW_AT_name) == name and not die.get(dw.DW_AT_declaration):
-                    ctype = context.binary.types.type_of(die)
-                    space = self._activation.machine.space
-                    return value_at(context.locate(die), ctype, context, space)
+        for each in self._declared():
+            if each.name == name and not each.is_declaration:
+                space = self._activation.machine.space
+                return value_at(context.locate(each), each.type, context, space)
         return None
 
     def value(self, expression: str) -> Value:
@@ -244,29 +240,28 @@ class Frame:
         from rsp.values.expression import evaluate
         from rsp.values.local_names import frame_scope
 
-        activation, around = self._activation, None
-        if activation.binary is not None and self._context is not None:
-            around = Surroundings(
-                binary=activation.binary,
-                slide=activation.slide,
-                unit=self._context.unit,
-                blocks=tuple(reversed(self._blocks)),
-            )
-        return evaluate(expression, frame_scope(self, around, activation.machine.space))
+        scope = frame_scope(self, self._scopes, self._activation.machine.space)
+        return evaluate(expression, scope)
+
+    def _declared(self) -> Iterator[blocks.Variable]:
+        """Yield what the blocks at the pc declare, the innermost first."""
+        around = self._scopes.blocks if self._scopes is not None else ()
+        for begin in reversed(range(len(around))):
+            yield from variables_of(around[begin:])
 
     def _arguments(self) -> Iterator[Variable]:
-        context = self._context
-        if context is None or not self._blocks:
+        context, scopes = self._context, self._scopes
+        if context is None or scopes is None or not scopes.blocks:
             return
-        for die in _declared(context, self._blocks[:1]):
-            if die.tag != dw.DW_TAG_formal_parameter:
+        for each in variables_of(scopes.blocks[:1]):
+            if not each.is_parameter:
                 continue
-            now = self._variable(die, context.locate(die), _argument_text)
-            location = context.locate_at_entry(die)
+            now = self._variable(each, context.locate(each), _argument_text)
+            location = context.locate_at_entry(each)
             if not isinstance(location, Computed):
                 yield now
                 continue
-            entry = self._variable(die, location, _argument_text, "@entry")
+            entry = self._variable(each, location, _argument_text, "@entry")
             if _bytes(now.value) == _bytes(entry.value):
                 yield replace(now, unchanged=True)
             else:
@@ -274,16 +269,20 @@ class Frame:
                 yield entry
 
     def _variable(
-        self, die: Die, location: Location, write: Callable[[Value], str], suffix: str = ""
+        self,
+        declared: blocks.Variable,
+        location: Location,
+        write: Callable[[Value], str],
+        suffix: str = "",
     ) -> Variable:
         context = self._context
         assert context is not None
         space = self._activation.machine.space
         value = Value.absent_value_(space, VOID)
-        name: object = None
+        name: str | None = None
         try:
-            name = attribute(die, dw.DW_AT_name)
-            value = value_at(location, context.binary.types.type_of(die), context, space)
+            name = declared.name
+            value = value_at(location, declared.type, context, space)
             text = write(value)
         except MemoryFault as fault:
             text = f"<error reading variable: Cannot access memory at address {fault.address:#x}>"
@@ -308,22 +307,3 @@ def _argument_text(value: Value) -> str:
 def _local_text(value: Value) -> str:
     """Return what gdb's ``info locals`` shows: what ``print`` does, without a pointer's type."""
     return print_text(value).removeprefix(f"({value.type_}) ")
-
-
-def _declared(context: FrameContext, blocks: Sequence[Die]) -> Iterator[Die]:
-    """Yield the parameters and variables of the first block, and those that its copy has lost.
-
-    A copy may have put some of them into the blocks within it, which follow the first.
-    """
-    functions = context.binary.functions
-    try:
-        own = functions.variables(blocks[0])
-        yield from own
-        origin = blocks[0].reference(dw.DW_AT_abstract_origin)
-        if origin is None:
-            return
-        inner = [die for block in blocks[1:] for die in functions.variables(block)]
-        known = {each.offset for die in (*own, *inner) for each in origins(die)}
-        yield from (die for die in functions.variables(origin) if die.offset not in known)
-    except BadImage as damage:
-        log.debug("%s", damage)

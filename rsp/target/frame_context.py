@@ -2,8 +2,8 @@
 
 Contents: the context that location expressions are evaluated in; entry values, which the caller's
 call site has (DWARF 5, section 2.5.1.7). Not here: which variables there are (see `frame`), the
-bytes at a location (see `rsp.values.location`), the operations of an expression (see
-`rsp.symbols.dwarf.expressions`).
+bytes at a location (see `rsp.values.location`), what the file says of variables and calls (see
+`rsp.symbols.at_pc`).
 """
 
 from __future__ import annotations
@@ -12,28 +12,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rsp.errors import BadImage
-from rsp.symbols.at_pc.tail_calls import Function, targets_of
-from rsp.symbols.code import call_sites
-from rsp.symbols.dwarf import constants as dw
-from rsp.symbols.dwarf.abstract_origin import attribute
-from rsp.symbols.dwarf.expressions import number
-from rsp.symbols.dwarf.location_description import (
-    OptimizedOut,
-    Unavailable,
-)
-from rsp.symbols.dwarf.location_description import Value as Computed
-from rsp.symbols.dwarf.loclists import expression_at
-from rsp.symbols.dwarf.ranges import entry_pc
-from rsp.values.location import located, location_of
+from rsp.symbols.at_pc.calls import Callee, call_before, callee_of
+from rsp.symbols.at_pc.variable_location import OptimizedOut, Unavailable
+from rsp.symbols.at_pc.variable_location import Value as Computed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rsp.symbols.binary import Binary
-    from rsp.symbols.code.call_sites import CallSite, Passed
-    from rsp.symbols.dwarf.die import Die
-    from rsp.symbols.dwarf.location_description import Location
-    from rsp.symbols.dwarf.units import Unit
+    from rsp.symbols.at_pc.blocks import Block, Variable
+    from rsp.symbols.at_pc.calls import Call
+    from rsp.symbols.at_pc.scopes import Scopes
+    from rsp.symbols.at_pc.variable_location import Location
     from rsp.target.unwinder import Activation
 
 _MOST_NESTED = 32
@@ -45,48 +34,32 @@ class FrameContext:
 
     Args:
         activation: its registers.
-        unit: that its code is of.
-        blocks: the function, and the blocks that the pc is in, innermost last.
+        scopes: the function, and the blocks that the pc is in; None where nothing tells of them.
 
     Attributes:
         caller: that of the caller; None where there is none, or nothing is known of it.
     """
 
-    def __init__(self, activation: Activation, unit: Unit | None, blocks: Sequence[Die]) -> None:
+    def __init__(self, activation: Activation, scopes: Scopes | None) -> None:
         self.activation = activation
-        self.unit = unit
-        self.blocks = blocks
+        self.scopes = scopes
         self.caller: FrameContext | None = None
         self._nested = 0
 
     @property
-    def binary(self) -> Binary:
-        """The file that it is in."""
-        binary = self.activation.binary
-        assert binary is not None  # else there would be no blocks
-        return binary
+    def blocks(self) -> Sequence[Block]:
+        """The function, and the blocks that the pc is in, innermost last."""
+        return self.scopes.blocks if self.scopes is not None else ()
 
     @cached_property
     def start(self) -> int | None:
         """Where the function begins, as in the file."""
-        return entry_pc(self.blocks[0]) if self.blocks else None
+        return self.blocks[0].entry_pc if self.blocks else None
 
     @cached_property
-    def function(self) -> Function | None:
+    def function(self) -> Callee | None:
         """The function as calls know it; None where it has no entry."""
-        if self.start is None:
-            return None
-        name = None
-        if attribute(self.blocks[0], dw.DW_AT_external):
-            name = attribute(self.blocks[0], dw.DW_AT_linkage_name)
-            name = name or attribute(self.blocks[0], dw.DW_AT_name)
-        # A part that the compiler has split off (`work.part.0`) has the name too, from an abstract
-        # instance: calls of it are not to the part.
-        if name is not None and self.blocks[0].form(dw.DW_AT_abstract_origin) is not None:
-            symbols = self.binary.symtab.at(self.start)
-            if symbols and all(symbol.name != name for symbol in symbols):
-                name = None
-        return Function(self.start + self.slide, name if isinstance(name, str) else None)
+        return callee_of(self.blocks[0], self.slide) if self.blocks else None
 
     # The context of expressions.
 
@@ -116,44 +89,31 @@ class FrameContext:
         """Return what DW_AT_frame_base computes, None where that cannot be told."""
         if not self.blocks:
             return None
-        expression = expression_at(
-            self.blocks[0], dw.DW_AT_frame_base, self.activation.link_pc, entry_pc=self.start
-        )
-        found = number(expression, self) if expression is not None else None
-        return found if isinstance(found, int) else None
+        return self.blocks[0].frame_base(self, self.activation.link_pc, self.start)
 
     def entry_value(self, what: bytes | int) -> int | None:
         """Return what a parameter was on entry, None where the caller does not tell."""
-        how = what if isinstance(what, int) else call_sites.passed(what, self._stack_pointer)
-        match self._passed(how) if how is not None else None:
+        match self._passed(what):
             case Computed(data):
                 return int.from_bytes(data, "little")
         return None
 
     # Variables.
 
-    def locate(self, die: Die) -> Location:
+    def locate(self, variable: Variable) -> Location:
         """Return where a variable or parameter is now."""
         try:
-            return self._locate(die)
+            return variable.locate(self, self.activation.link_pc, self.start)
         except BadImage as error:
             return Unavailable(str(error))
 
-    def locate_at_entry(self, die: Die) -> Location:
+    def locate_at_entry(self, parameter: Variable) -> Location:
         """Return what a parameter was on entry: a value, or optimized out."""
         try:
-            expression = None
-            if self.start is not None and (described := located(die)) is not None:
-                expression = expression_at(
-                    described, dw.DW_AT_location, self.start, entry_pc=self.start
-                )
-            how = call_sites.passed(expression, self._stack_pointer) if expression else None
-            return self._passed(how) if how is not None else OptimizedOut()
+            expression = parameter.on_entry(self.start) if self.start is not None else None
+            return self._passed(expression) if expression else OptimizedOut()
         except BadImage as error:
             return Unavailable(str(error))
-
-    def _locate(self, die: Die) -> Location:
-        return location_of(die, self, self.activation.link_pc, self.start)
 
     @property
     def _stack_pointer(self) -> int:
@@ -162,20 +122,17 @@ class FrameContext:
     # Entry values, by the rules of gdb 13 (gdb/dwarf2/loc.c), which are careful: the call must be
     # to this very function, and no chain of tail calls may have led back to it.
 
-    def _passed(self, how: Passed | int) -> Location:
+    def _passed(self, parameter: bytes | int) -> Location:
         """Return what the caller says that it passed; OptimizedOut where it does not."""
         caller = self.caller
         if caller is None or self._nested >= _MOST_NESTED:
             return OptimizedOut()
         caller._nested = self._nested + 1
         try:
-            site = caller.call_site
-            if site is None or not self._is_target(site, caller):
+            call = caller.call
+            if call is None or not self._is_target(call, caller):
                 return OptimizedOut()
-            expression = site.value(how, self._stack_pointer)
-            if expression is None:
-                return OptimizedOut()
-            found = number(expression, caller)
+            found = call.argument(parameter, caller, self._stack_pointer)
             if not isinstance(found, int):
                 return found
             mask = self.activation.machine.mask
@@ -184,18 +141,16 @@ class FrameContext:
             caller._nested = 0
 
     @cached_property
-    def call_site(self) -> CallSite | None:
+    def call(self) -> Call | None:
         """The call that this function is in."""
         if self.activation.interrupted or not self.blocks:
             return None
-        return call_sites.call_at(
-            self.binary.functions, self.blocks, self.activation.pc - self.slide
-        )
+        return call_before(self.blocks, self.slide, self.activation.pc)
 
-    def _is_target(self, site: CallSite, caller: FrameContext) -> bool:
+    def _is_target(self, call: Call, caller: FrameContext) -> bool:
         function = self.function
         if function is None:
             return False
         tail_calls = self.activation.machine.tail_calls
-        targets = targets_of(site, caller.slide, caller)
+        targets = call.targets(caller)
         return tail_calls.goes_to(targets, function) and not tail_calls.may_lead_back(function)

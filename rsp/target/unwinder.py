@@ -29,6 +29,7 @@ from rsp.symbols.unwind.rules import (
     Undefined,
     ValCfa,
     ValExpression,
+    compute,
 )
 from rsp.target.saved_registers import Saved, SavedRegisters, unread
 from rsp.values.c import C
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
     from rsp.arch.layout import RegisterLayout
     from rsp.symbols.binary import Binary
-    from rsp.symbols.dwarf.units import Unit
     from rsp.symbols.table import SymbolTable
     from rsp.symbols.unwind.rules import RegisterRule, UnwindRules
     from rsp.target.loaded_code import CodeFinder, LoadedCode
@@ -178,8 +178,8 @@ def register_names(arch: str) -> Mapping[int, str]:
 class Activation:
     """One activation of a function: its registers, as far as they are known.
 
-    It is the context (`rsp.symbols.dwarf.expressions.Context`) that the rules of its tables are
-    evaluated in.
+    It is the context (`rsp.symbols.at_pc.variable_location.Context`) that the rules of its tables
+    are evaluated in.
 
     Args:
         machine: of the backtrace.
@@ -282,11 +282,6 @@ class Activation:
         """The size of an address."""
         return self.machine.word_size
 
-    @property
-    def unit(self) -> Unit | None:
-        """None: the tables have no unit."""
-        return None
-
     def register(self, number: int) -> int | None:
         """Return a register by its DWARF number, None where it is not known."""
         name = self.machine.names.get(number, "")
@@ -315,8 +310,6 @@ class Activation:
         return self._cfa
 
     def _compute_cfa(self) -> int | None:
-        from rsp.symbols.dwarf.expressions import number
-
         if self.rules is None:
             return None
         match self.rules.cfa:
@@ -324,8 +317,8 @@ class Activation:
                 base = self.register(register)
                 return None if base is None else base + offset & self.machine.mask
             case CfaExpression(expression):
-                found = number(expression, self)
-                return found & self.machine.mask if isinstance(found, int) else None
+                found = compute(expression, self)
+                return None if found is None else found & self.machine.mask
 
 
 def caller_of(frame: Activation) -> Activation:
@@ -422,8 +415,6 @@ def _value(frame: Activation, register: int, rule: RegisterRule, cfa: int) -> in
 
 
 def _computed(frame: Activation, rule: RegisterRule, cfa: int) -> int | None:
-    from rsp.symbols.dwarf.expressions import number
-
     machine = frame.machine
     match rule:
         case ValCfa(offset):
@@ -431,11 +422,10 @@ def _computed(frame: Activation, rule: RegisterRule, cfa: int) -> int | None:
         case InRegister(other):
             return frame.register(other)
         case AtExpression(expression):
-            found = number(expression, frame, stack=(cfa,))
-            return _read(frame, found, machine.mask) if isinstance(found, int) else None
+            found = compute(expression, frame, stack=(cfa,))
+            return None if found is None else _read(frame, found, machine.mask)
         case ValExpression(expression):
-            found = number(expression, frame, stack=(cfa,))
-            return found if isinstance(found, int) else None
+            return compute(expression, frame, stack=(cfa,))
     return None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from rsp.values.definition import Definition
+from rsp.values.definition import value_of
 from rsp.values.per_cpu import bases_in
 from rsp.values.scope import Scope
 from rsp.values.value import Value
@@ -19,13 +19,13 @@ from rsp.values.value import Value
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rsp.symbols.at_pc.scopes import Surroundings
+    from rsp.symbols.at_pc.scopes import Scopes
     from rsp.values.per_cpu import Bases
     from rsp.values.scope import FrameVariables
     from rsp.values.value import Space
 
 
-def frame_scope(frame: FrameVariables, around: Surroundings | None, space: Space) -> Scope:
+def frame_scope(frame: FrameVariables, around: Scopes | None, space: Space) -> Scope:
     """Return the scope of a frame; see ``Frame.value``."""
     place = (around,) if around is not None else ()
 
@@ -55,7 +55,7 @@ class LocalNames(Mapping[str, Value]):
 
     def __init__(
         self,
-        around: Callable[[], Sequence[Surroundings]],
+        around: Callable[[], Sequence[Scopes]],
         space: Space,
         bases: Bases,
         frame: Callable[[], FrameVariables],
@@ -67,12 +67,11 @@ class LocalNames(Mapping[str, Value]):
 
     def __getitem__(self, name: str) -> Value:
         for around in self._around():
-            die = around.local(name)
-            if die is None:
+            found = around.local(name)
+            if found is None:
                 continue
-            found = Definition(binary=around.binary, slide=around.slide, die=die, name=name)
             value = (
-                found.value(self._space, self._bases)
+                value_of(found, self._space, self._bases)
                 if found.is_static
                 else self._frame().variable(name)
             )

@@ -1,79 +1,32 @@
-"""Where a variable is, and the value there.
+"""The value at a location.
 
-Contents: the location that an entry of the debug information gives (DWARF 5, section 2.6), and the
-bytes at a location. Not here: what frames know of registers (see `rsp.target.frame_context`), the
-operations of an expression (see `rsp.symbols.dwarf.expressions`).
+Contents: the bytes at a location, and which of them are not known. Not here: which location a
+variable has (see `rsp.symbols.at_pc`), what frames know of registers (see
+`rsp.target.frame_context`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rsp.symbols.dwarf import constants as dw
-from rsp.symbols.dwarf.abstract_origin import origins
-from rsp.symbols.dwarf.expressions import evaluate
-from rsp.symbols.dwarf.location_description import (
+from rsp.symbols.at_pc.variable_location import (
     ImplicitPointer,
     InMemory,
     InRegister,
-    OptimizedOut,
     Pieces,
     Unavailable,
 )
-from rsp.symbols.dwarf.location_description import Value as Computed
-from rsp.symbols.dwarf.loclists import expression_at
+from rsp.symbols.at_pc.variable_location import Value as Computed
 from rsp.values.value import OPTIMIZED_OUT, UNAVAILABLE, Hole, Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rsp.symbols.dwarf.die import Die
-    from rsp.symbols.dwarf.expressions import Context
-    from rsp.symbols.dwarf.location_description import Location, Piece
+    from rsp.symbols.at_pc.variable_location import Context, Location, Piece
     from rsp.symbols.types.types import Type
     from rsp.values.value import Space
 
 SYNTHETIC_POINTER = "<synthetic pointer>"
-
-
-def location_of(die: Die, context: Context, pc: int = 0, start: int | None = None) -> Location:
-    """Return where a variable is.
-
-    Args:
-        die: its entry.
-        context: the frame that it is looked at from.
-        pc: where that is, in the file.
-        start: where the function begins there.
-
-    Raises:
-        BadImage: the entry makes no sense.
-    """
-    described = located(die)
-    if described is None:
-        for origin in origins(die):
-            constant = origin.get(dw.DW_AT_const_value)
-            if constant is not None:
-                return _constant(constant)
-        return OptimizedOut()
-    expression = expression_at(described, dw.DW_AT_location, pc, entry_pc=start)
-    return evaluate(expression, context) if expression else OptimizedOut()
-
-
-def located(die: Die) -> Die | None:
-    """Return the entry that has the location: the variable's own, or that of its origin."""
-    for origin in origins(die):
-        if origin.form(dw.DW_AT_location) is not None:
-            return origin
-    return None
-
-
-def _constant(value: int | bool | str | bytes) -> Computed:
-    match value:
-        case bytes():
-            return Computed(value)
-        case str():
-            return Computed(value.encode(errors="surrogateescape") + b"\0")
-    return Computed((value & (1 << 64) - 1).to_bytes(8, "little"))
 
 
 def value_at(location: Location, ctype: Type, context: Context, space: Space) -> Value:

@@ -2,7 +2,7 @@
 
 Here lives: the order in which names are looked up, which is gdb's (gdb/symtab.c, lookup_symbol):
 the blocks outwards, the file, what all files see, other files. Here must not live: the grammar
-(`c_expression`), and what a block or a file declares (`surroundings`).
+(`c_expression`), and what a block or a file declares (`rsp.symbols.at_pc`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from rsp.arch.layout import Role
 from rsp.errors import RegisterUnavailable, SymbolError, SymbolNotFound, nearest
+from rsp.symbols.at_pc.definitions import defined_in, function_of
 from rsp.symbols.types.types import VOID, Function, Pointer
 from rsp.values.arithmetic import base_types
-from rsp.values.definition import Definition
+from rsp.values.definition import value_of
 from rsp.values.per_cpu import PerCpuValue
 from rsp.values.value import UNAVAILABLE, UNTYPED, UNTYPED_CODE, Value
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rsp.arch.registers import Registers
-    from rsp.symbols.at_pc.scopes import Surroundings
+    from rsp.symbols.at_pc.definitions import Definition
+    from rsp.symbols.at_pc.scopes import Scopes
     from rsp.symbols.binary import Binary, ElfSymbol
     from rsp.symbols.types.types import Type
     from rsp.values.per_cpu import Bases
@@ -74,7 +76,7 @@ class Scope:
 
     space: Space
     names: Mapping[str, Value] = field(default_factory=dict)
-    around: Callable[[], Sequence[Surroundings]] = tuple
+    around: Callable[[], Sequence[Scopes]] = tuple
     frames: Callable[[], Sequence[FrameVariables]] = tuple
     registers: Callable[[], Registers] | None = None
     bases: Bases | None = None
@@ -132,14 +134,10 @@ class Scope:
             return own if own.is_function else None
         for around in self.around():
             if (copy := around.copy_of(name)) is not None:
-                return Definition(binary=around.binary, slide=around.slide, die=copy, name=name)
+                return copy
         linked = self._linked(name)
         if linked is not None:
-            binary, slide, symbol = linked
-            frames = binary.frames(symbol.address) if binary.is_code(symbol) else ()
-            if not frames or frames[-1].entry != symbol.address:
-                return None
-            return Definition(binary=binary, slide=slide, die=frames[-1].die, name=name)
+            return function_of(*linked)
         found = (own,) if own is not None else self._elsewhere(name)
         return next((each for each in found if each.is_function), None)
 
@@ -165,9 +163,9 @@ class Scope:
     def _own(self, name: str) -> Definition | None:
         """Return what the file defines."""
         found = {
-            around.file: Definition(binary=around.binary, slide=around.slide, die=die, name=name)
+            around.file: definition
             for around in self.around()
-            if (die := around.in_file(name)) is not None
+            if (definition := around.in_file(name)) is not None
         }
         if len(found) > 1:
             raise SymbolError(f"each of {', '.join(found)} has {name!r}: say which, by its path")
@@ -188,8 +186,7 @@ class Scope:
         """Yield what has no symbol: enumerators, what was optimized out, clones of functions."""
         symbols = self.space.symbols
         for binary, slide in symbols.binaries() if symbols and self.within is None else ():
-            for die in binary.defined(name):
-                yield Definition(binary=binary, slide=slide, die=die, name=name)
+            yield from defined_in(binary, slide, name)
 
     def _missing(self, name: str) -> SymbolError:
         symbols = self.space.symbols
@@ -211,13 +208,13 @@ class Scope:
     # --- their values ---
 
     def _defined(self, definition: Definition) -> Value | None:
-        value = definition.value(self.space, self.bases)
+        value = value_of(definition, self.space, self.bases)
         return self._settled(value) if value is not None else None
 
     def _symbol(self, binary: Binary, slide: int, symbol: ElfSymbol) -> Value:
         address = symbol.address + (slide if binary.moves(symbol) else 0)
         if binary.is_code(symbol):
-            ctype = _function_type(binary, symbol) or UNTYPED_CODE
+            ctype = binary.type_of_function(symbol) or UNTYPED_CODE
             return Value(self.space, ctype, address=address)
         ctype = binary.type_of_variable(symbol) or UNTYPED
         if not binary.is_per_cpu(symbol):
@@ -264,11 +261,3 @@ class Scope:
         # In gdb they are signed, and flags and selectors are small.
         sign = 1 << bits - 1
         return Value.number_(self.space, ctype, (number ^ sign) - sign)
-
-
-def _function_type(binary: Binary, symbol: ElfSymbol) -> Type | None:
-    """Return the prototype of a function, None where nothing says so."""
-    frames = binary.frames(symbol.address)
-    if frames and frames[-1].entry == symbol.address:
-        return binary.types.type(frames[-1].die)
-    return None if binary.btf is None else binary.btf.function(symbol.name)

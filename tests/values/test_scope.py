@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import rsp
 from lab.programs import SOURCES
-from rsp.symbols.at_pc.scopes import surroundings_at
+from rsp.symbols.at_pc.scopes import scopes_at
 from rsp.symbols.elf.image import Image
 from rsp.values.c import C
 from rsp.values.expression import evaluate
@@ -22,7 +22,7 @@ from rsp.values.value import Space
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rsp.symbols.at_pc.scopes import Surroundings
+    from rsp.symbols.at_pc.scopes import Scopes
 
 SLIDE = 0x10000
 STOPS = ("in_block", "in_inlined", "in_second", "in_third", "in_here")
@@ -49,8 +49,8 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return output
 
 
-def around(table: rsp.SymbolTable, address: int) -> tuple[Surroundings, ...]:
-    found = surroundings_at(table, address)
+def around(table: rsp.SymbolTable, address: int) -> tuple[Scopes, ...]:
+    found = scopes_at(table, address)
     return (found,) if found is not None else ()
 
 

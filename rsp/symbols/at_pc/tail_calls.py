@@ -1,8 +1,8 @@
 """Functions that have left no frame: they ended in a jump to the next one.
 
 Here live: the ways of tail calls between two functions, which the debug information lists, and the
-frames that they stand for where there is only one way. Here must not live: registers, and what an
-entry of a call says (`rsp.symbols.code.call_sites`).
+frames that they stand for where there is only one way. Here must not live: registers, and what is
+told of one call (`calls`).
 
 The rules are those of gdb 13 (gdb/dwarf2/loc.c, call_site_find_chain and
 func_verify_no_selftailcall): as soon as one call on the way goes nobody knows where, nothing is
@@ -15,15 +15,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rsp.errors import BadImage, SymbolNotFound
+from rsp.symbols.at_pc.calls import Call
 from rsp.symbols.code import call_sites
-from rsp.symbols.dwarf.expressions import number
 from rsp.symbols.dwarf.ranges import entry_pc
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from rsp.symbols.code.call_sites import CallSite
-    from rsp.symbols.dwarf.expressions import Context
+    from rsp.symbols.at_pc.calls import Callee
     from rsp.symbols.table import SymbolTable
 
 _MOST_FUNCTIONS = 128
@@ -39,19 +38,6 @@ class _Unknown(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
-    """A function that may be called.
-
-    Attributes:
-        start: where it begins, with the slide.
-        name: as other files call it, None where they cannot.
-    """
-
-    start: int
-    name: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class _TailCall:
     """A tail call: the address behind it, and where it may go, names not looked up."""
 
@@ -63,7 +49,7 @@ class TailCalls:
     """What is known of the tail calls of functions, at the addresses where these run.
 
     Args:
-        symbols: where functions are looked up; None without any.
+        symbols: who is asked; None where there are none.
     """
 
     def __init__(self, symbols: SymbolTable | None) -> None:
@@ -72,7 +58,7 @@ class TailCalls:
         self._lists: dict[int, tuple[_TailCall, ...] | None] = {}
         self._leads_back: dict[int, bool] = {}
 
-    def goes_to(self, targets: Collection[int | str], function: Function) -> bool:
+    def goes_to(self, targets: Collection[int | str], function: Callee) -> bool:
         """Return whether a function is among the targets of a call."""
         # A name is looked up last, which takes longest.
         if function.start in targets or function.name in targets:
@@ -80,7 +66,7 @@ class TailCalls:
         names = (target for target in targets if isinstance(target, str))
         return any(self._address(name) == function.start for name in names)
 
-    def may_lead_back(self, function: Function) -> bool:
+    def may_lead_back(self, function: Callee) -> bool:
         """Return whether tail calls may lead from a function back to it."""
         start = function.start
         if start not in self._leads_back:
@@ -90,26 +76,25 @@ class TailCalls:
                 self._leads_back[start] = True
         return self._leads_back[start]
 
-    def between(self, site: CallSite, slide: int, callee: Function) -> tuple[int, ...]:
+    def between(self, call: Call, callee: Callee) -> tuple[int, ...]:
         """Return the addresses behind the tail calls on the way to a function, innermost first.
 
         Those that are on every way are returned, none where the call itself is to the function.
 
         Args:
-            site: the call that has left a frame.
-            slide: of its file.
+            call: the call that has left a frame.
             callee: the function that was come to.
         """
         ways = _Ways(callee)
         try:
-            targets = targets_of(site, slide)
+            targets = call.targets()
             if not self.goes_to(targets, callee):
                 self._search(targets, [], ways)
         except (_Unknown, BadImage):
             return ()
         return ways.common()
 
-    def _search_back(self, function: Function) -> bool:
+    def _search_back(self, function: Callee) -> bool:
         seen, pending = {function.start}, [function.start]
         while pending:
             for call in self._calls_of(pending.pop()):
@@ -146,10 +131,9 @@ class TailCalls:
         return address
 
     def _address(self, name: str) -> int | None:
-        symbols = self._symbols
-        if name not in self._addresses and symbols is not None:
+        if name not in self._addresses and self._symbols is not None:
             try:
-                self._addresses[name] = symbols[name].address
+                self._addresses[name] = self._symbols[name].address
             except SymbolNotFound:
                 self._addresses[name] = None
         return self._addresses.get(name)
@@ -173,17 +157,18 @@ class TailCalls:
             return None
         calls: list[_TailCall] = []
         for site in call_sites.tail_calls(binary.functions, function):
-            targets = targets_of(site, slide)
-            if not targets or site.return_pc is None or len(calls) >= _MOST_CALLS:
+            call = Call(site, slide)
+            targets, return_pc = call.targets(), call.return_pc
+            if not targets or return_pc is None or len(calls) >= _MOST_CALLS:
                 return None
-            calls.append(_TailCall(site.return_pc + slide, frozenset(targets)))
+            calls.append(_TailCall(return_pc, frozenset(targets)))
         return tuple(calls)
 
 
 class _Ways:
     """What all ways found so far have in common, at their beginning and at their end."""
 
-    def __init__(self, callee: Function) -> None:
+    def __init__(self, callee: Callee) -> None:
         self.callee = callee
         self.functions = 0
         self._first: list[int] = []
@@ -214,26 +199,3 @@ def _same(one: list[int], other: list[int]) -> int:
             break
         count += 1
     return count
-
-
-def targets_of(site: CallSite, slide: int, frame: Context | None = None) -> Collection[int | str]:
-    """Return where a call may go to: addresses and names, none where that cannot be told.
-
-    Args:
-        site: the call.
-        slide: of its file.
-        frame: that the call is made in; None where it is not made now.
-
-    Raises:
-        BadImage: entries make no sense.
-    """
-    target = site.target()
-    match target:
-        case bytes():
-            found = number(target, frame) if frame is not None else None
-            return (found,) if isinstance(found, int) else ()
-        case str():
-            return (target,)
-        case tuple():
-            return tuple(address + slide for address in target)
-    return ()

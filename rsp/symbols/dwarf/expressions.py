@@ -66,11 +66,6 @@ class Context(Protocol):
         """What has to be added to the addresses in the expression."""
         ...
 
-    @property
-    def unit(self) -> Unit | None:
-        """The unit that the expression is a part of, which has types and indexed addresses."""
-        ...
-
     def register(self, number: int) -> int | None:
         """Return the value in this frame of a register, by its DWARF number."""
         ...
@@ -97,16 +92,19 @@ class Context(Protocol):
         ...
 
 
-def evaluate(expression: bytes, context: Context, *, stack: Iterable[int] = ()) -> Location:
+def evaluate(
+    expression: bytes, context: Context, *, unit: Unit | None = None, stack: Iterable[int] = ()
+) -> Location:
     r"""Return where an expression says that a variable is.
 
     Args:
         expression: what DW_AT_location or a location list has for the pc.
         context: the frame.
+        unit: that the expression is a part of, which has types and indexed addresses.
         stack: what is on the stack at the beginning, the top last: the CFA for a register's rule.
 
     >>> class Frame:
-    ...     word_size, slide, unit = 8, 0, None
+    ...     word_size, slide = 8, 0
     ...     def register(self, number): return 0x1000 + number
     ...     def read_memory(self, address, size): return bytes(size)
     ...     def frame_base(self): return 0x7FF0
@@ -121,7 +119,7 @@ def evaluate(expression: bytes, context: Context, *, stack: Iterable[int] = ()) 
     >>> evaluate(b"\xa3\x01\x55\x9f", Frame())              # DW_OP_entry_value(DW_OP_reg5); …
     OptimizedOut()
     """
-    machine = _Machine(context, stack)
+    machine = _Machine(context, unit, stack)
     try:
         machine.run(expression)
         return machine.location()
@@ -133,16 +131,17 @@ def evaluate(expression: bytes, context: Context, *, stack: Iterable[int] = ()) 
 
 
 def number(
-    expression: bytes, context: Context, *, stack: Iterable[int] = ()
+    expression: bytes, context: Context, *, unit: Unit | None = None, stack: Iterable[int] = ()
 ) -> int | Unavailable | OptimizedOut:
     r"""Return the number that an expression computes: a CFA, a frame base, a value at a call site.
 
     Args:
         expression: of the CFI, DW_AT_frame_base, DW_AT_call_value, …
         context: the frame.
+        unit: that the expression is a part of, which has types and indexed addresses.
         stack: what is on the stack at the beginning, the top last: the CFA for a register's rule.
     """
-    found = evaluate(expression, context, stack=stack)
+    found = evaluate(expression, context, unit=unit, stack=stack)
     match found:
         case InMemory(address):
             return address
@@ -159,9 +158,9 @@ def number(
 class _Machine:
     """The stack, and what has been found; each method is what an operation does."""
 
-    def __init__(self, context: Context, stack: Iterable[int]) -> None:
+    def __init__(self, context: Context, unit: Unit | None, stack: Iterable[int]) -> None:
         self._context = context
-        self._unit = context.unit
+        self._unit = unit
         self._word_size = context.word_size
         self._mask = (1 << 8 * context.word_size) - 1
         self._signed = BaseType(dw.DW_ATE_signed, context.word_size)

@@ -15,7 +15,9 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from rsp.symbols.dwarf.expressions import Context
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,20 @@ def numbers(machine: str) -> Mapping[str, int]:
 
     registers = x86_64.CORE if machine == x86_64.ARCH else i386.CORE
     return {each.name: each.dwarf for each in registers if each.dwarf is not None}
+
+
+def compute(expression: bytes, context: Context, *, stack: Iterable[int] = ()) -> int | None:
+    """Return what the expression of a rule computes, None where that cannot be told.
+
+    Args:
+        expression: of a `CfaExpression`, an `AtExpression` or a `ValExpression`.
+        context: the frame.
+        stack: what is on the expression's stack at the beginning.
+    """
+    from rsp.symbols.dwarf.expressions import number  # few rules have one
+
+    found = number(expression, context, stack=stack)
+    return found if isinstance(found, int) else None
 
 
 # System V ABI, AMD64 supplement, figure 3.4; Intel386 supplement, figure 2.3.

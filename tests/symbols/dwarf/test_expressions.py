@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp.symbols.dwarf import constants as dw
+from rsp.symbols.dwarf import expressions
 from rsp.symbols.dwarf.die import Die
-from rsp.symbols.dwarf.expressions import evaluate, number
 from rsp.symbols.dwarf.location_description import (
     ImplicitPointer,
     InMemory,
@@ -37,7 +37,7 @@ from rsp.symbols.unwind.rules import RegisterOffset, numbers
 from rsp.symbols.unwind.tables import UnwindTables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 
@@ -46,7 +46,10 @@ MASK = (1 << 64) - 1
 
 @dataclass
 class Frame:
-    """A frame made up: register n holds 0x1000 + n, memory the low byte of its address."""
+    """A frame made up: register n holds 0x1000 + n, memory the low byte of its address.
+
+    It goes with the unit of the expressions that are evaluated in it.
+    """
 
     word_size: int = 8
     slide: int = 0
@@ -70,6 +73,16 @@ class Frame:
 
     def entry_value(self, what: bytes | int) -> int | None:
         return self.entry_values.get(what)
+
+
+def evaluate(expression: bytes, frame: Frame, *, stack: Iterable[int] = ()) -> Location:
+    return expressions.evaluate(expression, frame, unit=frame.unit, stack=stack)
+
+
+def number(
+    expression: bytes, frame: Frame, *, stack: Iterable[int] = ()
+) -> int | Unavailable | OptimizedOut:
+    return expressions.number(expression, frame, unit=frame.unit, stack=stack)
 
 
 def b(text: str, **operands: int) -> bytes:

@@ -125,7 +125,7 @@ class DwarfTypes:
 
     def _base(self, die: Die) -> Type:
         name = die.name or ""
-        size = die.number(dw.DW_AT_byte_size) or 0
+        size = _unsigned(die, dw.DW_AT_byte_size) or 0
         known = _INTEGERS.get(die.number(dw.DW_AT_encoding) or 0)
         if known is None:
             return Float(name, size)  # or complex, imaginary, decimal
@@ -136,7 +136,7 @@ class DwarfTypes:
         return Void(die.name or "void")
 
     def _pointer(self, die: Die) -> Type:
-        size = die.number(dw.DW_AT_byte_size) or die.unit.word_size
+        size = _unsigned(die, dw.DW_AT_byte_size) or die.unit.word_size
         return Pointer(self._later_target(die), size)
 
     def _typedef(self, die: Die) -> Type:
@@ -147,7 +147,7 @@ class DwarfTypes:
         tag = _name(die)
         if die.get(dw.DW_AT_declaration):
             return kind(tag, None, definition=partial(self._definition, kind, tag))
-        size = die.number(dw.DW_AT_byte_size) or 0
+        size = _unsigned(die, dw.DW_AT_byte_size) or 0
         return kind(tag, size, partial(self._members, die.offset))
 
     def _definition(self, kind: builtins.type[Tagged], tag: str | None) -> Tagged | None:
@@ -166,14 +166,14 @@ class DwarfTypes:
 
     def _member(self, die: Die) -> Member:
         member = self.type_of(die)
-        bits = die.number(dw.DW_AT_bit_size)
-        position = die.number(dw.DW_AT_data_bit_offset)
+        bits = _unsigned(die, dw.DW_AT_bit_size)
+        position = _unsigned(die, dw.DW_AT_data_bit_offset)
         if position is None:
             position = _location(die) * 8
             # Until DWARF 3 (section 5.5.6), from the highest bit of the storage unit downwards.
             downwards = die.number(dw.DW_AT_bit_offset)
             if bits is not None and downwards is not None:
-                storage = die.number(dw.DW_AT_byte_size) or member.size or 0
+                storage = _unsigned(die, dw.DW_AT_byte_size) or member.size or 0
                 position += storage * 8 - downwards - bits
         return Member(
             name=die.name,
@@ -189,7 +189,7 @@ class DwarfTypes:
             return Enum(tag, None, definition=partial(self._definition, Enum, tag))
         return Enum(
             tag,
-            die.number(dw.DW_AT_byte_size) or 0,
+            _unsigned(die, dw.DW_AT_byte_size) or 0,
             partial(self._enumerators, die.offset),
             signed=partial(self._is_signed, die.offset),
         )
@@ -271,11 +271,19 @@ def _name(die: Die) -> str | None:
     return next((name for name in (origin.name for origin in origins(die)) if name), None)
 
 
+def _unsigned(die: Die, attribute: int) -> int | None:
+    """Return a size or an offset, None where there is none."""
+    number = die.number(attribute)
+    if number is not None and number < 0:
+        die.unit.sections.info.fail(die.offset, f"a size or an offset of {number}")
+    return number
+
+
 def _location(die: Die) -> int:
     """Return the offset of a member in bytes; those of a union have none."""
     location = die.get(dw.DW_AT_data_member_location)
     if isinstance(location, int):
-        return location
+        return _unsigned(die, dw.DW_AT_data_member_location) or 0
     # DWARF 2 has an expression that adds to the address of the structure.
     if isinstance(location, bytes) and location[:1] == bytes([dw.DW_OP_plus_uconst]):
         try:

@@ -81,7 +81,7 @@ def test_a_terminal_that_becomes_narrower(debian_kernel: DebianKernel, tmp_path:
         terminal.resize(20)
         # Until it is seen, lines for the old width may be on their way.
         watched.wait_for(lambda line: line.startswith("["))
-        terminal.screen.resize(columns=20)
+        terminal.narrow(20)
         watched.wait_for(lambda line: re.fullmatch(r"\[#* *\] +\d+ %", line) is not None)
         assert terminal.finish() == 0
 

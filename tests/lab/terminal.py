@@ -58,6 +58,7 @@ class Terminal:
         self.screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)
         self._come = b""
+        self._lines: list[str] | None = None
         self._terminal, theirs = os.openpty()
         termios.tcsetwinsize(self._terminal, (rows, columns))
         with (output or Path(os.devnull)).open("wb") as file:
@@ -73,10 +74,11 @@ class Terminal:
     @property
     def lines(self) -> list[str]:
         """What the screen shows, without the blanks at the ends and the empty lines below."""
-        lines = [line.rstrip() for line in self.screen.display]
-        while lines and not lines[-1]:
-            lines.pop()
-        return lines
+        if self._lines is None:  # pyte takes its time
+            self._lines = [line.rstrip() for line in self.screen.display]
+            while self._lines and not self._lines[-1]:
+                self._lines.pop()
+        return self._lines
 
     @property
     def text(self) -> str:
@@ -102,8 +104,13 @@ class Terminal:
         os.write(self._terminal, text.encode())
 
     def resize(self, columns: int) -> None:
-        """Make the terminal narrower or wider, once the command has seen that it is."""
+        """Tell the command that the terminal has another width; `narrow` then makes it so."""
         termios.tcsetwinsize(self._terminal, (self.screen.lines, columns))
+
+    def narrow(self, columns: int) -> None:
+        """Cut off what is behind so many columns."""
+        self.screen.resize(columns=columns)
+        self._lines = None
 
     def _take(self, deadline: float) -> bool:
         """Take what comes next, a line at most; whether the command has the terminal open still."""
@@ -117,6 +124,7 @@ class Terminal:
         end = self._come.find(b"\r", 1)
         line, self._come = (self._come[:end], self._come[end:]) if end > 0 else (self._come, b"")
         self._stream.feed(line)
+        self._lines = None
         return bool(line)
 
     def __enter__(self) -> Self:

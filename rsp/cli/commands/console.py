@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import rsp
 from rsp.cli.arguments import add_symbol_options, add_timeout, open_symbols
 from rsp.cli.frames import backtrace_text
+from rsp.cli.progress import Progress
 from rsp.cli.text import printable, printable_lines
 from rsp.transports import open_transport
 from rsp.transports.wrapper import TransportWrapper
@@ -70,12 +71,16 @@ def run(arguments: argparse.Namespace) -> int:
         if keyboard.terminal:
             print(f"rsp: {line.address}: {_KEYS}", file=sys.stderr)
         while _converse(line, keyboard):
-            with rsp.connect(
-                _Kept(line),
-                symbols=symbols,
-                timeout=arguments.timeout,
-                interrupt=arguments.qemu_monitor or True,
-            ) as target:
+            with (
+                Progress("stopping the kernel") as stopping,
+                rsp.connect(
+                    _Kept(line),
+                    symbols=symbols,
+                    timeout=arguments.timeout,
+                    interrupt=arguments.qemu_monitor or True,
+                ) as target,
+            ):
+                stopping.end()
                 _show(target.console.read().encode())
                 over = _at_a_stop(target, keyboard)
             _show(target.console.read().encode())
@@ -112,20 +117,34 @@ def _converse(line: Transport, keyboard: _Keyboard) -> bool:
 
 
 def _at_a_stop(target: Target, keyboard: _Keyboard) -> bool:
-    """Take commands until the kernel is to run again; whether the user wants to end."""
+    """Take commands until the kernel is to run again; whether the user wants to end.
+
+    Ctrl-C at a terminal ends a command, or drops what is typed.
+    """
     print(f"\nrsp: {target.stop}; {_AT_A_STOP}", file=sys.stderr)
     command = "bt"
     while command not in ("c", "q"):
         try:
-            if command == "bt":
-                print(backtrace_text(target.backtrace()), flush=True)
-            elif command:
-                print(printable_lines(target.monitor(command)), flush=True)
-        except rsp.StubError as error:
+            if command:
+                print(_answer(target, command), flush=True)
+            print("(rsp) ", end="", file=sys.stderr, flush=True)
+            command = keyboard.line()
+        except (rsp.StubError, rsp.SymbolError) as error:
             print(f"rsp: {printable(str(error))}", file=sys.stderr)
-        print("(rsp) ", end="", file=sys.stderr, flush=True)
-        command = keyboard.line()
+            command = ""
+        except KeyboardInterrupt:
+            if not keyboard.terminal:
+                raise
+            print(file=sys.stderr)
+            command = ""
     return command == "q"
+
+
+def _answer(target: Target, command: str) -> str:
+    with Progress("asking the kernel"):
+        if command == "bt":
+            return backtrace_text(target.backtrace())
+        return printable_lines(target.monitor(command))
 
 
 def _show(data: bytes) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import rsp
 from rsp.cli.arguments import add_json, add_record
 from rsp.cli.json import print_json
+from rsp.cli.progress import Progress
 from rsp.cli.text import flags_text, place, printable, symbol_name
 from rsp.testing.boot import ELF, IMAGE, SOURCE
 from rsp.testing.qemu import QemuMachine
@@ -92,9 +93,10 @@ def run(arguments: argparse.Namespace) -> int:
             address = f"replay:{RECORDING}"
             source = "recording"
             said = f"This is a recording of the same session with QEMU, for {error}."
-        target = stack.enter_context(
-            rsp.connect(address, symbols=ELF, timeout=_TIMEOUT, record=arguments.record)
-        )
+        with Progress("connecting"):
+            target = stack.enter_context(
+                rsp.connect(address, symbols=ELF, timeout=_TIMEOUT, record=arguments.record)
+            )
         if not arguments.json:
             print(printable(said))
         places = []
@@ -109,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
             print_json({"source": source, "stops": stops, "greeting": greeting})
         else:
             modes = dict.fromkeys(here.mode.name for here in places)
-            print(f"\n{' -> '.join(modes)}\nIt says: {greeting}. Detached from: it runs on.")
+            print(f"\n{' -> '.join(modes)}\nIt says: {greeting}. Detached: it runs on.")
     return 0
 
 
@@ -117,7 +119,8 @@ def _follow(target: Target) -> Iterator[_Place]:
     registers: dict[str, int | None] = {}
     for stop in (None, *STOPS):
         if stop is not None:
-            target.until(stop, timeout=_TIMEOUT)
+            with Progress("waiting for the CPU", limit=_TIMEOUT):
+                target.until(stop, timeout=_TIMEOUT)
         # What is 0 at the reset is not worth a word.
         before, registers = registers, dict(target.registers)
         changed = {name: value for name, value in registers.items() if value != before.get(name, 0)}

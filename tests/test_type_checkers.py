@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 
 import rsp
+from lab.pages import blocks_of
 
 SCRIPT = Path(__file__).parent / "lab" / "user_script.py"
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
 MISSPELT = "import rsp\nprint(rsp.BreakpointKnd, rsp.linux.Kernl)\n"
 STOP = "import rsp\ndef f(t: rsp.Target, w: bool) -> rsp.Stop:\n    return t.resume(wait=w)\n"
 
@@ -62,13 +64,15 @@ def write(directory: Path, files: dict[str, str]) -> list[str]:
     return [f"{name}.py" for name in files]
 
 
-def readme() -> str:
-    """Return the examples of the README as a program."""
-    text = README.read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    examples = doctest.DocTestParser().get_examples("\n".join(blocks))
-    assert len(examples) > 20
-    return "".join(example.source for example in examples)
+def pages() -> dict[str, str]:
+    """Return the sessions in the README and in the pages of docs/ as programs."""
+    found = {}
+    for page in PAGES:
+        sessions = [block.text for block in blocks_of(page) if block.text.startswith(">>> ")]
+        examples = doctest.DocTestParser().get_examples("\n".join(sessions))
+        found[page.stem] = "".join(example.source for example in examples)
+    assert sum(text.count("\n") for text in found.values()) > 50
+    return found
 
 
 def test_the_script_uses_every_public_name() -> None:
@@ -78,8 +82,8 @@ def test_the_script_uses_every_public_name() -> None:
 
 
 def test_mypy_finds_no_fault_in_a_users_script(elsewhere: Path) -> None:
-    said = mypy(elsewhere, script=SCRIPT.read_text(encoding="utf-8"), readme=readme())
-    assert said == "Success: no issues found in 2 source files\n"
+    said = mypy(elsewhere, script=SCRIPT.read_text(encoding="utf-8"), **pages())
+    assert said == f"Success: no issues found in {len(PAGES) + 1} source files\n"
 
 
 @pytest.mark.live("node")

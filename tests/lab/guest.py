@@ -273,6 +273,13 @@ class Guest:
         raise GuestError(f"{what}; the end of the console:\n{self.console[-2000:]}")
 
 
+def boot_files(kernel: KernelName) -> dict[str, Path]:
+    """Return what a machine of one's own boots: ``bzImage``, ``initrd``; and ``vmlinux``."""
+    files = _files(kernel)
+    initrd = _initrd(kernel, files.modules)
+    return {"bzImage": files.image, "initrd": initrd, "vmlinux": files.symbols}
+
+
 def _files(kernel: KernelName) -> _Files:
     names = MODULES[kernel]
     if kernel.startswith("debian"):

@@ -46,7 +46,10 @@ PACKAGES = {
 }
 
 # Programs that a test may use and need not declare: every Debian has them.
-BASE = ("bash", "cat", "gzip", "printf", "setsid", "sh", "sleep", "true")
+BASE = (
+    *("bash", "cat", "cp", "grep", "gzip", "head", "ln", "mkdir", "printf", "setsid", "sh"),
+    *("sleep", "tail", "true"),
+)
 
 # What a program of the table finds by PATH itself.
 CALLS = {

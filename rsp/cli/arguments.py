@@ -1,7 +1,7 @@
 """What the command lines of several commands have in common.
 
-Here live: the options that go with a TARGET, the connection that they describe, and the spelling
-of addresses, lengths and bytes.
+Contents: the options of all commands with a TARGET or a FILE, the connection and the symbols that
+they describe, and the spelling of addresses, lengths and bytes.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def add_timeout(options: argparse._ActionsContainer) -> None:
         metavar="S",
         type=parse_timeout,
         default=DEFAULT_TIMEOUT,
-        help="seconds that connecting may take, and each request (default: %(default)g)",
+        help="seconds for connecting, for each request and for a run (default: %(default)g)",
     )
 
 

@@ -1,6 +1,6 @@
 """Frames as commands print them: in JSON, and for people with their source lines.
 
-Here must not live: what a frame is, and how it is written, which are the library's.
+Not here: what a frame is and its line in a backtrace (see `rsp.target.frame`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The commands and their help.
 
-Here live: the list of the commands, the text of ``rsp help``, and the parser of each command with
-what its ``--help`` says. Here must not live: how a command ends (`rsp.cli.run`), and what it does.
+Contents: the list of the commands, the text of ``rsp help``, and the parser of each command with
+its ``--help``. Not here: how a command ends (see `rsp.cli.run`), and what it does.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What commands print with ``--json``.
 
-Here live: how an object is printed, and a stop in it. Here must not live: values
-(`rsp.cli.values`), frames (`rsp.cli.frames`), and text for people (`rsp.cli.text`).
+Contents: how an object is printed, and the JSON of a stop. Not here: values (see `rsp.cli.values`),
+frames (see `rsp.cli.frames`), and text for people (see `rsp.cli.text`).
 """
 
 from __future__ import annotations

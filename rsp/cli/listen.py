@@ -1,7 +1,7 @@
 """A socket that one client may connect to.
 
-Here lives: the spelling of where a command listens, and the socket. Here must not live: what is
-said to the client.
+Contents: the spelling of a listening address, and the socket. Not here: what is said to the client
+(see `rsp.cli.relay` and `rsp.cli.playback`).
 """
 
 from __future__ import annotations

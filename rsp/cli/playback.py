@@ -1,7 +1,8 @@
 """The stub's side of a recording, without I/O.
 
-Here lives the order: what the stub said is said again when the client has sent again what it had
-sent before. Here must not live: sockets, and the client's side (`rsp.transports.replay`).
+Contents: the order. An answer of the recorded stub is given when the client has sent what the
+recorded client had sent before it. Not here: sockets, and the client's side (see
+`rsp.transports.replay`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One line on the terminal that says what a command waits for, and how far that has come.
+"""The progress line: it says on a terminal what a command waits for and how far that has come.
 
-Here live: what the line says, how it fits the terminal, and when it is drawn and wiped. Here must
-not live: anything that is printed for good.
+Contents: the text of the line, how it fits the terminal, and when it is drawn and wiped. Not here:
+output that stays.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Passing bytes between two streams, both ways, and recording them.
 
-Here lives the loop of ``rsp proxy``. It knows no packets: what passes is what was sent.
+Contents: the loop of ``rsp proxy``. It knows no packets: it passes on the bytes that were sent.
 """
 
 from __future__ import annotations

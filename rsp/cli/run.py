@@ -1,7 +1,7 @@
 """The command line: which command it is, and how it ends.
 
-Here lives how any command ends: its exit status, and its error as one line. Here must not live: the
-commands and their help (`rsp.cli.help`), and what a command does (`rsp.cli.commands`).
+Contents: how any command ends, its exit status and its error in one line. Not here: the list of the
+commands and their help (see `rsp.cli.help`), and what a command does (see `rsp.cli.commands`).
 
 Exit status: 0; 1 with one line on stderr; 2 for a wrong command line; as the shell counts them,
 130 after Ctrl-C and 141 when the reader of the output has gone.

@@ -1,6 +1,6 @@
-"""Running to a stop, and what is printed of it: what ``rsp break`` and ``rsp watch`` share.
+"""Running to a stop and printing it: what ``rsp break`` and ``rsp watch`` share.
 
-Here must not live: what is waited for, and the option of one of them alone.
+Not here: the breakpoint, the watchpoint, and the options of one command only.
 """
 
 from __future__ import annotations

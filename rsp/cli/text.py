@@ -1,7 +1,7 @@
 """What commands print: hex dumps, names of addresses, and text that a stub chose.
 
-Here live: the forms that more than one command prints for people. Here must not live: JSON
-(`rsp.cli.json`), and questions to a target.
+Contents: the forms that more than one command prints for people. Not here: JSON (see
+`rsp.cli.json`), and requests to a target.
 """
 
 from __future__ import annotations

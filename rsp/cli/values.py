@@ -1,6 +1,6 @@
 """Values of C as JSON has them.
 
-Here lives the bare form of a value. Here must not live: gdb's text of it, which is the library's.
+Contents: the bare form of a value. Not here: its text as gdb prints it (see `rsp.values`).
 """
 
 from __future__ import annotations

@@ -58,6 +58,7 @@ def test_the_help_of_a_command_begins_with_what_is_its_own(name: str) -> None:
     shown = run(name, "--help", env={"COLUMNS": "80"})
     assert (shown.status, shown.err) == (0, "")
     assert run("help", name, env={"COLUMNS": "80"}) == shown
+    assert max(map(len, shown.out.splitlines())) <= 80
     usage, purpose, *sections = shown.out.split("\n\n")
     assert purpose == f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}."
     titles = [section.partition(":\n")[0] for section in sections]

@@ -1,7 +1,6 @@
 """``rsp bt``: the backtrace of a thread, or of all threads.
 
-Here lives: the command. Here must not live: what a frame is, and how it is written, which are the
-library's.
+Not here: what a frame is and its line in a backtrace (see `rsp.target.frame`).
 """
 
 from __future__ import annotations

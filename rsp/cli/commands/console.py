@@ -1,7 +1,7 @@
 """``rsp console``: a terminal on a serial line that kgdb shares, with a key to stop the kernel.
 
-Here lives the terminal: what is typed goes to the line and what comes from it is shown, until the
-escape character. Stopping the kernel, and letting it run again, is the library's (`rsp.connect`).
+Contents: the terminal. It sends what is typed to the line and shows what comes from it, until the
+escape character. Not here: how a kernel is stopped and let run again (see `rsp.connect`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _GLANCE: Final = 0.02
 # Seconds that nothing has come for, after the end of what is to be typed.
 _DONE: Final = 1.0
 
-USAGE: Final = "TARGET [--symbols FILE] [--qemu-monitor ADDRESS] [--timeout S] [OPTION ...]"
+USAGE: Final = "TARGET [--qemu-monitor ADDRESS] [--timeout S] [OPTION ...]"
 EXAMPLES: Final = ("rsp console /dev/ttyS0,115200 --symbols vmlinux",)
 
 

@@ -1,6 +1,6 @@
 """``rsp demo``: follow a CPU from 16 to 64 bit, on a machine that comes with this package.
 
-Here lives what the demo does. The machine is QEMU with the boot sector of `rsp.testing.boot`; where
+Contents: what the demo does. The machine is QEMU with the boot sector of `rsp.testing.boot`; where
 there is no QEMU, the recording ``demo.rsplog`` beside this file is played through the same code.
 The recording is made by the demo itself, and has to be made again whenever the demo or the library
 asks a stub something else: remove it, then run

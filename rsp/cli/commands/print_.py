@@ -1,6 +1,6 @@
 """``rsp print``: the value of a C expression.
 
-Here lives: the command. Here must not live: expressions and gdb's text, which are the library's.
+Not here: expressions and gdb's text of a value (see `rsp.values`).
 """
 
 from __future__ import annotations

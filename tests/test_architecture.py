@@ -26,6 +26,7 @@ ROOT = Path(rsp.__file__).parent
 # package's own __init__, where transport, stub and symbols meet in `connect`.
 ROOMS = (
     "rsp.errors",
+    "rsp.reprs",
     "rsp.arguments",
     "rsp.recording",
     "rsp.wire",

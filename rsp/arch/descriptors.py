@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rsp.errors import LocalProtocolError
+from rsp.reprs import hex_repr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +56,8 @@ class SegmentDescriptor:
         """Whether it is a code segment."""
         return self.code_or_data and bool(self.type & 8)
 
+    __repr__ = hex_repr
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
@@ -75,6 +78,9 @@ class Gate:
     dpl: int
     present: bool
     ist: int
+
+    def __repr__(self) -> str:
+        return hex_repr(self, "offset")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +107,8 @@ class PageEntry:
     global_: bool
     no_execute: bool
     protection_key: int
+
+    __repr__ = hex_repr
 
 
 def segment_descriptor(data: bytes) -> SegmentDescriptor:

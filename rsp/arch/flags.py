@@ -137,3 +137,16 @@ class Mxcsr(_RegisterFlags):
     UM = 1 << 11
     PM = 1 << 12
     FZ = 1 << 15
+
+
+_REGISTERS = {"eflags": EFlags, "cr0": Cr0, "cr4": Cr4, "efer": Efer, "mxcsr": Mxcsr}
+
+
+def flags_text(register: str, value: int) -> str | None:
+    """Return the flags of a register in gdb's spelling, ``[ ZF PF ]``; None of any other.
+
+    >>> flags_text("cr0", 0x80000011), flags_text("rax", 1)
+    ('[ PG ET PE ]', None)
+    """
+    flags = _REGISTERS.get(register)
+    return None if flags is None else str(flags(value))

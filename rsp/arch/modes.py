@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from rsp.arch.flags import Cr0, Efer, EFlags
 from rsp.errors import RemoteProtocolError
+from rsp.reprs import hex_repr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,6 +62,8 @@ class Segment:
     limit: int
     attributes: int
 
+    __repr__ = hex_repr
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DescriptorTable:
@@ -68,6 +71,8 @@ class DescriptorTable:
 
     base: int
     limit: int
+
+    __repr__ = hex_repr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +107,8 @@ class CpuState:
     cr3: int
     cr4: int
     efer: int | None
+
+    __repr__ = hex_repr
 
 
 def infer_mode(values: Mapping[str, int | None]) -> CpuMode:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from rsp.arch.descriptors import PageEntry, page_entry
 from rsp.arch.flags import Cr0, Cr4, Efer
+from rsp.reprs import hex_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,6 +99,8 @@ class Translation:
     executable: bool
     entries: tuple[PageEntry, ...]
 
+    __repr__ = hex_repr
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotMapped:
@@ -123,6 +126,8 @@ class NotMapped:
             f"{self.address:#x} is not mapped: in the {TABLES[self.level]} the entry at "
             f"{self.entry:#x} (physical) is not present"
         )
+
+    __repr__ = hex_repr
 
 
 def paging_of(*, cr0: int, cr4: int, efer: int) -> Paging:

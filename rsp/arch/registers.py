@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from rsp.arch.flags import EFlags
-from rsp.arch.layout import Role
+from rsp.arch.flags import EFlags, flags_text
+from rsp.arch.layout import Kind, Role
 from rsp.errors import RegisterUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from rsp.arch.layout import RegisterLayout
+    from rsp.arch.layout import Register, RegisterLayout
+
+_WIDE = ("float", "vector")  # groups of gdb
 
 
 class Registers(Mapping[str, "int | None"]):
@@ -24,7 +26,7 @@ class Registers(Mapping[str, "int | None"]):
 
     A mapping of gdb's names to unsigned integers at the registers' own width, None where the stub
     does not give the value. Iteration and ``len`` are over whole registers; sub-registers
-    (``eax``, ``al``, ``ymm0``) can be read too.
+    (``eax``, ``al``, ``ymm0``) can be read too. ``str()`` is a table.
 
     >>> from rsp.arch.layouts import layout_for_length
     >>> layout = layout_for_length(164)
@@ -64,10 +66,31 @@ class Registers(Mapping[str, "int | None"]):
         return len(self._values)
 
     def __repr__(self) -> str:
-        shown = ", ".join(
-            f"{name}={'?' if value is None else hex(value)}" for name, value in self.items()
-        )
-        return f"Registers({shown})"
+        """Return the general registers; all others are counted."""
+        known = [
+            each.name
+            for each in self.layout.registers
+            if each.group == "general" and each.kind not in (Kind.X87, Kind.VECTOR)
+        ]
+        shown = ", ".join(f"{name}={_hex(self[name])}" for name in known)
+        return f"Registers({shown}; {len(self)} in all)"
+
+    def __str__(self) -> str:
+        """Return a table as gdb's ``info registers``, with control registers where there are some.
+
+        Floating point and vector registers are read by their names.
+        """
+        rows = []
+        for register in self.layout.registers:
+            if register.group not in _WIDE and register.kind not in (Kind.X87, Kind.VECTOR):
+                name, value = register.name, self[register.name]
+                shown = name if name.isprintable() else ascii(name)
+                rows.append(f"{shown:<15}{_hex(value):<20}{_meaning(register, value)}")
+        return "\n".join(map(str.rstrip, rows))
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """Return the names of registers and sub-registers."""
+        return [*self.layout.positions, *self.layout.sub_registers]
 
     @property
     def pc(self) -> int:
@@ -108,3 +131,16 @@ class Registers(Mapping[str, "int | None"]):
         if value is None:
             raise RegisterUnavailable(f"the stub does not give {name}", register=name)
         return value
+
+
+def _hex(value: int | None) -> str:
+    return "<unavailable>" if value is None else f"{value:#x}"
+
+
+def _meaning(register: Register, value: int | None) -> str:
+    """Return gdb's third column: the number, or the flags."""
+    if value is None:
+        return ""
+    if register.kind in (Kind.INTEGER, Kind.SELECTOR):
+        return str(value - (value >> register.bits - 1 << register.bits))
+    return flags_text(register.name, value) or ""

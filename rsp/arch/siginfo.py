@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from rsp.errors import RemoteProtocolError
+from rsp.reprs import hex_repr
 
 _SIGILL, _SIGTRAP, _SIGBUS, _SIGFPE, _SIGSEGV, _SIGCHLD, _SIGSYS = 4, 5, 7, 8, 11, 17, 31
 _SI_USER, _SI_TIMER, _SI_SIGIO, _SI_KERNEL = 0, -2, -5, 0x80
@@ -118,3 +119,5 @@ class SigInfo:
         if self.pid is not None and self.number == _SIGCHLD:
             return f"of process {self.pid} ({name})"
         return f"from process {self.pid} ({name})" if self.pid is not None else f"({name})"
+
+    __repr__ = hex_repr

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rsp.arch.flags import Cr0, Cr4, Efer, EFlags, Mxcsr
 from rsp.errors import RegisterUnavailable
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from rsp.symbols.table import SymbolTable
 
 _ROW = 16
-_FLAGS = {"eflags": EFlags, "cr0": Cr0, "cr4": Cr4, "efer": Efer, "mxcsr": Mxcsr}
 _DOTS = str.maketrans({byte: "." for byte in range(256) if not 0x20 <= byte < 0x7F})
 
 
@@ -37,12 +35,6 @@ def printable_lines(text: str) -> str:
     """Return the same of a text of several lines, which keeps them and its tabs."""
     lines = text.rstrip("\n").split("\n")
     return "\n".join("\t".join(map(printable, line.split("\t"))) for line in lines)
-
-
-def flags_text(register: str, value: int) -> str | None:
-    """Return the flags of a register in gdb's spelling, ``[ ZF PF ]``; None of any other."""
-    flags = _FLAGS.get(register)
-    return None if flags is None else str(flags(value))
 
 
 def hex_dump(address: int, data: bytes) -> Iterator[str]:

@@ -94,6 +94,10 @@ class Kernel:
         target.fallback = self._read_hidden
         target.find_code = self._find_code
 
+    def __repr__(self) -> str:
+        place = "not found yet" if self._slide is None else f"slide {self._slide:#x}"
+        return f"<Kernel of {self._table.path}, {place}, {len(self._known)} modules followed>"
+
     # --- what it plugs into the target ---
 
     def follow(self) -> None:

@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import count, islice
 from typing import TYPE_CHECKING, Final
 
-from rsp.errors import MemoryFault, SymbolError
+from rsp.errors import MemoryFault, RspError, SymbolError
 from rsp.linux.records import Record, has_member, place_of, read_at
 from rsp.symbols.types.types import Enum
 from rsp.values.value import Value
@@ -72,7 +72,13 @@ class Module:
         self.file: str | None = None
 
     def __repr__(self) -> str:
-        return f"<Module {self.name} at {self.address:#x}, {self.size} bytes, {self.state}>"
+        what = self._target.silence  # of a target that runs nothing is asked
+        try:
+            if what is None:
+                return f"<Module {self.name} at {self.address:#x}, {self.size} bytes, {self.state}>"
+        except RspError as error:
+            what = str(error)
+        return f"<Module, its struct at {self.place:#x}: {what}>"
 
     @cached_property
     def value(self) -> Value:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rsp.errors import SymbolError
+from rsp.errors import RspError, SymbolError
 from rsp.linux.records import Record, place_of
 from rsp.target.space import space_of
 from rsp.values.value import Value
@@ -84,7 +84,13 @@ class Task:
         self._data: dict[int, bytes] = {}
 
     def __repr__(self) -> str:
-        return f"<Task {self.pid} {self.comm!r} at {self.address:#x}>"
+        what = self._target.silence  # of a target that runs nothing is asked
+        try:
+            if what is None:
+                return f"<Task {self.pid} {self.comm!r} at {self.address:#x}>"
+        except RspError as error:
+            what = str(error)
+        return f"<Task at {self.address:#x}: {what}>"
 
     @property
     def value(self) -> Value:

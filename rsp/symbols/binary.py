@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rsp.errors import BadImage
+from rsp.reprs import hex_repr
 from rsp.symbols.code.block_names import BlockNames
 from rsp.symbols.code.functions import FunctionFrame, Functions
 from rsp.symbols.code.variables import PER_CPU_SECTION, Variables, address_of
@@ -100,6 +101,9 @@ class LineRow(NamedTuple):
     place: Place
     is_statement: bool
     program: int
+
+    def __repr__(self) -> str:
+        return hex_repr(self)
 
 
 class Declaration(NamedTuple):

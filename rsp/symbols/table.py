@@ -11,10 +11,12 @@ import os
 import re
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.errors import BadImage, SymbolError, SymbolNotFound, nearest
+from rsp.reprs import hex_repr
 from rsp.symbols.binary import Binary
 from rsp.symbols.code.locations import Location
 from rsp.symbols.code.sources import SourceMap, source_lines
@@ -35,6 +37,7 @@ __all__ = ["Binding", "Location", "SourceLine", "Symbol", "SymbolKind", "SymbolT
 _ADDRESS = re.compile(r"(0[xX])[0-9a-fA-F]{1,16}|[0-9]{1,20}")
 _FILE_AND_LINE = re.compile(r"(.+):(\d{1,9})")
 _MAX_SCRIPT = 1 << 24
+_MOST_COMPLETIONS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +83,8 @@ class Symbol:
     def is_global(self) -> bool:
         """Whether it was visible to other files; local ones may share a name."""
         return self.binding is not Binding.LOCAL
+
+    __repr__ = hex_repr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +144,9 @@ class GlobalVariable(NamedTuple):
     address: int
     type: Type | None
     per_cpu: bool
+
+    def __repr__(self) -> str:
+        return hex_repr(self)
 
 
 class ListedLine(NamedTuple):
@@ -217,7 +225,19 @@ class SymbolTable:
         return self._main.image.word_size
 
     def __repr__(self) -> str:
-        return f"SymbolTable({self.path!r})"
+        slide = f", slide={self.slide:#x}" if self.slide else ""
+        modules = f", {len(self._modules)} modules" if self._modules else ""
+        return f"SymbolTable({self.path!r}{slide}{modules})"
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """Return names of symbols, a kernel's 110,000 not all: global ones before local ones."""
+        names = (
+            name
+            for local in (False, True)
+            for binary, _ in self.binaries()
+            for name in binary.symtab.names(local=local)
+        )
+        return list(dict.fromkeys(islice(names, _MOST_COMPLETIONS)))
 
     # Symbols.
 

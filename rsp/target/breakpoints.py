@@ -318,6 +318,9 @@ class Breakpoints(Sequence[Point]):
     def __len__(self) -> int:
         return len(self._points)
 
+    def __repr__(self) -> str:
+        return f"<Breakpoints {self._points!r}>"
+
     def __str__(self) -> str:
         if not self._points:
             return "No breakpoints or watchpoints."

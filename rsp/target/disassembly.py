@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rsp.arch.modes import CpuMode
 from rsp.errors import LocalProtocolError, MemoryFault, UnsupportedCommand
+from rsp.reprs import hex_repr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,6 +60,8 @@ class Instruction:
     def __str__(self) -> str:
         place = f" <{self.symbol}>" if self.symbol is not None else ""
         return f"{self.address:#x}{place}:\t{self.text}"
+
+    __repr__ = hex_repr
 
 
 def disassemble(target: Target, address: int, count: int) -> tuple[Instruction, ...]:

@@ -62,6 +62,8 @@ TITLES: Final = {
 _MOST_READ: Final = 1 << 16
 """QEMU watches any number of bytes; of more than these, as of gdb's values, none is shown."""
 
+_MOST_SHOWN: Final = 3
+
 INT3_LENGTH: Final = 1
 """On x86 the kind of a breakpoint is the length of its instruction, and int3 has one byte."""
 
@@ -138,8 +140,18 @@ class Point:
             )
 
     def __repr__(self) -> str:
-        where = ", ".join(f"{address:#x}" for address in self.locations)
-        return f"<{type(self).__name__} {self.number} at {where}, {self.hits} hits>"
+        where = ", ".join(f"{address:#x}" for address in self.locations[:_MOST_SHOWN])
+        if len(self.locations) > _MOST_SHOWN:
+            where += f" and {len(self.locations) - _MOST_SHOWN} more"
+        what = self._described
+        hits = f"hit {self.hits} time{'s' * (self.hits != 1)}"
+        gone = "" if self.inserted else ", removed"
+        return f"<{type(self).__name__} {self.number} {what}at {where}, {hits}{gone}>"
+
+    @property
+    def _described(self) -> str:
+        """What stands in ``repr`` between the number and the places."""
+        return "" if self.what.startswith("*") else f"({self.what}) "
 
 
 class Breakpoint(Point):
@@ -173,7 +185,7 @@ class Breakpoint(Point):
         self.temporary = temporary
         self.internal: bool = internal or lasting
         self.lasting = lasting
-        self.stays = stays or lasting
+        self.stays: bool = stays or lasting
         self.remarks: dict[int, str] = {}
         self._where = where
 
@@ -243,6 +255,10 @@ class Watchpoint(Point):
         self.ctype = ctype
         self.before: bytes | None = None
         self.after: bytes | None = None
+
+    @property
+    def _described(self) -> str:
+        return f"{super()._described}({self.watch.value}) on {self.length} bytes "
 
     def read(self, peek: Callable[[int, int], bytes]) -> bytes | None:
         """Return what is there; None where it cannot be read, or is more than a value has."""

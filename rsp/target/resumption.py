@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from rsp.reprs import hex_repr
+
 if TYPE_CHECKING:
     from rsp.target.threads import Thread
 
@@ -29,6 +31,8 @@ class Resumption:
     registers: Mapping[str, int]
     begins: bool = False
     memory: int = 0
+
+    __repr__ = hex_repr
 
 
 ThreadUnwinder: TypeAlias = Callable[["Thread"], Resumption | None]

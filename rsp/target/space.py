@@ -29,7 +29,13 @@ def space_of(target: Target, symbols: SymbolTable | None) -> Space:
             )
         return target.pages.read(address, length)
 
-    return Space(read=read, symbols=symbols, word_size=_word_size(target, symbols), language=C)
+    return Space(
+        read=read,
+        symbols=symbols,
+        word_size=_word_size(target, symbols),
+        language=C,
+        silence=lambda: target.silence,
+    )
 
 
 def _word_size(target: Target, symbols: SymbolTable | None) -> int:

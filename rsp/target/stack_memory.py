@@ -47,6 +47,12 @@ class StackMemory:
         self._faults: dict[tuple[int, int], MemoryFault] = {}
         self._stack = range(0)
 
+    def silence(self) -> str | None:
+        """Return why nothing can be read now; None where it can."""
+        if self._target.silence is None and self._target.stop is not self._stop:
+            return "the target has run since this backtrace was taken"
+        return self._target.silence
+
     def look_at(self, stack_pointer: int) -> None:
         """Take what is around a stack pointer for a stack."""
         self._stack = range(stack_pointer - _BLOCK, stack_pointer + _STACK)

@@ -136,7 +136,18 @@ class Stop:
         """The signal's name in gdb, empty for none."""
         return signal_name(self.signal) if self.signal else ""
 
+    @property
+    def summary(self) -> str:
+        """The stop in a line, without what the target would be asked for."""
+        return self._line(self._change(_in_hex))
+
     def __str__(self) -> str:
+        return self._line(self._change(_as_gdb), self._cause())
+
+    def __repr__(self) -> str:
+        return f"<Stop {self.summary}>"
+
+    def _line(self, change: str, cause: str = "") -> str:
         parts = [self.reason.value]
         if self.breakpoint is not None:
             parts.append(f"{self.breakpoint.number} ({self.breakpoint.what})")
@@ -144,14 +155,13 @@ class Stop:
             what = self.watchpoint.what
             name = "" if what.startswith("*") else f" ({what})"
             parts.append(f"{self.watchpoint.number}{name} at {self.address or 0:#x}")
-            parts.append(self._change())
+            parts.append(change)
         if self.status is not None:
             parts.append(f"with status {self.status}")
         if self.event is not None:
             parts.append(self.event)
         if self.signal:
-            parts.append(self.signal_name)
-            parts.append(self._cause())
+            parts += [self.signal_name, cause]
         if self.int3 is not None:
             parts.append(f"by an int3 at {self.int3:#x} that is not ours")
         if self.thread is not None:
@@ -169,9 +179,13 @@ class Stop:
         except RspError:
             return ""
 
-    def _change(self) -> str:
-        """Return what an access has made of the memory that is watched, as gdb has it."""
-        old, new = (_text(value, self.watchpoint) for value in (self.old, self.new))
+    def _change(self, text: Callable[[Value], str]) -> str:
+        """Return what an access has made of the memory that is watched."""
+        typed = self.watchpoint is not None and self.watchpoint.ctype is not None
+        old, new = (
+            None if value is None else (text if typed else _in_hex)(value)
+            for value in (self.old, self.new)
+        )
         if new is None:
             return f"(old value {old}, and it cannot be read now)" if old is not None else ""
         if old is None or old == new:
@@ -179,21 +193,20 @@ class Stop:
         return f"(old value {old}, new value {new})"
 
 
-def _text(value: Value | None, watchpoint: Watchpoint | None) -> str | None:
-    """Return a value as gdb prints it, or in hex where nothing says what it is."""
-    if value is None or watchpoint is None:
-        return None
+def _as_gdb(value: Value) -> str:
+    try:
+        return _cut(str(value))
+    except RspError as error:
+        return f"<error: {error}>"
+
+
+def _in_hex(value: Value) -> str:
     data = value.bytes_()
-    if watchpoint.ctype is not None:
-        try:
-            return cut(str(value))
-        except RspError as error:
-            return f"<error: {error}>"
     if len(data) in (1, 2, 4, 8):
         return f"{int.from_bytes(data, 'little'):#x}"
-    return cut(data.hex(" ", 1))
+    return _cut(data.hex(" ", 1))
 
 
-def cut(text: str) -> str:
+def _cut(text: str) -> str:
     """Return a text that fits into a line with others."""
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

@@ -178,7 +178,13 @@ def _values(target: Target, point: Watchpoint) -> tuple[Value | None, Value | No
         return target.read_memory(address, length)
 
     word_size = symbols.word_size if symbols is not None else 8
-    space = Space(read=read, symbols=symbols, word_size=word_size, language=C)
+    space = Space(
+        read=read,
+        symbols=symbols,
+        word_size=word_size,
+        language=C,
+        silence=lambda: target.silence,
+    )
     ctype = point.ctype or _plain(point.length)
     old, new = (
         Value(space, ctype, address=point.locations[0], data=data) if data is not None else None

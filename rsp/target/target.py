@@ -174,6 +174,24 @@ class Target:
         return not self._closed and self._execution.running
 
     @property
+    def silence(self) -> str | None:
+        """Why nothing can be asked now: it runs, has ended, or was let go; None where it can.
+
+        Unlike ``running`` it takes nothing in that has come meanwhile.
+        """
+        if self._closed:
+            return "the target was detached from"
+        if self.session.running:
+            return "the target runs"
+        if self._gone:
+            return f"the target has {self.stop.reason.value}"
+        return None if self.session.usable else "the connection is lost"
+
+    def __repr__(self) -> str:
+        state = self.silence or f"stopped: {self.stop.summary}"
+        return f"<Target {self.stub.name} at {self.session.transport.address}, {state}>"
+
+    @property
     def symbols(self) -> SymbolTable:
         """The symbols of the image given to ``connect``, where the program lies at this stop.
 

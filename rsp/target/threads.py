@@ -86,7 +86,8 @@ class Thread:
         return hash(self.thread_id)
 
     def __repr__(self) -> str:
-        return f"Thread({self.id})"
+        name = self.target.thread_list.known_name(self.thread_id)
+        return f"Thread({self.id}, {name!r})" if name else f"Thread({self.id})"
 
 
 class ThreadList:
@@ -146,6 +147,10 @@ class ThreadList:
                 reply.text.rstrip("\0") if isinstance(reply, replies.ThreadExtraInfo) else ""
             )
         return self._names[thread]
+
+    def known_name(self, thread: ThreadId) -> str:
+        """Return the name that was asked for at this stop, an empty text without."""
+        return self._names.get(thread, "")
 
     def _listed_names(self) -> dict[ThreadId, str]:
         """Return the names in the stub's list (gdb manual, "Thread List Format"): gdbserver's."""

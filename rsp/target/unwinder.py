@@ -73,6 +73,10 @@ class Reader(Protocol):
         """Return memory; MemoryFault where it cannot be read."""
         ...
 
+    def silence(self) -> str | None:
+        """Return why nothing can be read now; None where it can."""
+        ...
+
     def look_at(self, stack_pointer: int) -> None:
         """Take what is around a stack pointer for a stack."""
         ...
@@ -126,7 +130,11 @@ class Machine:
         )
         self.names: Mapping[int, str] = register_names(arch)
         self.space: Space = Space(
-            read=memory.fetch, symbols=symbols, word_size=word_size, language=C
+            read=memory.fetch,
+            symbols=symbols,
+            word_size=word_size,
+            language=C,
+            silence=memory.silence,
         )
 
     def binary_at(self, address: int) -> tuple[Binary, int] | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from rsp.arch.modes import CpuMode, linear_pc
+from rsp.reprs import hex_repr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,8 @@ class State:
     writes: Mapping[int, bytes] = field(default_factory=dict)
     signal: int = 0
     output: bytes = b""
+
+    __repr__ = hex_repr
 
 
 # What the control registers are in each mode, at the least (Intel SDM volume 3A, section 2.2).

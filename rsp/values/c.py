@@ -24,6 +24,11 @@ class _C:
 
         return print_text(value)
 
+    def describe(self, value: Value) -> str:
+        from rsp.values.text import repr_text
+
+        return repr_text(value)
+
     def parse_type(self, text: str, space: Space) -> Type:
         from rsp.values.expression import parse_type
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import codecs
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from rsp.errors import MemoryFault
+from rsp.errors import MemoryFault, RspError
 from rsp.symbols.at_pc.symbolize import symbolic
 from rsp.symbols.types.types import (
     VOID,
@@ -22,6 +22,7 @@ from rsp.symbols.types.types import (
     Enum,
     Float,
     Integer,
+    Member,
     Pointer,
     Qualified,
     Tagged,
@@ -44,6 +45,11 @@ MAX_DEPTH: Final = 20
 MAX_VALUE_SIZE: Final = 1 << 16
 """``set max-value-size``: what gdb refuses to print is shown up to this many bytes."""
 
+_REPR_LENGTH: Final = 1000
+"""About how many characters ``repr`` shows of a value."""
+_REPR_SIZE: Final = 1 << 12
+"""How much is read at once for it: of what is larger, a member or an element."""
+
 _DEEPEST: Final = 64  # anonymous structures do not count for MAX_DEPTH
 _LONGEST: Final = 1 << 23  # about how many characters are written
 
@@ -62,6 +68,27 @@ def print_text(value: Value) -> str:
         return value.absent_
     prefix = f"({value.type_}) " if _has_prefix(value.type_) else ""
     return prefix + _Printer().show(value, 0)
+
+
+def repr_text(value: Value) -> str:
+    """Return what ``repr`` shows of a value: ``(int)42``, ``(struct node){next = 0x0}``."""
+    silence = value.space_.silence()
+    text = ""
+    try:
+        text = f"({value.type_})"
+        if value.all_absent_ and value.absent_:
+            text += value.absent_
+        elif silence is not None and not value.at_hand_:
+            text += f"<not read: {silence}>"
+        else:
+            printer = _Printer(_REPR_LENGTH, _REPR_SIZE, strings=silence is None)
+            text += printer.show(value, 0)
+    except MemoryFault as fault:
+        text += f"<error: Cannot access memory at address {fault.address:#x}>"
+    except RspError as error:
+        text += f"<error: {error}>"
+    most = 2 * _REPR_LENGTH  # the last of its parts may be a long one
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def summary_text(value: Value) -> str:
@@ -89,10 +116,20 @@ def _has_prefix(ctype: Type) -> bool:
 
 
 class _Printer:
-    """Writes one value, and stops where a damaged type would make it endless."""
+    """Writes one value, and stops where a damaged type would make it endless.
 
-    def __init__(self) -> None:
-        self._left = _LONGEST
+    Args:
+        longest: about how many characters are written.
+        at_once: how many bytes are read at once.
+        strings: whether strings are read that the value points to.
+    """
+
+    def __init__(
+        self, longest: int = _LONGEST, at_once: int = MAX_VALUE_SIZE, *, strings: bool = True
+    ) -> None:
+        self._left = longest
+        self._at_once = at_once
+        self._strings = strings
 
     def show(self, value: Value, depth: int, limit: int = MAX_DEPTH) -> str:
         """Return the text of a value that lies ``depth`` structures and arrays deep."""
@@ -107,7 +144,7 @@ class _Printer:
         if isinstance(bare, Compound | Array):
             if depth >= min(limit, _DEEPEST) or self._left <= 0:
                 return "{...}"
-            if 0 < (bare.size or 0) <= MAX_VALUE_SIZE and not value.absent_:
+            if 0 < (bare.size or 0) <= self._at_once and not value.absent_:
                 value = value.loaded_()
             if isinstance(bare, Array):
                 return self._array(value, bare, depth, limit)
@@ -145,7 +182,7 @@ class _Printer:
     def _pointed(self, value: Value, target: Type, address: int) -> str:
         """Return an address, and the string at it if that is what it points to."""
         text = self._address(value, address)
-        if is_text(target) and address:
+        if is_text(target) and address and self._strings:
             text += f" {self._string(value, target, address)}"
         return text
 
@@ -184,11 +221,11 @@ class _Printer:
         if not size or not count:
             # Nothing says how long it is: gdb shows where it begins.
             return self._pointed(value, element, value.address_ or 0)
-        shown = min(count, max(MAX_VALUE_SIZE // size, 1))
+        shown = min(count, max(self._at_once // size, 1))
         cut = shown < count
-        if cut and size <= MAX_VALUE_SIZE:
-            part = Array(element, shown)
-            value = Value(value.space_, part, address=value.address_).loaded_()
+        if cut and size <= self._at_once:
+            part = Member(name=None, type=Array(element, shown), offset=0)
+            value = value.member_(part).loaded_()
         if is_text(element) and not value.absent_:
             return string_text(value.bytes_(), element, cut=cut)
         texts, done = self._elements(value, size, shown, depth, limit)
@@ -198,7 +235,7 @@ class _Printer:
         self, value: Value, size: int, count: int, depth: int, limit: int
     ) -> tuple[list[str], bool]:
         """Return the texts of elements, equal ones together, and whether they are all."""
-        whole = not value.absent_ and size * count <= MAX_VALUE_SIZE
+        whole = not value.absent_ and size * count <= self._at_once
         data = value.bytes_() if whole else b""
         texts: list[str] = []
         number = things = 0

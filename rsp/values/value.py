@@ -48,6 +48,10 @@ class Language(Protocol):
         """
         ...
 
+    def describe(self, value: Value) -> str:
+        """Return what ``repr`` shows of a value, with its type; short, and nothing is raised."""
+        ...
+
     def parse_type(self, text: str, space: Space) -> Type:
         """Return the type that a text names.
 
@@ -56,6 +60,10 @@ class Language(Protocol):
             SymbolError: the text does not name a type.
         """
         ...
+
+
+def _is_asked() -> None:
+    """Return that memory can be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +75,15 @@ class Space:
         symbols: what names, types and addresses are looked up in; None without any.
         word_size: the size of a pointer.
         language: decides how values and types are written.
+        silence: returns why memory cannot be read now (the target runs, say), None where it can,
+            and does nothing to find out.
     """
 
     read: Callable[[int, int], bytes]
     symbols: SymbolTable | None
     word_size: int
     language: Language
+    silence: Callable[[], str | None] = _is_asked
 
 
 class Hole(NamedTuple):
@@ -104,6 +115,8 @@ class Value:
     (b'swapper/0', 0, <Pointer struct mm_struct *>)
     >>> print(target.value("&init_task").tasks.next)  # doctest: +SKIP
     (struct list_head *) 0xffff888003220890
+    >>> task["pid"], task.mm  # doctest: +SKIP
+    ((pid_t)0, (struct mm_struct *)0x0)
     """
 
     __slots__ = ("__address", "__bits", "__data", "__holes", "space_", "type_")
@@ -173,6 +186,11 @@ class Value:
                 break
             begin = max(begin, hole.end)
         return bool(self.__holes) and begin >= end
+
+    @property
+    def at_hand_(self) -> bool:
+        """Whether its bytes are known, so that no memory is read for them."""
+        return self.__data is not None
 
     def bytes_(self) -> bytes:
         """Return its bytes as they are in memory; of a bit-field, those of its type.
@@ -263,9 +281,12 @@ class Value:
             raise AttributeError(str(error), name=name, obj=self) from error
 
     def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self._ipython_key_completions_()})
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """Return the names of its members, also through a pointer and in anonymous structures."""
         bare = self.type_.resolved
-        members = (bare.target if isinstance(bare, Pointer) else bare).members
-        return sorted({*super().__dir__(), *(each.name for each in members if each.name)})
+        return (bare.target if isinstance(bare, Pointer) else bare).member_names()
 
     def __member(self, name: str) -> Value:
         bare = self.type_.resolved
@@ -544,8 +565,12 @@ class Value:
         return self.space_.language.format(self)
 
     def __repr__(self) -> str:
-        where = "" if self.__address is None else f" at {self.__address:#x}"
-        return f"<Value {self.type_}{where}>"
+        """Return its type and what gdb's ``print`` shows of it, cut off: ``(int)42``.
+
+        At a stop it is read if need be, 4 KiB at once; what cannot be read is said. Of a target
+        that runs nothing is asked.
+        """
+        return self.space_.language.describe(self)
 
 
 def is_code(bare: Type) -> bool:

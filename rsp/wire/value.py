@@ -11,6 +11,8 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar, dataclass_transform
 
+from rsp.reprs import hex_repr
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from inspect import Signature
@@ -115,14 +117,7 @@ class Value(metaclass=_ValueType):
         return hash((type(self), self._values()))
 
     def __repr__(self) -> str:
-        shown = [
-            # An address is read in hex, a count in decimal.
-            f"{field}={value:#x}"
-            if field.endswith("address") and isinstance(value, int)
-            else f"{field}={value!r}"
-            for field, value in zip(self._fields, self._values(), strict=True)
-        ]
-        return f"{type(self).__qualname__}({', '.join(shown)})"
+        return hex_repr(self)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"{type(self).__qualname__} is frozen: cannot assign to {name!r}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsp.cli.text import flags_text, hex_dump, place, printable, symbol_name
+from rsp.arch.flags import flags_text
+from rsp.cli.text import hex_dump, place, printable, symbol_name
 from rsp.symbols.table import SymbolTable
 from rsp.testing.boot import ELF
 

@@ -92,6 +92,10 @@ class Memory:
     def look_at(self, stack_pointer: int) -> None:
         """Do nothing: all is at hand."""
 
+    def silence(self) -> str | None:
+        """Return that it can be read."""
+        return None
+
     def expect(self, address: int, size: int) -> None:
         """Do nothing: all is at hand."""
 

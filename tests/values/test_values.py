@@ -115,7 +115,7 @@ def test_a_value_in_a_register() -> None:
     value = Value(NOWHERE, PAIR, data=bytes([1, 0, 0, 0, 2, 0, 0, 0]))
     assert str(value) == "{a = 1, b = 2}"
     assert (value.address_, value.b.address_) == (None, None)
-    assert repr(value) == "<Value struct pair>"
+    assert repr(value) == "(struct pair){a = 1, b = 2}"
     with pytest.raises(rsp.SymbolError, match="no address"):
         value.address_of_()
     with pytest.raises(rsp.SymbolError, match="nothing at offset 8"):

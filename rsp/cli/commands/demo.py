@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import rsp
+from rsp.arch.flags import flags_text
 from rsp.cli.arguments import add_json, add_record
 from rsp.cli.json import print_json
 from rsp.cli.progress import Progress
-from rsp.cli.text import flags_text, place, printable, symbol_name
+from rsp.cli.text import place, printable, symbol_name
 from rsp.testing.boot import ELF, IMAGE, SOURCE
 from rsp.testing.qemu import QemuMachine
 

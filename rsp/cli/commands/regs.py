@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rsp.arch.flags import flags_text
 from rsp.arch.layout import Kind, Register, Role
 from rsp.cli.arguments import add_target, connect, parse_assignment, symbols_of
 from rsp.cli.json import print_answer
-from rsp.cli.text import flags_text, pc_text, place, printable
+from rsp.cli.text import pc_text, place, printable
 
 if TYPE_CHECKING:
     import argparse

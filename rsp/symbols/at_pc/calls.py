@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from rsp.reprs import hex_repr
 from rsp.symbols.code.call_sites import CallSite, call_at, passed
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute
@@ -31,6 +32,9 @@ class Callee(NamedTuple):
 
     start: int
     name: str | None
+
+    def __repr__(self) -> str:
+        return hex_repr(self)
 
 
 class Call:

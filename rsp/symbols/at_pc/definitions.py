@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from rsp.reprs import hex_repr
 from rsp.symbols.at_pc.variable_location import location_of
 from rsp.symbols.code.variables import PER_CPU_SECTION, address_of
 from rsp.symbols.dwarf import constants as dw
@@ -36,6 +37,9 @@ class FixedAddress(NamedTuple):
 
     address: int
     per_cpu: bool
+
+    def __repr__(self) -> str:
+        return hex_repr(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

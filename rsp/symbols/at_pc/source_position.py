@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from rsp.reprs import hex_repr
 from rsp.symbols.code.prologue import LANGUAGE_ASSEMBLER, WINDOW, after_prologue
 from rsp.symbols.dwarf.ranges import pc_ranges
 from rsp.symbols.table import SourceLine, source_line
@@ -49,6 +50,8 @@ class LineRange:
     is_statement: bool
     source: SourceLine
 
+    __repr__ = hex_repr
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionRange:
@@ -64,6 +67,8 @@ class FunctionRange:
     entry: int
     begin: int
     end: int
+
+    __repr__ = hex_repr
 
 
 class Position:

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.errors import BadImage, SymbolNotFound
+from rsp.reprs import hex_repr
 from rsp.symbols.code.prologue import LANGUAGE_ASSEMBLER, WINDOW, after_prologue, locations_valid
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute
@@ -83,6 +84,8 @@ class Location:
         place = f" in {self.function}" if self.function else ""
         source = f" at {self.file}:{self.line}" if self.file else ""
         return f"{self.address:#x}{place}{source}"
+
+    __repr__ = hex_repr
 
 
 class Locator:

@@ -96,6 +96,8 @@ _LAYOUTS: dict[int, tuple[int, tuple[tuple[int, _Form], ...]]] = {
     8: (24, ((0, "I"), (8, "Q"), (16, "Q"), (4, "B"), (6, "H"))),
 }
 
+_STB_LOCAL = 0
+
 # What st_info may be, for each number whether that is a place.
 _IS_PLACE = bytes(info & 0xF in _KINDS for info in range(256))
 
@@ -192,9 +194,12 @@ class Symtab:
     def __len__(self) -> int:
         return len(self._usable)
 
-    def names(self) -> Iterable[str]:
-        """Return every name once."""
-        return (name.decode(errors="surrogateescape") for name in self._by_name)
+    def names(self, *, local: bool | None = None) -> Iterable[str]:
+        """Return every name once; or only those that are all local, or those that are not."""
+        infos = self._infos.tobytes()
+        for name, indices in self._by_name.items():
+            if local is None or all(infos[index] >> 4 == _STB_LOCAL for index in indices) is local:
+                yield name.decode(errors="surrogateescape")
 
     def _occurrences(self, encoded: bytes) -> list[int] | None:
         """Return where in the strings the name ends one; None if that is in too many places.

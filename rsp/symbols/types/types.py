@@ -142,6 +142,19 @@ class Type:
             known.append(str(member.name))
         raise SymbolNotFound(f"{self} has no member {name!r}{nearest(name, known)}", name=name)
 
+    def member_names(self) -> list[str]:
+        """Return the names of its members, those in anonymous structures and unions too."""
+        return [str(member.name) for _, member in self._named_members()]
+
+    def __getitem__(self, name: str) -> Member:
+        """Return a member by its name; see ``member``."""
+        return self.member(name)
+
+    __iter__ = None  # a type has no elements, though it has members by name
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return self.member_names()
+
     def _named_members(self) -> Iterator[tuple[int, Member]]:
         inside: list[tuple[int, Type]] = [(0, self)]
         seen = set()

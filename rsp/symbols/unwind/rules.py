@@ -14,6 +14,8 @@ from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING
 
+from rsp.reprs import hex_repr
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -123,6 +125,8 @@ class UnwindRules:
     return_address: int
     signal_frame: bool = False
     kind: FrameKind = FrameKind.CALL
+
+    __repr__ = hex_repr
 
 
 @cache

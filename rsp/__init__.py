@@ -266,7 +266,7 @@ def connect(
     timeout: float = 5.0,
     record: str | PathLike[str] | None = None,
     interrupt: bool | str = True,
-    on_exit: OnExit | Literal["detach", "leave stopped"] | None = None,
+    on_exit: OnExit | Literal["detach", "leave stopped", "as found"] | None = None,
 ) -> Target:
     """Connect to a stub.
 
@@ -293,8 +293,11 @@ def connect(
             timeout. The address of QEMU's monitor (``unix:/path``, ``host:port``) is another way to
             send the BREAK, where the line carries none. Other stubs stop their target by
             themselves when one connects.
-        on_exit: what becomes of the target at the end of the ``with`` block: by default it is
-            detached from, and runs on. A member of `OnExit`, or its name.
+        on_exit: what becomes of the target at the end of the ``with`` block, or of a script
+            without one: by default it is detached from, and runs on. A member of `OnExit`, or its
+            name.
+
+    What fails here, Ctrl-C included, leaves the target as it was found: running or standing still.
 
     Raises:
         TargetAddressError: the address has none of these forms.
@@ -306,11 +309,7 @@ def connect(
         UnsupportedCommand: a kernel runs there that cannot be stopped; the message says why.
         BadImage: the symbols cannot be read.
     """
-    from rsp.target.handshake import shake_hands
-    from rsp.target.line import Line
-    from rsp.target.session import Session
-    from rsp.target.target import Target
-    from rsp.wire.limits import Limits
+    from rsp.ctrl_c import held
 
     leaving = _check(address, modules, slide, timeout, record, interrupt, on_exit)
     table = None
@@ -320,37 +319,71 @@ def connect(
         table = symbols if isinstance(symbols, SymbolTable) else SymbolTable(symbols)
         if slide != "auto":
             table.slide = slide
-    transport = _open(address, timeout, record)
+    target: Target | None = None
     try:
-        # What carries a BREAK has a serial port behind it, and perhaps a console.
-        reliable = transport.reliable and not transport.can_break
-        # A long reply on a line that loses one byte in a thousand comes whole once in three times.
-        limits = Limits(
-            timeout=timeout,
-            reliable=reliable,
-            shared_line=not reliable,
-            retries=3 if reliable else 10,
-        )
-        session = Session(transport, limits)
-        send_break = None
-        if isinstance(interrupt, str):
-            send_break = partial(_break_by_monitor, interrupt, transport.address)
-        line = Line(session, send_break)
-        target = Target(
-            session,
-            shake_hands(session, line, interrupt=bool(interrupt)),
-            symbols=table,
-            on_exit=leaving,
-        )
-        if table is not None and "linux_banner" in table:
-            target.follow = partial(_follow_linux, target, modules, slide)
-            target.thread_unwinders.append(_resumption_on_linux)
-        elif table is not None and slide == "auto" and _may_lie_anywhere(target, table):
-            target.follow = partial(_follow_executable, target)
-        return target
+        # Ctrl-C may come wherever it waits, and nowhere else.
+        with held(but_in_waits=True):
+            transport = _open(address, timeout, record)
+            target = _greet(transport, table, timeout, interrupt, leaving)
+            _follow(target, table, modules, slide)
     except BaseException:
-        transport.close()
+        if target is not None:
+            target.leave_as_found()
         raise
+    return target
+
+
+def _greet(
+    transport: Transport,
+    table: SymbolTable | None,
+    timeout: float,
+    interrupt: bool | str,
+    on_exit: OnExit,
+) -> Target:
+    """Make a Target of a stream; where that fails, the target is left as it was found."""
+    from rsp.target.detach import leave_as_found
+    from rsp.target.handshake import shake_hands
+    from rsp.target.line import Line
+    from rsp.target.session import Session
+    from rsp.target.target import Target
+    from rsp.wire.limits import Limits
+
+    # What carries a BREAK has a serial port behind it, and perhaps a console.
+    reliable = transport.reliable and not transport.can_break
+    # A long reply on a line that loses one byte in a thousand comes whole once in three times.
+    limits = Limits(
+        timeout=timeout,
+        reliable=reliable,
+        shared_line=not reliable,
+        retries=3 if reliable else 10,
+    )
+    session = Session(transport, limits)
+    send_break = None
+    if isinstance(interrupt, str):
+        send_break = partial(_break_by_monitor, interrupt, transport.address)
+    line = Line(session, send_break)
+    try:
+        greeting = shake_hands(session, line, interrupt=bool(interrupt))
+        target = Target(session, greeting, symbols=table, on_exit=on_exit)
+        target.leave_when_forgotten()
+    except BaseException:
+        leave_as_found(session, line)
+        raise
+    return target
+
+
+def _follow(
+    target: Target,
+    table: SymbolTable | None,
+    modules: str | PathLike[str] | None,
+    slide: int | Literal["auto"],
+) -> None:
+    """Open the doors of a target to the program whose symbols these are."""
+    if table is not None and "linux_banner" in table:
+        target.follow = partial(_follow_linux, target, modules, slide)
+        target.thread_unwinders.append(_resumption_on_linux)
+    elif table is not None and slide == "auto" and _may_lie_anywhere(target, table):
+        target.follow = partial(_follow_executable, target)
 
 
 def _check(

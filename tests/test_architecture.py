@@ -28,6 +28,7 @@ ROOMS = (
     "rsp.errors",
     "rsp.reprs",
     "rsp.arguments",
+    "rsp.ctrl_c",
     "rsp.recording",
     "rsp.wire",
     "rsp.transports",

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from errno import EEXIST, ENOENT
 from typing import TYPE_CHECKING, Final, overload
 
+from rsp.ctrl_c import held
 from rsp.errors import (
     LocalProtocolError,
     MemoryFault,
@@ -21,7 +22,6 @@ from rsp.errors import (
     StubError,
     UnsupportedCommand,
 )
-from rsp.target.ctrl_c import held
 from rsp.target.points import (
     INT3_LENGTH,
     TITLES,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.arch.flags import Cr0
 from rsp.arch.modes import possible_modes
+from rsp.ctrl_c import held
 from rsp.errors import (
     LocalProtocolError,
     RegisterUnavailable,
@@ -24,7 +25,6 @@ from rsp.errors import (
     StubError,
     UnsupportedCommand,
 )
-from rsp.target.ctrl_c import held
 from rsp.target.placement import rearm
 from rsp.target.points import Breakpoint, Point
 from rsp.target.resumes import Resume, Resumes
@@ -82,13 +82,18 @@ class Execution:
         self.stop: Stop = self._describe(stop, attached=True)
 
     @property
+    def has_run(self) -> bool:
+        """Whether the target has run, or is about to, since we came."""
+        return self._stops > 0 or self._session.running
+
+    @property
     def running(self) -> bool:
         """Whether the target runs; takes in what has come meanwhile."""
         session = self._session
         if session.running:
             session.drain()
         while session.stops and not session.running:
-            self._take(session.stops.popleft())
+            self._take()
         return session.running
 
     def resume(self) -> None:
@@ -112,8 +117,7 @@ class Execution:
         # but an instruction that waits (hlt) is.
         deadline = monotonic() + self._session.connection.limits.timeout
         while self._passing and (left := deadline - monotonic()) > 0:
-            reply = self._session.wait_for_stop(left)
-            if reply is None or self._take(reply):
+            if not self._session.wait_for_stop(left) or self._take():
                 return
 
     def step(
@@ -177,8 +181,7 @@ class Execution:
         with self._stopping_on_ctrl_c():
             while self.running:
                 left = None if deadline is None else max(0.0, deadline - monotonic())
-                reply = self._session.wait_for_stop(left)
-                if reply is None:
+                if not self._session.wait_for_stop(left):
                     assert timeout is not None
                     way = self._session.connection.limits.interrupt
                     raise RspTimeout(
@@ -191,7 +194,7 @@ class Execution:
                         ),
                         timeout=timeout,
                     )
-                self._take(reply)
+                self._take()
         return self.stop
 
     def end_step(self, stop: Stop) -> Stop:
@@ -376,10 +379,10 @@ class Execution:
     def _stopped_thread(self) -> ThreadId | None:
         return self.stop.thread.thread_id if self.stop.thread is not None else None
 
-    def _take(self, reply: Reply) -> bool:
-        """Make a reply the current stop; False when the target runs on instead."""
+    def _take(self) -> bool:
+        """Make the reply that waits the current stop; False when the target runs on instead."""
         with held():
-            taken = self._arrive(reply)
+            taken = self._arrive(self._session.stops.popleft())
         if taken is None:
             taken = self._decide()
         if taken and not self._pausing:

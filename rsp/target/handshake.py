@@ -94,6 +94,8 @@ def shake_hands(session: Session, line: Line | None = None, *, interrupt: bool =
     common = replace(connection.limits, reliable=session.transport.reliable, shared_line=False)
     stub = identify(_facts(session, features, description), common)
     connection.limits = stub.limits
+    if stub.stops_for_client is False and session.found_running is None:
+        session.found_running = False
     session.stops.clear()  # QEMU's own report that our coming stopped it
     logger.info("connected to %s at %s", stub.name, session.transport.address)
     return Greeting(stub=stub, description=description, stop=stop)

@@ -49,6 +49,8 @@ _TRIGGER: Final = b"echo g > /proc/sysrq-trigger\r"
 _KILL_LINE: Final = b"\x15"  # Ctrl-U, in a shell and at a login prompt
 
 _ENTERS: Final = b"sysrq: DEBUG"
+# Either would do; on a bad line one may come garbled.
+_STOPPED: Final = re.compile(rb"sysrq: DEBUG|Entering kdb \(")
 _KDB: Final = re.compile(rb"\[\d+\]kdb> \Z")
 _AT_KDB: Final = re.compile(rb"\[\d+\]kdb> [^\r\n]*\Z")
 _CALL_STUB: Final = b"$?#3f"
@@ -125,6 +127,9 @@ class Line:
 
     Attributes:
         runs: whether a kernel was found to run, and has not stopped.
+
+    Whether a kernel ran is noted in ``session.found_running`` when it has stopped: at a BREAK it
+    says so, and what stood there already does not.
     """
 
     def __init__(self, session: Session, send_break: Callable[[], None] | None = None) -> None:
@@ -133,6 +138,10 @@ class Line:
         if send_break is None and session.transport.can_break:
             self._break = session.transport.send_break
         self._shell = False  # whether a shell has stopped it, and nothing else could
+        self._breaking = False  # what stops it is on its way, and has not been heard of
+        self._asking = False  # a request may have been typed on its console
+        self._sent = False  # what stops it was sent,
+        self._said_so = False  # and it has said that it stops
         self.runs: bool = False
         self._litter = False  # whether a g may have been typed on the console
         session.break_in = self.interrupt
@@ -159,11 +168,14 @@ class Line:
             if self._break is not None and interrupt:
                 refusal = self._by_break(patience)
             if refusal is None or not refusal.final:
-                session.console.forget_recent()
+                self._forget_recent()
+                self._asking = True
                 answer = session.ask_unless(request, patience, self._is_console, _is_echo)
                 if answer is not None:
+                    self._asking = False
+                    self._note_stop()
                     return answer
-                self._type(_KILL_LINE)  # of what was typed on a console
+                self._unask()
             if not interrupt:
                 self._wait_for_stop()
                 break
@@ -178,6 +190,18 @@ class Line:
                 raise self._cannot(still)
             patience *= 2
         return session.ask(request)
+
+    def settle(self) -> None:
+        """See what a greeting that was cut off has begun to its end."""
+        if self._breaking:
+            self._await(_REFUSALS + _SHELL_REFUSALS, self._session.connection.limits.timeout)
+        if self._asking and self._is_console():
+            self._unask()
+
+    def _unask(self) -> None:
+        """Take back the request that was typed on a console."""
+        self._asking = False
+        self._type(_KILL_LINE)
 
     def _is_console(self) -> bool:
         """Whether what has come is a terminal's echo of what was sent, or a kernel's messages."""
@@ -196,7 +220,7 @@ class Line:
         session = self._session
         session.drain()
         if _AT_KDB.search(session.console.recent):
-            session.console.forget_recent()
+            self._forget_recent()
             self._type(_CALL_STUB)
             is_last_way = self._break is None and not self._shell
             self._await((), session.connection.limits.timeout if is_last_way else _SILENCE)
@@ -217,6 +241,7 @@ class Line:
             # that never rests); and of two BREAKs in a row Linux heeds the first only.
             self._litter = attempt > 0 and not self._shell
             if self._shell:
+                self._sent = self._breaking = True
                 self._type(_KILL_LINE + _TRIGGER)
                 refusal = self._await(_REFUSALS + _SHELL_REFUSALS, end - monotonic())
             else:
@@ -240,8 +265,11 @@ class Line:
     def _by_break(self, patience: float) -> _Refusal | None:
         """Send a BREAK and g; return what is against it, None where nothing is known to be."""
         session = self._session
-        session.console.forget_recent()
+        while not session.stops and session.next_event(monotonic()) is not None:
+            pass  # what was said before this says nothing of it
+        self._forget_recent()
         assert self._break is not None
+        self._sent = self._breaking = True
         self._break()
         self._type(b"g")
         return self._await(_REFUSALS, patience)
@@ -254,7 +282,7 @@ class Line:
             end: until when a prompt is waited for, of a shell that may be about to start.
         """
         session = self._session
-        session.console.forget_recent()
+        self._forget_recent()
         last, again, patience = b"", 0.0, _PROMPT_WITHIN
         while not (_PROMPT.search(last) or _LOGIN.search(last)) and (now := monotonic()) < end:
             if self._stands():
@@ -273,7 +301,8 @@ class Line:
         if not _PROMPT.search(last):
             reason = "its console shows no prompt of a shell that could do it" + against
             return _Refusal(reason, final=False)
-        session.console.forget_recent()
+        self._forget_recent()
+        self._sent = self._breaking = True
         self._type(_TRIGGER)
         refusal = self._await(_REFUSALS + _SHELL_REFUSALS, session.connection.limits.timeout)
         self._shell = refusal is None
@@ -295,9 +324,11 @@ class Line:
             recent = session.console.recent
             for pattern, reason in refusals:
                 if pattern.search(recent):
+                    self._breaking = False
                     return _Refusal(reason)
             now = monotonic()
             if now >= (most if _ENTERS in recent else end):
+                self._breaking = False
                 return _Refusal(_TYPED, final=False) if recent else None
             session.next_event(now + _GLANCE)
         return None
@@ -305,16 +336,33 @@ class Line:
     def _stands(self) -> bool:
         """Whether the kernel has said that it stands still."""
         session = self._session
+        recent = session.console.recent
+        stands = bool(session.stops or _KDB.search(recent) or _WAITS.search(recent))
+        if stands:
+            self._note_stop()
         if session.stops:
             return True
-        recent = session.console.recent
-        stands = bool(_KDB.search(recent) or _WAITS.search(recent))
         if stands and session.running:
             # What waits for an answer is the resume, and its answer is a stop.
-            session.console.forget_recent()
+            self._forget_recent()
             self._type(_CALL_STUB)
             return False
         return stands
+
+    def _note_stop(self) -> None:
+        """Note that the kernel stands still, and whether it says that it did not before."""
+        self._breaking = False
+        self._heed()
+        if self._said_so and self._session.found_running is None:
+            self._session.found_running = True
+
+    def _heed(self) -> None:
+        heard = self._sent and _STOPPED.search(self._session.console.recent)
+        self._said_so = self._said_so or bool(heard)
+
+    def _forget_recent(self) -> None:
+        self._heed()
+        self._session.console.forget_recent()
 
     def _wait_for_stop(self) -> None:
         """Wait until a kernel stops by itself.
@@ -329,6 +377,7 @@ class Line:
         while (now := monotonic()) < end:
             if self._stands():
                 self.runs = False
+                session.found_running = True
                 return
             session.next_event(now + _GLANCE)
         raise RspTimeout(

@@ -48,6 +48,7 @@ class Memory:
         self._session = session
         self._stub = stub
         self._is_physical = False
+        self._was_physical = False  # before we came
         self.fallback: Callable[[int, int], bytes] | None = None
 
     def read(self, address: int, length: int, *, physical: bool = False) -> bytes:
@@ -209,19 +210,23 @@ class Memory:
                 command="Qqemu.PhyMemMode",
             )
         before = self._session.ask(commands.QueryPhysicalMemoryMode())
-        was_on = isinstance(before, replies.PhysicalMemoryMode) and before.enabled
+        self._was_physical = isinstance(before, replies.PhysicalMemoryMode) and before.enabled
         try:
+            self._is_physical = True
             reply = self._session.ask(commands.SetPhysicalMemoryMode(enabled=True))
             if not isinstance(reply, replies.Ok):
                 raise UnsupportedCommand(
                     "the stub refuses to switch to physical memory", command="Qqemu.PhyMemMode:1"
                 )
-            self._is_physical = True
             yield
         finally:
+            self.leave_physical()
+
+    def leave_physical(self) -> None:
+        """Let addresses be linear again, as they were before."""
+        if self._is_physical and self._session.usable:
+            self._session.ask(commands.SetPhysicalMemoryMode(enabled=self._was_physical))
             self._is_physical = False
-            if self._session.usable:
-                self._session.ask(commands.SetPhysicalMemoryMode(enabled=was_on))
 
     def _check_mode(self) -> None:
         if self._is_physical:

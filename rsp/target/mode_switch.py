@@ -27,8 +27,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from rsp.arch.modes import CpuMode
+from rsp.ctrl_c import held
 from rsp.errors import MemoryFault, ModeNotReached, RspTimeout, StubError
-from rsp.target.ctrl_c import held
 from rsp.target.placement import Where, held_by_stub
 from rsp.target.points import BreakpointKind
 from rsp.target.stop import Stop, StopReason

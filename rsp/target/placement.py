@@ -165,7 +165,7 @@ def held_by_stub(target: Target) -> bool:
     if not target.stub.tells_accelerator:
         return False
     try:
-        return "disabled" in target.processor.monitor("info kvm")
+        return "disabled" in target.session.monitor("info kvm")
     except StubError:
         return False
 

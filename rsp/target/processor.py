@@ -172,31 +172,6 @@ class Processor:
                 self._states[thread] = state
         return state
 
-    def monitor(self, command: str) -> str:
-        """Run a command of the stub's monitor (``qRcmd``) and return what it printed.
-
-        Raises:
-            UnsupportedCommand: the stub has none.
-            StubError: it refused the command.
-        """
-        output = self._session.output
-        output.clear()
-        reply = self._session.ask(commands.Monitor(command=command))
-        text = bytes(output)
-        output.clear()
-        match reply:
-            case replies.Unsupported():
-                raise UnsupportedCommand("this stub has no monitor (qRcmd)", command="qRcmd")
-            case replies.ErrorReply():
-                said = text.decode("utf-8", "replace").strip() or reply.text
-                raise StubError(
-                    f"the stub's monitor refused {command!r}" + (f": {said}" if said else ""),
-                    code=reply.code,
-                )
-            case replies.MonitorText(data=data):
-                text += data
-        return text.decode("utf-8", "replace")
-
     # --- registers ---
 
     def _read_block(self, thread: ThreadId | None) -> replies.RegisterBlock:
@@ -298,11 +273,11 @@ class Processor:
         number = thread.thread - 1 if thread is not None and thread.thread > 0 else 0
         try:
             if number == 0:
-                state = parse_info_registers(self.monitor("info registers"))
+                state = parse_info_registers(self._session.monitor("info registers"))
                 # The monitor has a current CPU of its own, which its `cpu` changes for good.
                 if _is_of(state, self.registers(thread)):
                     return state
-            blocks = self.monitor("info registers -a").split("CPU#")
+            blocks = self._session.monitor("info registers -a").split("CPU#")
             wanted = [block for block in blocks if block.split(maxsplit=1)[:1] == [str(number)]]
             return parse_info_registers(f"CPU#{wanted[0]}") if wanted else None
         except (StubError, RemoteProtocolError) as error:

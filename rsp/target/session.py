@@ -14,22 +14,25 @@ from itertools import islice
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
+from rsp.ctrl_c import held, is_held
 from rsp.errors import (
     ConnectionLost,
     LocalProtocolError,
     RemoteProtocolError,
     RspError,
     RspTimeout,
+    StubError,
     TransportError,
     UnsupportedCommand,
 )
 from rsp.target.console import ConsoleText
-from rsp.target.ctrl_c import held
 from rsp.wire import commands, replies
 from rsp.wire.connection import Connection
 from rsp.wire.events import NEED_DATA, Closed, Console, Output, Reply, Unsolicited
 from rsp.wire.limits import InterruptWay, Limits
+from rsp.wire.signals import Signal
 from rsp.wire.states import State
+from rsp.wire.stops import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -54,6 +57,11 @@ _GLANCE: Final = 0.02
 _LINGER: Final = 0.15
 # How long a line that is shared with a console may be left alone while its target runs.
 _DRAIN_EVERY: Final = 0.02
+# How long the last requests of a session may take each, and a stub to be heard from at all: as long
+# as by default every request may.
+_PATIENCE: Final = 5.0
+# How long late answers are waited for once a stub has been heard from.
+_LATE: Final = 0.25
 # Of a stub that reports stops without end, the last are kept.
 _MOST_STOPS: Final = 256
 
@@ -74,6 +82,9 @@ class Session:
         break_in: stops a target that no packet stops, as far as its line can; ``line`` sets it.
         prints: whether the target sends its console's text in packets (``kgdbcon``), and so waits
             for somebody to acknowledge them.
+        heard: whether anything has come from the other side.
+        answered: whether that was an answer to a request.
+        found_running: whether the target ran when we came; None where nothing has told that.
     """
 
     def __init__(self, transport: Transport, limits: Limits) -> None:
@@ -83,12 +94,19 @@ class Session:
         self.resumed: Callable[[], None] | None = None
         self.break_in: Callable[[], None] | None = None
         self.prints: bool = False
+        self.heard: bool = False
+        self.answered: bool = False
+        self.found_running: bool | None = None
         self.output: bytearray = bytearray()
         """What the stub's monitor printed since it was last taken."""
         self.stops: deque[ReplyValue] = deque(maxlen=_MOST_STOPS)
         """What ended a resume, or came unasked, that nobody has taken yet, the oldest first."""
         self._lost: TransportError | RspTimeout | None = None  # what broke the stream
         self._late: float | None = None  # a deadline that had passed before we looked
+        self._closed = False
+        self._opened = monotonic()
+        self._cut_off = False  # Ctrl-C has left answers on their way,
+        self._torn = False  # and perhaps half of one here
         # Held by whoever reads or writes the line while the target runs.
         self._lock = threading.RLock()
         self._drainer: _Drainer | None = None
@@ -101,7 +119,12 @@ class Session:
     @property
     def usable(self) -> bool:
         """Whether requests can still be made."""
-        return self._lost is None and self.connection.state in (State.STOPPED, State.RUNNING)
+        return self.open and self.connection.state in (State.STOPPED, State.RUNNING)
+
+    @property
+    def open(self) -> bool:
+        """Whether the other side may still hear us."""
+        return not self._closed and self._lost is None and self.connection.state is not State.CLOSED
 
     def ask(
         self, command: AnsweredBy[R], *, timeout: float | None = None
@@ -116,7 +139,7 @@ class Session:
         try:
             return self._ask(command, timeout)
         except KeyboardInterrupt:
-            self._abandon()
+            self._cut(torn=not is_held())
             raise
 
     def _ask(self, command: AnsweredBy[R], timeout: float | None) -> R | ErrorReply | Unsupported:
@@ -220,12 +243,12 @@ class Session:
         try:
             yield from self._ask_all(requests)
         except KeyboardInterrupt:
-            self._abandon()
+            self._cut(torn=not is_held())
             raise
 
     def _ask_all(self, requests: Iterable[AnsweredBy[R]]) -> Iterator[R | ErrorReply | Unsupported]:
         connection = self.connection
-        self._check_open()
+        self._begin()
         source = iter(requests)
         waiting: deque[Command] = deque()
         while True:
@@ -270,46 +293,95 @@ class Session:
                 break
         return bytes(data)
 
+    def monitor(self, command: str) -> str:
+        """Run a command of the stub's monitor (``qRcmd``) and return what it printed.
+
+        Raises:
+            UnsupportedCommand: the stub has none.
+            StubError: it refused the command.
+        """
+        self.output.clear()
+        reply = self.ask(commands.Monitor(command=command))
+        text = bytes(self.output)
+        self.output.clear()
+        match reply:
+            case replies.Unsupported():
+                raise UnsupportedCommand("this stub has no monitor (qRcmd)", command="qRcmd")
+            case replies.ErrorReply():
+                said = text.decode("utf-8", "replace").strip() or reply.text
+                raise StubError(
+                    f"the stub's monitor refused {command!r}" + (f": {said}" if said else ""),
+                    code=reply.code,
+                )
+            case replies.MonitorText(data=data):
+                text += data
+        return text.decode("utf-8", "replace")
+
     def tell(self, command: Command) -> None:
         """Send what has no answer, or a resume, whose answer ``wait_for_stop`` brings.
 
         Raises:
             The same as ``ask``.
         """
-        with self._lock:
+        with self._lock, held(but_in_waits=True):
             if command.resumes:
                 self.console.forget_recent()  # what was said before says nothing of what runs
             self._send(command, None)
             self._flush()
             # A resume is sent when nothing else is under way: of an ``ask_all`` closed early.
             while command.resumes and not self.running and self.connection.unanswered:
-                self.next_event(self.connection.next_deadline())
+                try:
+                    self.next_event(self.connection.next_deadline())
+                except KeyboardInterrupt:
+                    self._cut(torn=False)
+                    raise
             if command.resumes and self.resumed is not None:
                 self.resumed()
         if command.resumes and self.connection.limits.shared_line:
             self._drainer = self._drainer or _Drainer(self)
             self._drainer.begin()
 
-    def wait_for_stop(self, timeout: float | None) -> ReplyValue | None:
+    def wait_for_stop(self, timeout: float | None) -> bool:
         """Wait until the target stops.
 
         Args:
             timeout: seconds; None for ever.
 
         Returns:
-            The stop reply; ErrorReply or Unsupported where the stub refused the resume; None when
-            the time is over and the target still runs.
+            Whether it has: then the stop reply is in ``stops``, or ErrorReply or Unsupported where
+            the stub refused the resume.
 
         Raises:
             RemoteProtocolError, ConnectionLost.
         """
         deadline = None if timeout is None else monotonic() + timeout
-        with self._lock:
+        with self._lock, held(but_in_waits=True):
             while not self.stops:
                 if self.next_event(deadline) is None:
-                    return None
+                    return False
             self._flush()
-            return self.stops.popleft()
+            return True
+
+    def let_go(self, process: int | None) -> None:
+        """Detach: the target runs on, and nothing is asked any more.
+
+        Args:
+            process: which one, of a stub that knows several.
+
+        Raises:
+            StubError: the stub refuses; and the same as ``ask``.
+        """
+        reply = self.ask(commands.Detach(process=process))
+        if isinstance(reply, replies.Unsupported):
+            # A stub without D: what is left is to let it run and hang up.
+            self.tell(commands.Continue())
+        elif isinstance(reply, replies.ErrorReply):
+            raise StubError(
+                "the stub refuses to detach: the target is left standing, without our breakpoints",
+                code=reply.code,
+            )
+        elif not self.connection.limits.reliable:
+            self._linger()  # without the ack that is on its way, a kernel waits for ever
 
     def interrupt(self) -> None:
         """Ask the running target to stop; ``wait_for_stop`` tells when it has.
@@ -326,7 +398,7 @@ class Session:
                 "signal from outside",
                 command="interrupt",
             )
-        with self._lock:
+        with self._lock, held(but_in_waits=True):
             if way is InterruptWay.CTRL_C:
                 self.connection.interrupt(monotonic())
                 self._flush()
@@ -346,13 +418,13 @@ class Session:
 
     def drain(self) -> None:
         """Take in what has come, without waiting."""
-        with self._lock:
+        with self._lock, held(but_in_waits=True):
             now = monotonic()
             while self.running and self.next_event(now) is not None:
                 pass
             self._flush()
 
-    def linger(self) -> None:
+    def _linger(self) -> None:
         """Give the last ack time to arrive: QEMU drops what a client that has gone sent last."""
         try:
             self.next_event(monotonic() + _LINGER)
@@ -361,20 +433,53 @@ class Session:
 
     def close(self) -> None:
         """Close the stream; nothing is sent."""
+        self._closed = True
         if self._drainer is not None:
             self._drainer.end()
         with self._lock:
             self.transport.close()
 
-    def _abandon(self) -> None:
-        """Take in what is still to come for the requests that Ctrl-C has cut off, and forget it."""
-        if not self.usable:
-            return
+    def _cut(self, *, torn: bool) -> None:
+        self._cut_off = True
+        self._torn = self._torn or torn
+
+    def recover(self) -> bool:
+        """Make the last requests possible, whatever has cut off or spoilt those before them.
+
+        Returns:
+            Whether there is a way to make them.
+        """
+        limits = self.connection.limits
+        self.connection.limits = replace(limits, timeout=max(limits.timeout, _PATIENCE))
+        for _ in range(2):  # a late answer may make no sense either
+            if self.open and (not self.usable or (self.connection.unanswered and not self.running)):
+                try:
+                    self._settle(last=True)
+                except RspError as error:
+                    logger.debug("what was under way has no answer: %s", error)
+        return self.usable
+
+    def _settle(self, *, last: bool = False) -> None:
+        """Take in what is still to come for requests that were cut off, and forget it.
+
+        Args:
+            last: whether nothing will be asked afterwards whose answer must be the right one.
+        """
         with held():
-            self.connection.abandon(monotonic())
-            most = monotonic() + self.connection.limits.timeout
-            while monotonic() < most and (quiet := self.connection.next_deadline()) is not None:
-                self.next_event(quiet)
+            self._cut_off = False
+            connection = self.connection
+            connection.recover(monotonic(), max(connection.limits.timeout, _PATIENCE))
+            forget = connection.give_up if last else connection.abandon
+            if self._torn:
+                self._torn = False
+                forget(monotonic())
+            seen, until = None, 0.0
+            while not self.running and (left := connection.unanswered):
+                if seen != (self.heard, left):
+                    seen = (self.heard, left)
+                    until = monotonic() + _LATE if self.heard else self._opened + _PATIENCE
+                if self.next_event(until) is None or monotonic() > until:
+                    forget(monotonic())
 
     def next_event(self, deadline: float | None) -> Event | None:
         """Return the next answer or stop; what else there is is kept. None after the deadline."""
@@ -408,6 +513,7 @@ class Session:
         timeout = None if until is None else max(0.0, until - now)
         try:
             data = self.transport.read(_READ_SIZE, timeout)
+            self.heard = self.heard or bool(data)
             if data == b"+" and connection.limits.reliable:
                 # QEMU sends it ahead of the reply, and alone it says nothing here.
                 connection.receive_data(data, now)
@@ -423,9 +529,13 @@ class Session:
     def _keep(self, event: Event) -> None:
         match event:
             case Reply(command=command, value=value):
+                self.answered = True
                 if command.resumes:
                     self.stops.append(value)
             case Unsolicited(value=value):
+                if isinstance(value, Stopped) and value.signal == Signal.SIGINT:
+                    # Our coming has stopped it (QEMU up to 8.0); what waits says SIGTRAP (kgdb).
+                    self.found_running = self.found_running is None or self.found_running
                 # kgdb repeats its stop at every byte but +, a BREAK that came too late too.
                 if self.connection.limits.interrupt is not InterruptWay.BREAK_G:
                     self.stops.append(value)
@@ -440,8 +550,13 @@ class Session:
             case Closed():
                 self._check_open()
 
-    def _send(self, command: Command, timeout: float | None) -> None:
+    def _begin(self) -> None:
+        if self._cut_off:
+            self._settle()
         self._check_open()
+
+    def _send(self, command: Command, timeout: float | None) -> None:
+        self._begin()
         self.connection.send(command, monotonic(), timeout=timeout)
 
     def _check_open(self) -> None:

@@ -58,6 +58,8 @@ class Stub:
         info_registers: whether ``qRcmd`` of ``info registers`` shows the descriptors.
         physical_memory: whether ``Qqemu.PhyMemMode`` is there.
         delivers_signals: whether it runs a process, which gets its signals when it is resumed.
+        stops_for_client: whether its target runs without a client, and is stopped by one's coming;
+            None where that is not known.
         runs_on_close: whether a running target runs on when the stream is closed.
         echoes_watchpoints: whether a watchpoint that a step meets is reported again by the next
             resume, before anything has run.
@@ -82,6 +84,7 @@ class Stub:
     info_registers: bool = False
     physical_memory: bool = False
     delivers_signals: bool = False
+    stops_for_client: bool | None = None
     runs_on_close: bool = False
     echoes_watchpoints: bool = False
     faults_by_page: bool = False
@@ -154,6 +157,7 @@ def _qemu(facts: Facts, limits: Limits) -> Stub:
             name="qemu-user",
             limits=replace(limits, interrupt=InterruptWay.NONE),
             delivers_signals=True,
+            stops_for_client=False,
             runs_on_close=True,
         )
     # Before 2.9 there was no description for x86. So `p` and `P` are not answered, and `G` writes
@@ -171,6 +175,7 @@ def _qemu(facts: Facts, limits: Limits) -> Stub:
         layout_follows_mode=old,
         info_registers=True,
         physical_memory=facts.physical_memory,
+        stops_for_client=True,
         runs_on_close=True,
         echoes_watchpoints=True,
         faults_by_page=True,
@@ -208,6 +213,7 @@ def _kgdb(_facts: Facts, limits: Limits) -> Stub:
             dialect=Dialect(error_radix=10),
             interrupt=InterruptWay.BREAK_G,
         ),
+        stops_for_client=False,  # it takes a BREAK
         runs_on_close=True,
         pc_after_breakpoint=1,
         tasks=True,
@@ -224,8 +230,9 @@ def _is_gdbserver(facts: Facts) -> bool:
 
 
 def _gdbserver(_facts: Facts, limits: Limits) -> Stub:
-    # No `p` and no `P` for x86 (measured, 13.1). Without acks it takes requests in a row; with
-    # acks only if each reply's `+` has come before the next request.
+    # No `p` and no `P` for x86, and its program stands still when a client has hung up (measured,
+    # 13.1). Without acks it takes requests in a row; with acks only if each reply's `+` has come
+    # before the next request.
     return Stub(
         name="gdbserver",
         limits=replace(
@@ -235,6 +242,7 @@ def _gdbserver(_facts: Facts, limits: Limits) -> Stub:
             write_all_registers=True,
         ),
         delivers_signals=True,
+        stops_for_client=False,
     )
 
 
@@ -269,6 +277,7 @@ def _bochs(_facts: Facts, limits: Limits) -> Stub:
     return Stub(
         name="bochs",
         limits=replace(limits, most_read=255, optimistic_ack=limits.reliable),
+        stops_for_client=False,  # it waits for one before it begins
         pc_after_breakpoint=1,
     )
 

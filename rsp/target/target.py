@@ -7,23 +7,27 @@ this room.
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
+import warnings
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
+from weakref import WeakKeyDictionary
 
+from rsp.ctrl_c import held
 from rsp.errors import (
     LocalProtocolError,
     NoHardwareBreakpoint,
     RemoteProtocolError,
     RspError,
-    StubError,
     SymbolError,
     UnsupportedCommand,
 )
 from rsp.target.breakpoints import Breakpoints
-from rsp.target.ctrl_c import held
+from rsp.target.detach import qemu_ran
 from rsp.target.execution import Execution
 from rsp.target.memory import Memory, MemoryStream
 from rsp.target.pages import Pages
@@ -64,12 +68,15 @@ _ID_EXAMPLES: Final = "1, p01.02, fffffffe (rsp info lists them)"
 
 
 class OnExit(Enum):
-    """What becomes of the target at the end of the ``with`` block."""
+    """What becomes of the target at the end of the ``with`` block, our breakpoints removed."""
 
     DETACH = "detach"
-    """Our breakpoints are removed, and it runs on."""
+    """It runs on."""
     LEAVE_STOPPED = "leave stopped"
-    """Our breakpoints are removed, and it stands still."""
+    """It stands still."""
+    AS_FOUND = "as found"
+    """It runs on if it ran when we came, and stands still if it did then; where nothing tells
+    (`Target.found_running`), it runs on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +130,7 @@ class Target:
         self._symbols = symbols
         self._on_exit = on_exit
         self._closed = False
+        self._owner = 0  # the process that has to leave it
         self._warned = False
         described = greeting.description.layout() if greeting.description is not None else None
         self.processor: Processor = Processor(session, self.thread_list, self.stub, described)
@@ -139,6 +147,8 @@ class Target:
         self._selected: ThreadId | None = None
         if self._execution.stop.thread is None and not self._gone:
             self._selected = self._first_thread()
+        if on_exit is OnExit.AS_FOUND:
+            _ = self.found_running  # before it runs
 
     # --- what it is ---
 
@@ -190,6 +200,18 @@ class Target:
     def __repr__(self) -> str:
         state = self.silence or f"stopped: {self.stop.summary}"
         return f"<Target {self.stub.name} at {self.session.transport.address}, {state}>"
+
+    @property
+    def found_running(self) -> bool | None:
+        """Whether it ran when we came, so that it was we who stopped it; None where nothing tells.
+
+        QEMU from 8.1 on does not tell who had paused a machine, it or its user: that is None.
+        """
+        session = self.session
+        if session.found_running is None and self.stub.stops_for_client and session.usable:
+            stands = not (self._closed or self._execution.has_run or self._gone)
+            session.found_running = qemu_ran(session) if stands else None
+        return session.found_running
 
     @property
     def symbols(self) -> SymbolTable:
@@ -432,7 +454,7 @@ class Target:
             StubError: it refused the command.
         """
         self._check_stopped()
-        text = self.processor.monitor(command)
+        text = self.session.monitor(command)
         self.invalidate()  # a monitor may change anything
         return text
 
@@ -770,12 +792,43 @@ class Target:
             # The first error is the one to be seen.
             logger.warning("could not leave the target as it should be: %s", failure)
 
+    def leave_when_forgotten(self) -> None:
+        """From now on, do what the end of a ``with`` block does also where a script has none.
+
+        That is when the target is collected, or the process ends; a ResourceWarning says so.
+        """
+        self._owner = os.getpid()
+        _to_leave[self] = self.session
+
+    def __del__(self) -> None:
+        self.leave_forgotten()
+
+    def leave_forgotten(self) -> None:
+        """Leave the target if nobody has."""
+        if self._closed or self._owner != os.getpid() or not self.session.open:
+            return
+        try:
+            self._leave(self._on_exit)
+        except RspError as failure:
+            logger.warning("could not leave the target as it should be: %s", failure)
+        warnings.warn(
+            f"{self.session.transport.address} was not detached from, which is done only now "
+            f"(on_exit is {self._on_exit.value!r}): connect in a with statement, or detach()",
+            ResourceWarning,
+            stacklevel=2,
+            source=self,
+        )
+
+    def leave_as_found(self) -> None:
+        """Leave the target in the state that it was in when we came; see `OnExit.AS_FOUND`."""
+        self._leave(OnExit.AS_FOUND)
+
     def _leave(self, on_exit: OnExit) -> None:
         if self._closed:
             return
         with held():
             try:
-                if self.session.usable:
+                if self.session.recover():
                     self._clean_up(on_exit)
             finally:
                 self._closed = True
@@ -783,36 +836,27 @@ class Target:
 
     def _clean_up(self, on_exit: OnExit) -> None:
         execution = self._execution
+        runs_on = on_exit is OnExit.DETACH
+        if on_exit is OnExit.AS_FOUND:
+            runs_on = self.found_running is not False
         if execution.running:
             # A kernel that prints through us (kgdbcon) would wait for our acks for ever.
             untouched = not self.points.any and self._stepping is None and not self.session.prints
-            if on_exit is OnExit.DETACH and untouched and self.stub.runs_on_close:
+            if runs_on and untouched and self.stub.runs_on_close:
                 return
             execution.interrupt()
         if self._gone:
             return
         try:
+            self._memory.leave_physical()
             if self._stepping is not None:
                 self._stepping.restore()
             self.points.remove_all()
         finally:
-            if on_exit is OnExit.DETACH and self.session.usable:
-                self._let_go()
-
-    def _let_go(self) -> None:
-        self._execution.settle()
-        process = self._current.process if self._current is not None else None
-        reply = self.session.ask(commands.Detach(process=process))
-        if isinstance(reply, replies.Unsupported):
-            # A stub without D: what is left is to let it run and hang up.
-            self.session.tell(commands.Continue())
-        elif isinstance(reply, replies.Ok) and self.stub.limits.shared_line:
-            self.session.linger()  # without the ack that is on its way, a kernel waits for ever
-        elif isinstance(reply, replies.ErrorReply):
-            raise StubError(
-                "the stub refuses to detach: the target is left standing, without our breakpoints",
-                code=reply.code,
-            )
+            if runs_on and self.session.usable:
+                execution.settle()
+                process = self._current.process if self._current is not None else None
+                self.session.let_go(process)
 
     # --- small parts ---
 
@@ -861,6 +905,16 @@ class Target:
 
     def _read_unsigned(self, address: int, size: int) -> int:
         return int.from_bytes(self.read_memory(address, size), "little")
+
+
+# The value outlives its key, which has something to say on it when it is collected.
+_to_leave: Final[WeakKeyDictionary[Target, Session]] = WeakKeyDictionary()
+
+
+@atexit.register
+def _leave_all() -> None:
+    for target in list(_to_leave):
+        target.leave_forgotten()
 
 
 def _thread_id(text: str) -> ThreadId:

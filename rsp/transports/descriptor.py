@@ -11,6 +11,7 @@ import select
 import time
 from typing import Protocol
 
+from rsp.ctrl_c import waiting
 from rsp.errors import RspTimeout
 from rsp.transports.base import Transport, read_timeout, stream_error
 
@@ -100,7 +101,8 @@ class DescriptorTransport(Transport):
 
 
 def _wait(poller: select.poll, deadline: float | None) -> bool:
-    if deadline is None:
-        return bool(poller.poll())
-    remaining = max(0.0, deadline - time.monotonic())
-    return bool(poller.poll(min(remaining * 1000, _POLL_MAX)))
+    with waiting():  # nothing has been read or written that Ctrl-C could lose
+        if deadline is None:
+            return bool(poller.poll())
+        remaining = max(0.0, deadline - time.monotonic())
+        return bool(poller.poll(min(remaining * 1000, _POLL_MAX)))

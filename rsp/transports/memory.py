@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from typing import Self
 
+from rsp.ctrl_c import waiting
 from rsp.errors import ConnectionLost
 from rsp.transports.base import Transport, closed_error, read_timeout
 
@@ -48,7 +49,8 @@ class MemoryTransport(Transport):
     def read(self, max_bytes: int, timeout: float | None) -> bytes:
         """See `Transport.read`."""
         with self._condition:
-            self._condition.wait_for(self._readable, timeout)
+            with waiting():
+                self._condition.wait_for(self._readable, timeout)
             if self._closed:
                 raise closed_error(self.address)
             data = bytes(self._received[:max_bytes])

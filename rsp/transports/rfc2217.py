@@ -17,6 +17,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING
 
+from rsp.ctrl_c import waiting
 from rsp.errors import ConnectionLost, RspTimeout
 from rsp.transports.base import Transport, closed_error, open_error, read_timeout, stream_error
 
@@ -84,13 +85,15 @@ class Rfc2217Transport(Transport):
         """See `Transport.read`."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
+            with waiting():
+                pass
             try:
                 # What is waiting is there without waiting; an empty read after all is the mark
                 # that pyserial puts at the end, and the next one raises.
-                waiting = self._port.in_waiting
-                if data := self._port.read(min(max_bytes, waiting)):
+                ready = self._port.in_waiting
+                if data := self._port.read(min(max_bytes, ready)):
                     return data
-                if deadline is not None and time.monotonic() >= deadline and not waiting:
+                if deadline is not None and time.monotonic() >= deadline and not ready:
                     break
                 if data := self._port.read(1):
                     return data

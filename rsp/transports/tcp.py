@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import select
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from rsp.ctrl_c import waiting
 from rsp.errors import RspTimeout, TransportError
 from rsp.transports.address import IpVersion, TcpAddress
 from rsp.transports.base import open_error
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 _QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux
 _SMALL = 512  # less than any segment that is full
+_GLANCE = 20  # milliseconds between two looks at Ctrl-C
 
 _FAMILIES = {
     IpVersion.ANY: socket.AF_UNSPEC,
@@ -81,8 +85,7 @@ def open_socket(address: TcpAddress, *, timeout: float) -> socket.socket:
         share = (deadline - time.monotonic()) / (len(found) - position)
         attempt = socket.socket(family, kind, protocol)
         try:
-            attempt.settimeout(max(share, 0.001))
-            attempt.connect(where)
+            _connect(attempt, where, share)
             attempt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
             attempt.close()
@@ -100,6 +103,27 @@ def open_socket(address: TcpAddress, *, timeout: float) -> socket.socket:
             timeout=timeout,
         ) from failure
     raise open_error(failure, str(address), _advice(address)) from failure
+
+
+def _connect(attempt: socket.socket, where: Any, timeout: float) -> None:
+    """Connect as ``socket.connect`` does; where Ctrl-C is held, it cuts off no connection made.
+
+    A stub may stop its target for each connection, also for one that is closed already.
+    """
+    attempt.setblocking(False)
+    status = attempt.connect_ex(where)
+    if status == errno.EINPROGRESS:
+        made = select.poll()
+        made.register(attempt, select.POLLOUT)
+        deadline = time.monotonic() + timeout
+        while not made.poll(_GLANCE):
+            with waiting():
+                pass
+            if time.monotonic() > deadline:
+                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        status = attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if status:
+        raise OSError(status, os.strerror(status))
 
 
 def _advice(address: TcpAddress) -> dict[int, str]:

@@ -106,6 +106,7 @@ class Connection:
         self._recoveries = 0
         self._at_end = False
         self._next: Frame | None = None  # what is looked at again
+        self._given_up = 0  # requests whose answers nobody waits for, and that may still come
         self._dirty = 0  # so many answers until the line counts as good again
 
     # --- what the caller asks ---
@@ -207,10 +208,55 @@ class Connection:
         self._check()
         self._now = now
         if self._state is State.STOPPED:
-            owed = len(self._flight)
-            self._queue.clear()
-            self._flight.clear()
-            self._await_quiet(owed)
+            self._await_quiet(self._forget())
+
+    def recover(self, now: float, timeout: float) -> None:
+        """Go on after a timeout, a fault or Ctrl-C, for the last requests of a session.
+
+        Requests that were not sent yet are forgotten. What was sent may still be answered; after a
+        fault, which has lost the order of the answers, nobody waits for that, and nothing is sent
+        before the line has been quiet. A closed connection stays so.
+
+        Args:
+            now: the time, in seconds.
+            timeout: seconds that the answers still under way may take.
+        """
+        if self._state is State.CLOSED:
+            return
+        self._queue.clear()
+        self._now = self._since = now
+        self._await_answer()
+        for exchange in self._flight:
+            exchange.timeout, exchange.tries = timeout, 0
+        error, self._error = self._error, None
+        if error is not None:
+            runs = bool(self._flight) and self._flight[0].command.resumes
+            self._state = State.RUNNING if runs else State.STOPPED
+            if not isinstance(error, RspTimeout):
+                self.give_up(now)
+
+    def give_up(self, now: float) -> None:
+        """Do as ``abandon``, and wait no longer for an answer than until the line is quiet.
+
+        What comes late may be taken for the answer to another request. Where it makes no sense as
+        one, it is dropped.
+        """
+        self._check()
+        self._now = now
+        if self._state is State.STOPPED:
+            self._given_up += self._forget()
+            self._await_quiet()
+
+    def _forget(self) -> int:
+        """Forget all requests, and return how many answers are owed."""
+        owed = len(self._flight)
+        self._queue.clear()
+        self._flight.clear()
+        self._out.clear()
+        self._acks_ahead = 0
+        self._next = None
+        self._deframer.reset()
+        return owed
 
     def data_to_send(self) -> bytes:
         """Return the bytes that are to be written now, and forget them."""
@@ -353,13 +399,14 @@ class Connection:
 
     def _transmit(self, exchange: Exchange) -> None:
         command = exchange.command
+        if command.answered:
+            if not self._flight:
+                self._since = self._heard = self._now
+                self._silence = 0.0
+            self._flight.append(exchange)  # first: Ctrl-C may come in between
         self._out += exchange.packet
         if not command.answered:
             return
-        if not self._flight:
-            self._since = self._heard = self._now
-            self._silence = 0.0
-        self._flight.append(exchange)
         self._await_answer()
         if command.resumes:
             self._share(self._limits.shared_line)
@@ -556,6 +603,11 @@ class Connection:
         On a line that alters bytes, two faults may hide each other from the sum: ask again. On any
         other the order of requests and replies is lost.
         """
+        if self._given_up:
+            self._given_up -= 1
+            self._acknowledge()
+            logger.debug("dropped a late answer: %r", data[:80])
+            return None
         if self._limits.reliable or not self._acks or not self._flight:
             self._fail(error)
         return self._on_corrupt(b"$" + data)
@@ -639,6 +691,7 @@ class Connection:
             return self._line.said(data)
         owed = self._owed
         if kind is FrameKind.PACKET:
+            self._given_up = max(0, self._given_up - 1)
             self._acknowledge()
             if data == b"OK" or not data.startswith(b"O"):  # of which an answer may have many
                 owed = max(0, owed - 1)

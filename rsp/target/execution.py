@@ -170,19 +170,23 @@ class Execution:
         except RspTimeout:  # it was no echo, and the instruction waits (hlt)
             self.interrupt()
 
-    def wait(self, timeout: float | None) -> Stop:
+    def wait(self, seconds: float | None, *, timeout: float | None = None) -> Stop:
         """Wait until the target stops for good.
+
+        Args:
+            seconds: how long; None for ever.
+            timeout: what the user gave, of which these are the rest.
 
         Raises:
             RspTimeout: it still runs.
             StubError: the stub refused to let it run.
         """
-        deadline = None if timeout is None else monotonic() + timeout
+        deadline = None if seconds is None else monotonic() + seconds
         with self._stopping_on_ctrl_c():
             while self.running:
                 left = None if deadline is None else max(0.0, deadline - monotonic())
                 if not self._session.wait_for_stop(left):
-                    assert timeout is not None
+                    timeout = timeout or seconds or 0.0
                     way = self._session.connection.limits.interrupt
                     raise RspTimeout(
                         f"the target still runs after {timeout:.3g} s; wait() goes on waiting, "

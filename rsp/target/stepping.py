@@ -155,7 +155,7 @@ class Stepping:
             RspTimeout: it did not come there in time; the target still runs.
             SymbolError: nothing says what the line, or even the function, is.
         """
-        deadline = None if timeout is None else monotonic() + timeout
+        deadline = _Deadline(timeout)
         thread = self._thread
         position = position_of(self._target, thread)
         if not over and position.hidden:
@@ -171,7 +171,7 @@ class Stepping:
             RspTimeout: it still runs.
             SymbolError: nothing says who has called it.
         """
-        deadline = None if timeout is None else monotonic() + timeout
+        deadline = _Deadline(timeout)
         thread = self._thread
         view = _View(self._target, thread, position_of(self._target, thread))
         if view.position.copies:
@@ -273,7 +273,7 @@ class _Walk:
         thread: ThreadId | None,
         position: Position,
         over: bool,
-        deadline: float | None,
+        deadline: _Deadline,
     ) -> None:
         self._target = target
         self._execution = execution
@@ -405,13 +405,13 @@ class _Walk:
             return _run_to(self._target, execution, thread, address, stack, self._deadline)
         while True:
             execution.step(thread, others=True, within=self._range)
-            stop = _wait(execution, self._deadline)
+            stop = self._deadline.wait(execution)
             other = stop.thread.thread_id if stop.thread is not None else None
             if stop.reason is not StopReason.STEP or other in (None, thread):
                 return stop
             # It has met a breakpoint that is not for it, or whose condition is false there.
             execution.step(other)
-            stop = _wait(execution, self._deadline)
+            stop = self._deadline.wait(execution)
             if stop.reason is not StopReason.STEP:
                 return stop
 
@@ -422,7 +422,7 @@ def _run_to(
     thread: ThreadId | None,
     address: int,
     stack: int | None,
-    deadline: float | None,
+    deadline: _Deadline,
 ) -> Stop:
     """Let all threads run until one is at an address, or to another stop before that.
 
@@ -450,8 +450,20 @@ def _run_to(
         Where(f"*{address:#x}", (address,)), BreakpointKind.AUTO, arrived, internal=True
     )
     execution.resume()
-    return _wait(execution, deadline)
+    return deadline.wait(execution)
 
 
-def _wait(execution: Execution, deadline: float | None) -> Stop:
-    return execution.wait(None if deadline is None else max(0.0, deadline - monotonic()))
+class _Deadline:
+    """When to give up: the timeout of a step, which has several waits; None for never."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self._timeout = timeout
+        self._began = monotonic()
+
+    def wait(self, execution: Execution) -> Stop:
+        """Wait for the next stop of a step."""
+        timeout = self._timeout
+        if timeout is None:
+            return execution.wait(None)
+        left = max(0.0, timeout - (monotonic() - self._began))
+        return execution.wait(left, timeout=timeout)

@@ -83,6 +83,22 @@ def test_a_running_kernel_is_broken_into_and_runs_on(
     assert "KGDB: BP" not in guest.console
 
 
+def test_a_block_that_is_left_while_the_kernel_runs(telnet: Guest) -> None:
+    """It is broken into for the breakpoint's sake, and runs on; so it does after a timeout."""
+    with rsp.connect(telnet.address, symbols=telnet.symbols) as target:
+        with (
+            pytest.raises(rsp.RspTimeout, match="still runs") as caught,
+            target.breakpoint("panic"),
+        ):
+            target.resume(timeout=1)
+        assert caught.value.__context__ is None
+        assert target.running
+        assert len(target.breakpoints) == 0
+        assert alive(telnet)
+        assert target.interrupt().reason is StopReason.INTERRUPT
+    assert alive(telnet)
+
+
 def test_a_hundred_times_while_a_shell_prints_what_looks_like_packets(
     boot_kernel: BootKernel, name: KernelName
 ) -> None:

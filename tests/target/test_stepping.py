@@ -229,3 +229,18 @@ def test_plain_stubs_step_too() -> None:
     with on(stub) as target:
         assert line_of(target.next_line(timeout=5)) == 156
     assert not any(packet.startswith(b"qqemu.sstep=") for packet in stub.received)
+
+
+def next_lines(target: rsp.Target, timeout: float) -> None:
+    while True:
+        target.next_line(timeout=timeout)
+
+
+def test_a_step_whose_time_is_over_says_how_long_it_was(boot_qemu: BootQemu) -> None:
+    """And not what was left of it for its last wait."""
+    with rsp.connect(boot_qemu().address, symbols=ELF) as target:
+        target.until("real_based", timeout=60)
+        with pytest.raises(rsp.RspTimeout, match="still runs after 1e-09 s") as caught:
+            next_lines(target, 1e-9)
+        assert caught.value.timeout == 1e-9
+        target.wait(timeout=60)

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from rsp.target.disassembly import Instruction
     from rsp.target.frame import Frame, FrameKind, Variable
     from rsp.target.memory import MemoryStream
+    from rsp.target.pages import Pages
     from rsp.target.points import Breakpoint, BreakpointKind, Point, Watch, Watchpoint
     from rsp.target.resumption import Resumption
     from rsp.target.session import Session
@@ -119,6 +120,7 @@ _HOMES = {
     "rsp.target.disassembly": ("Instruction",),
     "rsp.target.frame": ("Frame", "FrameKind", "Variable"),
     "rsp.target.memory": ("MemoryStream",),
+    "rsp.target.pages": ("Pages",),
     "rsp.target.points": ("Breakpoint", "BreakpointKind", "Point", "Watch", "Watchpoint"),
     "rsp.symbols.at_pc.source_position": ("Position",),
     "rsp.target.resumption": ("Resumption",),
@@ -184,6 +186,7 @@ __all__ = [
     "OnExit",
     "Output",
     "PageEntry",
+    "Pages",
     "Point",
     "Position",
     "ProtocolError",

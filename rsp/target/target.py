@@ -135,7 +135,7 @@ class Target:
         described = greeting.description.layout() if greeting.description is not None else None
         self.processor: Processor = Processor(session, self.thread_list, self.stub, described)
         self._memory = Memory(session, self.stub)
-        self.pages = Pages(
+        self.pages: Pages = Pages(
             self._memory.read,
             partial(self._memory.read, physical=True),
             whole=session.connection.limits.reliable,

@@ -67,7 +67,7 @@ _BOOT_SECTOR: Final = 0x7C00
 _SERVICES: Final = range(0x10, 0x1B)
 """The interrupts that a BIOS serves (Ralf Brown's Interrupt List): video, disk, memory, boot, …"""
 
-_NEAR: Final = 200
+_NEAR: Final = 64
 """So many instructions are stepped at the begin and behind each switch: the next is often near."""
 _GLANCE: Final = 0.1
 """Seconds between two looks at a CPU that runs."""

@@ -28,10 +28,13 @@ RECIPES = {
 }
 
 
+# Read once: a test may give the library a cache of its own meanwhile.
+_CACHES = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+
+
 def cache_directory() -> Path:
     """Return the directory that built programs are kept in (XDG base directories)."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base, "gdb-rsp")
+    return Path(_CACHES, "gdb-rsp")
 
 
 def build(name: str) -> Path:

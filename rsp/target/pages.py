@@ -98,7 +98,7 @@ class Pages:
 
 def _kept(cache: _Cache, fetch: Callable[[int, int], bytes], address: int, length: int) -> bytes:
     """Return memory from the cache, else fetch it and keep it there, also what a fault spares."""
-    if length > _MOST_AT_ONCE:
+    if not 0 <= length <= _MOST_AT_ONCE:
         return fetch(address, length)
     known = cache.get(address, length)
     if known is not None:

@@ -131,3 +131,9 @@ def test_a_running_target_has_no_pages() -> None:
         with pytest.raises(rsp.LocalProtocolError, match="runs"):
             pages.read(BASE, 4)
         target.interrupt()
+
+
+@pytest.mark.parametrize(("address", "length"), [(-1, 4), (0, -1), (1 << 64, 1), (0, 1 << 65)])
+def test_ranges_outside_of_the_address_space(address: int, length: int) -> None:
+    with connected(stub_of()) as target, pytest.raises(rsp.LocalProtocolError, match="64 bits"):
+        target.pages.read(address, length)

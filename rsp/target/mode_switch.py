@@ -113,6 +113,7 @@ class ModeSwitch:
         self._waits = False  # the last one waits for an interrupt
         self._ran = False  # the last was no step
         self._pages: dict[int, bytes] = {}  # what was searched, as it was then
+        self._stepped: set[int] = set()  # the pages that instructions were stepped in since then
         self._knows_firmware = False
         self._points: dict[int, Breakpoint] = {}
         self._switches: set[int] = set()  # of these, the instructions that write CR0
@@ -168,6 +169,7 @@ class ModeSwitch:
             self._report()
         self._steps += 1
         self._near -= 1
+        self._stepped.add(self._registers.pc & -_PAGE)
         self._ran = False
         left = self._left()
         self._execution.step(self._thread)
@@ -225,7 +227,9 @@ class ModeSwitch:
     def _prepare(self) -> None:
         """Set breakpoints on what writes CR0 near the code that runs, and on a BIOS's entries."""
         pc, now = self._registers.pc, self._processor.mode(self._thread)
-        self._search_around(pc)
+        for address in (*self._stepped, pc):
+            self._search_around(address)
+        self._stepped.clear()
         if now not in _PAGING and not self._knows_firmware:
             self._knows_firmware = True
             self._search(_FIRMWARE, pc)

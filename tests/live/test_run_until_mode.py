@@ -117,6 +117,7 @@ def test_a_linux_kernel_from_reset_to_64_bit(boot_kernel: BootKernel, tmp_path: 
     guest.wait_for(UP, timeout=BOOT_TIMEOUT)
 
 
+@pytest.mark.live("gcc")
 def test_a_switch_that_cannot_be_found_is_found_late(boot_qemu: BootQemu) -> None:
     image = build("hidden_switch.S")
     with rsp.connect(boot_qemu(image).address) as target:

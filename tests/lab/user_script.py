@@ -60,6 +60,8 @@ def memory(target: rsp.Target) -> dict[int, rsp.Instruction]:
     if isinstance(ctype, rsp.types.Pointer):
         print(ctype.target, members)
     stream: rsp.MemoryStream = target.memory
+    pages: rsp.Pages = target.pages
+    pages.read(0, 0)
     page: rsp.Translation = target.virtual_to_physical(0x1000)
     entries: tuple[rsp.PageEntry, ...] = page.entries
     state: rsp.CpuState | None = target.cpu_state
@@ -115,6 +117,8 @@ def errors(transport: rsp.Transport) -> int | None:
         print(error.address)
     except rsp.RspTimeout as error:
         print(error.timeout)
+    except rsp.ArgumentError as error:
+        print(error)
     except (rsp.LocalProtocolError, rsp.RemoteProtocolError, rsp.ProtocolError) as error:
         print(error)
     except (rsp.SymbolNotFound, rsp.BadImage, rsp.SymbolError, rsp.RegisterUnavailable) as error:

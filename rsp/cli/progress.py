@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self, TextIO
 
-_PATIENCE: Final = 0.5  # seconds; what takes no longer needs no line
+_PATIENCE: Final = 0.5  # seconds; what takes no longer needs no line, unless it is counted
 _BETWEEN: Final = 0.1
 _MIB: Final = 1 << 20
 _WIDEST: Final = 30  # a bar
@@ -38,8 +38,9 @@ def is_terminal(stream: TextIO | None) -> bool:
 class Progress:
     """Says on stderr what takes long, while its block runs.
 
-    Nothing is shown where stderr is no terminal, nor of what is done in half a second. Of blocks
-    within each other the innermost is shown. In a block that is shown nothing may be printed.
+    Nothing is shown where stderr is no terminal. Bytes that are counted are shown at once, else the
+    first half second is silent. Of blocks within each other the innermost is shown. In a block that
+    is shown nothing may be printed.
 
     Args:
         what: what is being done, in a few words of ASCII.
@@ -59,7 +60,7 @@ class Progress:
         self._what = what
         self._total = total
         self._limit = limit
-        self.shown = shown
+        self._shown = shown
         self._done = 0
         self._started = monotonic()
 
@@ -84,10 +85,11 @@ class Progress:
         self._done = done
         self._total = total or self._total
 
-    @property
-    def elapsed(self) -> float:
-        """How many seconds the block has run."""
-        return monotonic() - self._started
+    def now(self, width: int) -> str:
+        """Return what there is to say now."""
+        elapsed = monotonic() - self._started
+        silent = not self._shown or (not self._total and elapsed < _PATIENCE)
+        return "" if silent else self.text(width, elapsed)
 
     def text(self, width: int, elapsed: float) -> str:
         """Return what there is to say after so many seconds, in at most ``width`` characters.
@@ -107,7 +109,7 @@ class Progress:
             share = f"{100 * fraction:3.0f} %"
             amount = (
                 f"{share}, {self._done / _MIB:.1f} of {self._total / _MIB:.1f} MiB, "
-                f"{self._done / elapsed / _MIB:.1f} MiB/s"
+                f"{self._done / max(elapsed, _BETWEEN) / _MIB:.1f} MiB/s"
             )
             details = (amount, share)
         elif self._limit:
@@ -190,14 +192,7 @@ class _Line:
         while not over.wait(_BETWEEN):
             with self._lock:
                 if not over.is_set():
-                    self._draw(self._text(self._blocks[-1]))
-
-    @staticmethod
-    def _text(block: Progress) -> str:
-        """Return what a block has to say."""
-        elapsed = block.elapsed
-        shown = block.shown and elapsed > _PATIENCE
-        return block.text(_columns() - _FREE, elapsed) if shown else ""
+                    self._draw(self._blocks[-1].now(_columns() - _FREE))
 
     def _draw(self, text: str) -> None:
         """Put a text in the place of the last one."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rsp.target.line import Line
     from rsp.target.session import Session
 
-logger = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.target")
 
 # Of the stubs that stop for a client what has run, QEMU's alone knows processes, and only this one;
 # where they were not agreed upon the number means nothing.

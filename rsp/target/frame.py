@@ -192,9 +192,13 @@ class Frame:
             return None
         return symbols.text_of(self.source_line)
 
-    @cached_property
+    @property
     def registers(self) -> Registers:
         """The registers in this frame; None for those that are lost."""
+        return self._registers
+
+    @cached_property
+    def _registers(self) -> Registers:
         return self._activation.snapshot()
 
     @cached_property

@@ -43,8 +43,8 @@ class Block:
     __slots__ = ("binary", "die")
 
     def __init__(self, binary: Binary, die: Die) -> None:
-        self.binary = binary
-        self.die = die
+        self.binary: Binary = binary
+        self.die: Die = die
 
     @property
     def is_inlined(self) -> bool:
@@ -111,7 +111,7 @@ class Variable:
 
     def __init__(self, binary: Binary, die: Die) -> None:
         self._binary = binary
-        self.die = die
+        self.die: Die = die
 
     @property
     def name(self) -> str | None:

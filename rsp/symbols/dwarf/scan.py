@@ -325,7 +325,8 @@ class _UnitScan:
             return None
         begin = (anchor if subject.behind_tail else position) + subject.offset
         if subject.form == dw.DW_FORM_string:
-            return self._data[begin : anchor - 1]
+            # An empty one is none, and hashes as offset 0 does, with which it must not be compared.
+            return self._data[begin : anchor - 1] or None
         number = int.from_bytes(self._data[begin : begin + subject.size], "little")
         if subject.form == dw.DW_FORM_strp:
             return number
@@ -415,6 +416,6 @@ def _name_of(die: Die) -> bytes | None:
         if back is None:
             break
         if (name := back.name) is not None:
-            return name.encode(errors="surrogateescape")
+            return name.encode(errors="surrogateescape") or None
         back = back.reference(dw.DW_AT_specification) or back.reference(dw.DW_AT_abstract_origin)
     return None

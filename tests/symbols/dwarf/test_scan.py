@@ -346,6 +346,39 @@ def test_names_by_index_are_those_of_their_own_unit(tmp_path: Path) -> None:
     }
 
 
+UNNAMED = """
+        .section .debug_abbrev,"",@progbits
+abbrevs:
+        .uleb128 1; .uleb128 0x11; .byte 1; .uleb128 0; .uleb128 0
+        .uleb128 2; .uleb128 0x24; .byte 0; .uleb128 0x0b; .uleb128 0x0b; .uleb128 3; .uleb128 0x0e
+        .uleb128 0; .uleb128 0
+        .uleb128 3; .uleb128 0x24; .byte 0; .uleb128 0x0b; .uleb128 0x0b; .uleb128 3; .uleb128 0x08
+        .uleb128 0; .uleb128 0
+        .byte 0
+        .section .debug_str,"MS",@progbits,1
+first:  .string "first"
+        .section .debug_info,"",@progbits
+        .long 3f - 2f
+2:      .short 4; .long abbrevs; .byte 8
+        .uleb128 1
+        .uleb128 2; .byte 4; .long first
+        .uleb128 3; .byte 4; .byte 0
+        .byte 0
+3:
+        .globl _start
+        .text
+_start: nop
+"""
+
+
+@pytest.mark.live("gcc")
+def test_an_empty_name_is_not_taken_for_the_one_at_offset_0(tmp_path: Path) -> None:
+    # Both hash alike; python -bb makes an error of their comparison.
+    found = scanned(build(tmp_path, [], program_s=UNNAMED))
+    assert found.damaged == ()
+    assert {name: len(each) for name, each in found.names.items()} == {b"first": 1}
+
+
 # --- Damage --------------------------------------------------------------------------------------
 
 

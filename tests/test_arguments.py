@@ -120,14 +120,14 @@ def test_a_long_value_is_shown_in_part() -> None:
         ({"slide": "x"}, "slide is 'x': give \"auto\" or a distance"),
         ({"slide": 1.5}, "slide is 1.5: "),
         ({"slide": None}, "slide is None: "),
-        ({"modules": "/nope"}, "modules: /nope does not exist"),
+        ({"modules": "/nope/x"}, "modules: /nope/x does not exist"),
         ({"modules": __file__}, f"modules: {__file__} is no directory"),
         ({"modules": 5}, "modules is 5: give the path of a directory"),
         ({"interrupt": 3}, "interrupt is 3: give True, False or the monitor's address"),
         ({"interrupt": "nope"}, "'nope' is no address"),
         ({"record": 5}, "record is 5: give a path"),
         ({"symbols": 5}, "path is 5: give a path"),
-        ({"symbols": "/nope"}, "/nope: cannot be read"),
+        ({"symbols": "/nope/x"}, "/nope/x: cannot be read"),
     ],
 )
 def test_connect_opens_nothing_for_what_cannot_be_meant(

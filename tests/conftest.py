@@ -217,12 +217,25 @@ def boot_kernel() -> Iterator[BootKernel]:
 
 
 @pytest.fixture(scope="session")
-def shared_kernel() -> Iterator[BootKernel]:
-    """Return a running guest that other tests use too, which leave it running, as it was."""
+def shared_guests() -> Iterator[SharedGuests]:
+    """Boot the guests that all tests share, each when it is first asked for."""
     with contextlib.closing(SharedGuests()) as guests:
+        yield guests
 
-        def shared(kernel: KernelName = "debian", **options: Any) -> Guest:
-            with kernels_needed():
-                return guests(kernel, **options)
 
-        yield shared
+@pytest.fixture
+def shared_kernel(shared_guests: SharedGuests) -> Iterator[BootKernel]:
+    """Return a running guest that other tests use too, which leave it as it was.
+
+    It stands still between the tests: several that run side by side make the machine slow.
+    """
+    asked: list[Guest] = []
+
+    def shared(kernel: KernelName = "debian", **options: Any) -> Guest:
+        with kernels_needed():
+            asked.append(shared_guests(kernel, **options))
+        return asked[-1]
+
+    yield shared
+    for guest in asked:
+        guest.monitor("stop")

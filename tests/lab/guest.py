@@ -359,7 +359,7 @@ class SharedGuests:
         if key not in self._guests:
             self._guests[key] = self._machines.enter_context(Guest(kernel, **options))
         guest = self._guests[key]
-        if not guest.running:  # a test has failed before it could let it run
+        if not guest.running:  # as between two tests
             guest.monitor("cont")
         return guest
 

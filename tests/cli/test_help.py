@@ -105,6 +105,7 @@ def test_an_example_for_a_kernel(shared_kernel: BootKernel, example: str) -> Non
     guest.start("insmod /dummy.ko")
     assert run_example(example, target=guest.address, symbols=guest.symbols).out
     assert guest.running
+    guest.unload("dummy")
 
 
 @pytest.mark.parametrize("example", OF_FILES)

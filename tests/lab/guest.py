@@ -243,6 +243,11 @@ class Guest:
             self._fail(f"{command!r} ended with {int(done[1])}: {output}")
         return output
 
+    def unload(self, *modules: str) -> None:
+        """Remove modules, those that are loaded; the guest runs afterwards."""
+        self.monitor("cont")
+        self.run(f"for m in {' '.join(modules)}; do rmmod $m 2> /dev/null; done; true")
+
     def close(self) -> None:
         """End the machine."""
         self._cleanup.close()

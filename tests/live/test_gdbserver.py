@@ -61,7 +61,7 @@ def test_threads_and_all_their_registers(
         assert target.stub.name == "gdbserver"
         assert target.arch.name == "x86-64"
         with target.breakpoint(names["vectors_filled"]) as point:
-            stop = target.resume(timeout=30)
+            stop = target.resume(timeout=240)
             assert stop is not None
             assert (stop.reason, stop.breakpoint) == (StopReason.BREAKPOINT, point)
         threads = target.threads
@@ -90,7 +90,7 @@ def test_threads_and_all_their_registers(
 
 def test_vector_registers(gdbserver: StartServer, names: dict[str, int]) -> None:
     with rsp.connect(gdbserver()) as target:
-        target.until(names["vectors_filled"], timeout=30)
+        target.until(names["vectors_filled"], timeout=240)
         registers = target.registers
         assert [registers[f"xmm{n}"] for n in range(16)] == [row(n, 16) for n in range(16)]
         if "ymm0" in registers:
@@ -104,7 +104,7 @@ def test_the_i386_program(gdbserver: StartServer, gdb: type[Gdb]) -> None:
     address = gdbserver(source="subject32.S")
     with rsp.connect(address, on_exit=OnExit.LEAVE_STOPPED) as target:
         assert target.arch.name == "i386"
-        target.until(names["filled"], timeout=30)
+        target.until(names["filled"], timeout=240)
         registers = target.registers
         assert (registers["esi"], registers["edi"], registers["dl"]) == (
             0x06060606, 0x07070707, 0x02,
@@ -116,10 +116,10 @@ def test_the_i386_program(gdbserver: StartServer, gdb: type[Gdb]) -> None:
     with rsp.connect(address) as target:
         with target.breakpoint(names["visit"]) as point:
             for hits in range(1, 6):
-                target.resume(timeout=30)
+                target.resume(timeout=240)
                 assert point.hits == hits
                 assert target.read_u32(names["watched"]) == 0x1000 + hits - 1
-        stop = target.resume(timeout=30)
+        stop = target.resume(timeout=240)
         assert stop is not None
         assert (stop.reason, stop.status) == (StopReason.EXITED, 7)
 
@@ -129,7 +129,7 @@ def test_registers_are_written_without_p(
 ) -> None:
     address = gdbserver()
     with rsp.connect(address, on_exit=OnExit.LEAVE_STOPPED) as target:
-        target.until(names["visit"], timeout=30)
+        target.until(names["visit"], timeout=240)
         before = dict(target.registers)
         target.write_register("rax", 0x1122334455667788)
         target.write_register("al", 0x99)
@@ -152,7 +152,7 @@ def test_breakpoints_to_the_exit(gdbserver: StartServer, names: dict[str, int]) 
     with rsp.connect(gdbserver()) as target:
         point = target.breakpoint(names["visit"])
         for hits in range(1, 6):
-            stop = target.resume(timeout=30)
+            stop = target.resume(timeout=240)
             assert stop is not None
             assert (stop.reason, stop.breakpoint) == (StopReason.BREAKPOINT, point)
             assert target.registers.pc == names["visit"]
@@ -160,7 +160,7 @@ def test_breakpoints_to_the_exit(gdbserver: StartServer, names: dict[str, int]) 
             # gdbserver hides its int3.
             target.invalidate()
             assert target.read_u8(names["visit"]) != 0xCC
-        stop = target.resume(timeout=30)
+        stop = target.resume(timeout=240)
         assert stop is not None
         assert (stop.reason, stop.status, stop.signal) == (StopReason.EXITED, 7, 0)
         assert "status 7" in str(stop)
@@ -176,7 +176,7 @@ def test_kinds_of_breakpoints(
 ) -> None:
     with rsp.connect(gdbserver()) as target, target.breakpoint(names["visit"], kind=kind) as point:
         for _ in range(2):
-            stop = target.resume(timeout=30)
+            stop = target.resume(timeout=240)
             assert stop is not None
             assert stop.breakpoint is point
         assert (point.kind, point.hits) == (kind, 2)
@@ -184,7 +184,7 @@ def test_kinds_of_breakpoints(
 
 def test_hardware_breakpoints_run_out(gdbserver: StartServer, names: dict[str, int]) -> None:
     with rsp.connect(gdbserver()) as target:
-        target.until(names["vectors_filled"], timeout=30)
+        target.until(names["vectors_filled"], timeout=240)
         points = [
             target.breakpoint(names["visit"] + n, kind=BreakpointKind.HARDWARE) for n in range(4)
         ]
@@ -199,11 +199,11 @@ def test_hardware_breakpoints_run_out(gdbserver: StartServer, names: dict[str, i
 @pytest.mark.parametrize("watch", [Watch.WRITE, Watch.ACCESS])
 def test_watchpoints(watch: Watch, gdbserver: StartServer, names: dict[str, int]) -> None:
     with rsp.connect(gdbserver()) as target:
-        target.until(names["vectors_filled"], timeout=30)
+        target.until(names["vectors_filled"], timeout=240)
         values = []
         with target.watchpoint(names["watched"], 8, watch) as point:
             while point.hits < 6:
-                stop = target.resume(timeout=30)
+                stop = target.resume(timeout=240)
                 assert stop is not None
                 assert (stop.reason, stop.watchpoint) == (StopReason.WATCHPOINT, point)
                 assert stop.address == names["watched"]
@@ -239,13 +239,13 @@ def test_what_a_watchpoint_saw_is_what_gdb_says(
     pairs = re.findall(r"^Old value = (\d+).*\nNew value = (\d+)", said, re.MULTILINE)
     assert len(pairs) == 4
     with rsp.connect(gdbserver()) as target:
-        target.until(names["vectors_filled"], timeout=30)
+        target.until(names["vectors_filled"], timeout=240)
         target.watchpoint(names["watched"], size)
         seen = []
         for hits in range(4):
             if hits == 2:
                 target.write_memory(names["watched"], (0x21).to_bytes(size, "little"))
-            stop = target.resume(timeout=30)
+            stop = target.resume(timeout=240)
             assert stop is not None
             assert stop.old is not None
             assert stop.new is not None
@@ -263,11 +263,11 @@ def test_a_typed_watchpoint_shows_values_as_gdb_prints_them(
     gdbserver: StartServer, names: dict[str, int]
 ) -> None:
     with rsp.connect(gdbserver(), symbols=build("subject.c")) as target:
-        target.until("vectors_filled", timeout=30)
+        target.until("vectors_filled", timeout=240)
         ctype = target.symbols.type("long")
         point = target.points.add_watch(names["watched"], 8, Watch.WRITE, None, ctype)
         for old, new in ((4096, 4097), (4097, 4099)):
-            stop = target.resume(timeout=30)
+            stop = target.resume(timeout=240)
             assert stop is not None
             assert stop.watchpoint is point
             assert stop.old is not None
@@ -279,7 +279,7 @@ def test_a_typed_watchpoint_shows_values_as_gdb_prints_them(
 def test_a_read_watchpoint_is_refused(gdbserver: StartServer, names: dict[str, int]) -> None:
     """x86 has no debug register for reads alone, and gdbserver says so."""
     with rsp.connect(gdbserver()) as target:
-        target.until(names["vectors_filled"], timeout=30)
+        target.until(names["vectors_filled"], timeout=240)
         with pytest.raises(rsp.NoHardwareBreakpoint):
             target.watchpoint(names["watched"], 8, Watch.READ)
         assert len(target.breakpoints) == 0
@@ -289,7 +289,7 @@ def test_a_breakpoint_where_nothing_is_mapped(
     gdbserver: StartServer, names: dict[str, int]
 ) -> None:
     with rsp.connect(gdbserver()) as target:
-        target.until(names["vectors_filled"], timeout=30)
+        target.until(names["vectors_filled"], timeout=240)
         with pytest.raises(rsp.MemoryFault) as caught:
             target.breakpoint(0x10, kind=BreakpointKind.SOFTWARE)
         assert caught.value.address == 0x10
@@ -307,7 +307,7 @@ def test_steps_go_where_those_of_gdb_do(
     )[4::2]
     ours = []
     with rsp.connect(gdbserver()) as target:
-        target.until(names["visit"], timeout=30)
+        target.until(names["visit"], timeout=240)
         others = [dict(thread.registers) for thread in target.threads[1:]]
         for _ in range(count):
             assert target.step(timeout=30).reason is StopReason.STEP
@@ -322,7 +322,7 @@ def test_steps_go_where_those_of_gdb_do(
 
 def test_interrupt_a_running_process(gdbserver: StartServer, names: dict[str, int]) -> None:
     with rsp.connect(gdbserver("spin")) as target:
-        target.until(names["vectors_filled"], timeout=30)
+        target.until(names["vectors_filled"], timeout=240)
         last = 0
         for _ in range(3):
             with pytest.raises(rsp.RspTimeout, match="still runs"):
@@ -333,7 +333,7 @@ def test_interrupt_a_running_process(gdbserver: StartServer, names: dict[str, in
             last = target.read_u64(names["spins"])
         target.write_memory(names["keep_spinning"], bytes(4))
         # The SIGINT is not the program's.
-        end = target.resume(timeout=30)
+        end = target.resume(timeout=240)
         assert end is not None
         assert (end.reason, end.status) == (StopReason.EXITED, 7)
 
@@ -342,7 +342,7 @@ def test_a_process_runs_on_behind_the_block_of_a_breakpoint(
     gdbserver: StartServer, names: dict[str, int]
 ) -> None:
     with rsp.connect(gdbserver("spin")) as target:
-        target.until(names["vectors_filled"], timeout=30)
+        target.until(names["vectors_filled"], timeout=240)
         with target.breakpoint(names["fill_vectors"]), target.watchpoint(names["handled"], 4):
             target.resume(wait=False)
         assert target.running
@@ -364,33 +364,33 @@ def test_a_process_runs_on_behind_the_block_of_a_breakpoint(
 
 def test_a_signal_is_delivered_on_resume(gdbserver: StartServer, names: dict[str, int]) -> None:
     with rsp.connect(gdbserver("signal")) as target:
-        stop = target.resume(timeout=30)
+        stop = target.resume(timeout=240)
         assert stop is not None
         assert (stop.reason, stop.signal_name) == (StopReason.SIGNAL, "SIGUSR1")
         assert target.read_u32(names["handled"]) == 0
         with target.breakpoint(names["on_signal"]) as point:
-            stop = target.resume(timeout=30)
+            stop = target.resume(timeout=240)
             assert stop is not None
             assert stop.breakpoint is point
-        stop = target.resume(timeout=30)
+        stop = target.resume(timeout=240)
         assert stop is not None
         assert (stop.reason, stop.status) == (StopReason.EXITED, 7)
 
 
 def test_a_step_delivers_the_signal_too(gdbserver: StartServer, names: dict[str, int]) -> None:
     with rsp.connect(gdbserver("signal")) as target:
-        target.resume(timeout=30)
+        target.resume(timeout=240)
         target.step(timeout=30)
         assert target.registers.pc == names["on_signal"]
 
 
 def test_a_process_that_crashes(gdbserver: StartServer, names: dict[str, int]) -> None:
     with rsp.connect(gdbserver("crash")) as target:
-        stop = target.resume(timeout=30)
+        stop = target.resume(timeout=240)
         assert stop is not None
         assert (stop.reason, stop.signal_name) == (StopReason.SIGNAL, "SIGSEGV")
         assert target.registers.pc in range(names["main"], names["main"] + 1000)
-        stop = target.resume(timeout=30)
+        stop = target.resume(timeout=240)
         assert stop is not None
         assert (stop.reason, stop.signal_name) == (StopReason.TERMINATED, "SIGSEGV")
         assert stop.status is None
@@ -405,7 +405,7 @@ def test_detach_leaves_the_process_running(
 ) -> None:
     with rsp.connect(gdbserver("spin")) as target:
         target.breakpoint(names["visit"])
-        target.resume(timeout=30)
+        target.resume(timeout=240)
         for point in list(target.breakpoints):
             point.remove()
         process = process_of(target)
@@ -430,7 +430,7 @@ def test_the_process_stays_stopped_when_left_so(
     address = gdbserver()
     with rsp.connect(address, on_exit=OnExit.LEAVE_STOPPED) as target:
         target.breakpoint(names["visit"])
-        target.resume(timeout=30)
+        target.resume(timeout=240)
         before = dict(target.registers)
         process = process_of(target)
     assert re.search(r"^State:\s+t", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
@@ -439,7 +439,7 @@ def test_the_process_stays_stopped_when_left_so(
         assert {n: target.registers[n] for n in ("rip", "rdi", "eflags")} == {
             n: before[n] for n in ("rip", "rdi", "eflags")
         }
-        stop = target.resume(timeout=30)
+        stop = target.resume(timeout=240)
         assert stop is not None
         assert stop.status == 7
 
@@ -457,7 +457,7 @@ def test_a_second_client(gdbserver: StartServer) -> None:
 
 def test_memory_is_the_process_s(gdbserver: StartServer, names: dict[str, int]) -> None:
     with rsp.connect(gdbserver()) as target:
-        target.until(names["visit"], timeout=30)
+        target.until(names["visit"], timeout=240)
         process = process_of(target)
         with Path(f"/proc/{process}/mem").open("rb", buffering=0) as memory:
             memory.seek(names["vectors"])
@@ -511,13 +511,13 @@ def test_monitor(gdbserver: StartServer) -> None:
 def test_over_a_pipe(gdbserver: StartServer, names: dict[str, int]) -> None:
     with rsp.connect(gdbserver("signal", pipe=True)) as target:
         assert target.stub.name == "gdbserver"
-        target.until(names["vectors_filled"], timeout=30)
+        target.until(names["vectors_filled"], timeout=240)
         assert target.registers["xmm7"] == row(7, 16)
         assert len(target.threads) == 3
-        stop = target.resume(timeout=30)
+        stop = target.resume(timeout=240)
         assert stop is not None
         assert stop.signal_name == "SIGUSR1"
-        stop = target.resume(timeout=30)
+        stop = target.resume(timeout=240)
         assert stop is not None
         assert stop.status == 7
 
@@ -536,16 +536,16 @@ def test_with_acks(gdbserver: StartServer, gdb: type[Gdb], names: dict[str, int]
     with rsp.connect(transport, on_exit=OnExit.LEAVE_STOPPED) as target:
         limits = target.session.connection.limits
         assert (limits.reliable, limits.window) == (False, 1)
-        target.until(names["vectors_filled"], timeout=30)
+        target.until(names["vectors_filled"], timeout=240)
         stack = target.registers.sp & ~0xFFF
         data = target.read_memory(stack, 2048)
         threads = [thread.name for thread in target.threads]
         assert len(threads) == 3
         with target.breakpoint(names["visit"]) as point:
             for _ in range(5):
-                target.resume(timeout=30)
+                target.resume(timeout=240)
         assert point.hits == 5
-        stop = target.resume(timeout=30)
+        stop = target.resume(timeout=240)
         assert stop is not None
         assert stop.signal_name == "SIGUSR1"
         target.write_register("rbx", 0x77)
@@ -564,7 +564,7 @@ def test_acks_may_go_along_with_the_requests(gdbserver: StartServer, names: dict
     transport = open_transport(address, timeout=5)
     transport.reliable = False
     with rsp.connect(transport) as target:
-        target.until(names["visit"], timeout=30)
+        target.until(names["visit"], timeout=240)
         slowly = target.read_memory(names["vectors"] & ~0xFFF, 0x1000)
         connection = target.session.connection
         connection.limits = replace(
@@ -573,6 +573,6 @@ def test_acks_may_go_along_with_the_requests(gdbserver: StartServer, names: dict
         for _ in range(4):
             target.invalidate()
             assert target.read_memory(names["vectors"] & ~0xFFF, 0x1000) == slowly
-        stop = target.resume(timeout=30)
+        stop = target.resume(timeout=240)
         assert stop is not None
         assert stop.status == 7

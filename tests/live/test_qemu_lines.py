@@ -33,14 +33,14 @@ def test_the_same_session_over_each_line(
         assert target.session.connection.limits.reliable == (line != "pty")
         assert (target.session.connection.limits.window == 1) == (line == "pty")
         for label, mode in STATIONS["qemu-system-x86_64"].items():
-            target.until(LABELS[label], timeout=30)
+            target.until(LABELS[label], timeout=240)
             assert (target.mode, target.registers.pc) == (mode, LABELS[label])
         data = target.read_memory(0x5000, 100_000)
         target.write_memory(0x30000, data[::-1])
         target.invalidate()
         assert target.read_memory(0x30000, 100_000) == data[::-1]
         with target.watchpoint(COUNTER, 8) as watch:
-            stop = target.resume(timeout=30)
+            stop = target.resume(timeout=240)
             assert stop is not None
             assert stop.watchpoint is watch
         target.write_register("rbx", 0x1122334455667788)
@@ -65,7 +65,7 @@ def test_a_running_machine_on_a_serial_line(boot_qemu: BootQemu) -> None:
     with rsp.connect(machine.address) as target:
         assert target.registers.pc in range(LABELS["long_start"], LABELS["greeting"])
         point = target.breakpoint(TICK)
-        target.resume(timeout=30)
+        target.resume(timeout=240)
         assert point.hits == 1
     wait_until_it_counts(machine)
     with rsp.connect(machine.address) as target:
@@ -91,7 +91,7 @@ USES: dict[str, Callable[[rsp.Target], object]] = {
     "much memory": lambda target: target.read_memory(0, 0x100000),
     "write": lambda target: target.write_memory(0x8000, b"x"),
     "breakpoint": lambda target: target.breakpoint(TICK),
-    "resume": lambda target: target.resume(timeout=30),
+    "resume": lambda target: target.resume(timeout=240),
     "step": lambda target: target.step(timeout=30),
     "threads": lambda target: target.threads,
     "monitor": lambda target: target.monitor("info status"),
@@ -116,7 +116,7 @@ def test_a_machine_that_dies(
     def session() -> None:
         with rsp.connect(machine.address) as target:
             target.breakpoint(LABELS["real_start"])
-            target.resume(timeout=30)
+            target.resume(timeout=240)
             kill(machine)
             USES[use](target)
 
@@ -130,7 +130,7 @@ def test_a_machine_that_dies_while_it_runs(boot_qemu: BootQemu) -> None:
         target.resume(wait=False)
         kill(machine)
         with pytest.raises(rsp.ConnectionLost):
-            target.wait(timeout=30)
+            target.wait(timeout=240)
         for use in ("registers", "memory", "resume"):
             with pytest.raises(rsp.RspError):
                 USES[use](target)
@@ -141,7 +141,7 @@ def test_a_machine_that_ends_when_it_is_let_go(boot_qemu: BootQemu) -> None:
     for _ in range(5):
         machine = boot_qemu()
         with rsp.connect(machine.address) as target:
-            target.until(LABELS["long_start"], timeout=30)
+            target.until(LABELS["long_start"], timeout=240)
             # ud2 without an IDT: a triple fault, and with -no-reboot the end.
             target.write_memory(target.registers.pc, b"\x0f\x0b")
         os.waitid(os.P_PID, machine.pid, os.WEXITED | os.WNOWAIT)

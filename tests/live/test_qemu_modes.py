@@ -64,7 +64,7 @@ def test_at_a_breakpoint_in_each_mode(
     address = LABELS[label]
     with rsp.connect(machine.address, on_exit=OnExit.LEAVE_STOPPED) as target:
         with target.breakpoint(address) as point:
-            stop = target.resume(timeout=30)
+            stop = target.resume(timeout=240)
             assert stop is not None
             assert (stop.reason, stop.breakpoint, point.hits) == (StopReason.BREAKPOINT, point, 1)
         registers = target.registers
@@ -106,7 +106,7 @@ def test_the_whole_way_in_one_session(binary: str, boot_qemu: BootQemu, gdb: typ
     with rsp.connect(machine.address, on_exit=OnExit.LEAVE_STOPPED) as target:
         points = {label: target.breakpoint(LABELS[label]) for label in STATIONS[binary]}
         for label, mode in STATIONS[binary].items():
-            stop = target.resume(timeout=30)
+            stop = target.resume(timeout=240)
             assert stop is not None
             assert stop.breakpoint is points[label]
             assert (target.mode, target.registers.pc) == (mode, LABELS[label])
@@ -121,7 +121,7 @@ def test_run_until_each_mode(binary: str, boot_qemu: BootQemu) -> None:
     with rsp.connect(machine.address) as target:
         target.run_until_mode(CpuMode.REAL16)  # which it is in
         assert target.registers.pc == 0xFFFFFFF0
-        target.until(LABELS["real_start"], timeout=30)
+        target.until(LABELS["real_start"], timeout=240)
         for mode in dict.fromkeys(STATIONS[binary].values()):
             stop = target.run_until_mode(mode)
             assert target.mode is mode
@@ -138,11 +138,11 @@ def test_run_until_each_mode(binary: str, boot_qemu: BootQemu) -> None:
 
 def test_a_mode_that_is_not_reached(boot_qemu: BootQemu) -> None:
     with rsp.connect(boot_qemu().address) as target:
-        target.until(LABELS["real_start"], timeout=30)
+        target.until(LABELS["real_start"], timeout=240)
         with pytest.raises(rsp.ModeNotReached, match="LONG64") as caught:
             target.run_until_mode(CpuMode.LONG64, max_steps=5)
         assert caught.value.mode is CpuMode.REAL16
-        target.until(LABELS["compat_start"], timeout=30)
+        target.until(LABELS["compat_start"], timeout=240)
         with pytest.raises(rsp.ModeNotReached) as caught:
             target.run_until_mode(CpuMode.LONG64, max_steps=1)
         assert caught.value.mode is CpuMode.COMPAT32
@@ -159,7 +159,7 @@ def test_single_steps_go_where_those_of_gdb_do(
     if label != "reset":
         for machine in (ours, theirs):
             with rsp.connect(machine.address, on_exit=OnExit.LEAVE_STOPPED) as target:
-                target.until(LABELS[label], timeout=30)
+                target.until(LABELS[label], timeout=240)
     # gdb's `$rip` is the offset in the segment.
     stepped = gdb(address=theirs.address).run(*["stepi", "output/x $rip"] * count)[1::2]
     offsets = []

@@ -36,7 +36,7 @@ def shown(machine: QemuMachine, name: str) -> int:
 def long_mode(boot_qemu: BootQemu) -> Iterator[rsp.Target]:
     """Return a target that has just come to 64-bit mode."""
     with rsp.connect(boot_qemu().address) as target:
-        target.until(LABELS["long_start"], timeout=30)
+        target.until(LABELS["long_start"], timeout=240)
         yield target
 
 
@@ -49,7 +49,7 @@ def test_write_registers_in_each_mode(
 ) -> None:
     machine = boot_qemu(binary=binary)
     with rsp.connect(machine.address, on_exit=OnExit.LEAVE_STOPPED) as target:
-        target.until(LABELS[label], timeout=30)
+        target.until(LABELS[label], timeout=240)
         before = dict(target.registers)
         wide = "rip" in before
         accumulator, monitors = ("rax", "RAX") if target.mode is CpuMode.LONG64 else (
@@ -77,7 +77,7 @@ def test_write_registers_in_each_mode(
 @pytest.mark.parametrize("label", list(STATIONS["qemu-system-x86_64"]))
 def test_what_32_bits_cannot_hold(label: str, boot_qemu: BootQemu) -> None:
     with rsp.connect(boot_qemu().address) as target:
-        target.until(LABELS[label], timeout=30)
+        target.until(LABELS[label], timeout=240)
         if target.mode is CpuMode.LONG64:
             target.write_register("rdx", 0x123456789ABCDEF0)
             target.write_register("r8", 1 << 63)
@@ -129,7 +129,7 @@ def test_a_snapshot_stays_what_it_was(long_mode: rsp.Target) -> None:
 def test_a_mebibyte_is_what_gdb_dumps(boot_qemu: BootQemu, gdb: type[Gdb], tmp_path: Path) -> None:
     machine = boot_qemu()
     with rsp.connect(machine.address, on_exit=OnExit.LEAVE_STOPPED) as target:
-        target.until(LABELS["long_start"], timeout=30)
+        target.until(LABELS["long_start"], timeout=240)
         ours = target.read_memory(0x12345, 0x100000)
         # By small reads as well: through the cache, and over page boundaries.
         pieces = b"".join(target.read_memory(at, 999) for at in range(0x12345, 0x22345 - 999, 999))
@@ -191,7 +191,7 @@ def test_written_memory_is_the_guest_s(boot_qemu: BootQemu) -> None:
     machine = boot_qemu()
     data = bytes(range(256)) * 40
     with rsp.connect(machine.address) as target:
-        target.until(LABELS["real_start"], timeout=30)
+        target.until(LABELS["real_start"], timeout=240)
         target.write_memory(0x9001, data)
         assert target.read_memory(0x9001, len(data)) == data
         words = re.findall(r"0x([0-9a-f]{2})\b", machine.monitor("xp/10240xb 0x9001"))
@@ -206,7 +206,7 @@ def test_written_memory_is_the_guest_s(boot_qemu: BootQemu) -> None:
 
 
 def test_memory_read_again_after_a_step(long_mode: rsp.Target) -> None:
-    long_mode.until(LABELS["tick"], timeout=30)
+    long_mode.until(LABELS["tick"], timeout=240)
     before = long_mode.read_u64(LABELS["counter"])
     assert long_mode.read_u64(LABELS["counter"]) == before
     long_mode.step()
@@ -252,7 +252,7 @@ def physical_mode(target: rsp.Target) -> bool:
 def test_physical_memory(boot_qemu: BootQemu) -> None:
     machine = boot_qemu()
     with rsp.connect(machine.address) as target:
-        target.until(LABELS["long_start"], timeout=30)
+        target.until(LABELS["long_start"], timeout=240)
         linear = target.read_memory(LABELS["greeting"], 24)
         assert target.read_memory(LABELS["greeting"], 24, physical=True) == linear
         assert target.read_memory((1 << 64) - 0x80000000 + LABELS["greeting"], 24) == linear

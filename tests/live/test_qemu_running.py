@@ -63,7 +63,7 @@ def test_what_was_inserted_is_gone_after_the_end(counting: QemuMachine) -> None:
         target.breakpoint(TICK)
         target.breakpoint(LABELS["long_start"], kind=BreakpointKind.HARDWARE)
         target.watchpoint(COUNTER, 8)
-        target.resume(timeout=30)
+        target.resume(timeout=240)
     wait_until_it_counts(counting)
 
 
@@ -74,7 +74,7 @@ def test_an_error_in_the_block_leaves_nothing_behind(counting: QemuMachine) -> N
     def session() -> None:
         with rsp.connect(counting.address) as target:
             target.breakpoint(TICK, condition=fail)
-            target.resume(timeout=30)
+            target.resume(timeout=240)
 
     with pytest.raises(ZeroDivisionError):
         session()
@@ -215,7 +215,7 @@ def test_ctrl_c_within_requests(seconds: float, counting: QemuMachine) -> None:
         with ctrl_c(seconds):
             ask_for_ever(target)
         with target.breakpoint(TICK) as point:
-            stop = target.resume(timeout=30)
+            stop = target.resume(timeout=240)
             assert stop is not None
             assert stop.breakpoint is point
         with ctrl_c(seconds):
@@ -235,10 +235,10 @@ def test_a_breakpoint_is_hit_again_and_again(kind: BreakpointKind, counting: Qem
     with rsp.connect(counting.address) as target, target.breakpoint(TICK, kind=kind) as point:
         wanted = BreakpointKind.SOFTWARE if kind is BreakpointKind.AUTO else kind
         assert (point.kind, point.locations) == (wanted, (TICK,))
-        target.resume(timeout=30)
+        target.resume(timeout=240)
         first = target.read_u64(COUNTER)
         for hit in range(2, 7):
-            stop = target.resume(timeout=30)
+            stop = target.resume(timeout=240)
             assert stop is not None
             assert (stop.reason, stop.breakpoint, stop.signal_name) == (
                 StopReason.BREAKPOINT, point, "SIGTRAP",
@@ -254,10 +254,10 @@ def test_two_breakpoints_at_one_place(counting: QemuMachine) -> None:
     with rsp.connect(counting.address) as target:
         first, second = target.breakpoint(TICK), target.breakpoint(TICK)
         for hits in (1, 2):
-            target.resume(timeout=30)
+            target.resume(timeout=240)
             assert (first.hits, second.hits) == (hits, hits)
         first.remove()
-        target.resume(timeout=30)
+        target.resume(timeout=240)
         assert (first.hits, second.hits) == (2, 3)
         second.remove()
         with pytest.raises(rsp.RspTimeout):
@@ -268,7 +268,7 @@ def test_a_condition(counting: QemuMachine) -> None:
     with rsp.connect(counting.address) as target:
         start = target.read_u64(COUNTER)
         point = target.breakpoint(TICK, condition=lambda t: t.read_u64(COUNTER) >= start + 20)
-        stop = target.resume(timeout=30)
+        stop = target.resume(timeout=240)
         assert stop is not None
         assert stop.breakpoint is point
         assert start + 20 <= target.read_u64(COUNTER) <= start + 21
@@ -277,7 +277,7 @@ def test_a_condition(counting: QemuMachine) -> None:
 
 def test_a_step_onto_a_breakpoint(counting: QemuMachine) -> None:
     with rsp.connect(counting.address) as target, target.breakpoint(TICK) as point:
-        target.resume(timeout=30)
+        target.resume(timeout=240)
         for _ in range(20):
             stop = target.step()
             if target.registers.pc == TICK:
@@ -313,7 +313,7 @@ def test_the_table_has_the_layout_of_gdb(boot_qemu: BootQemu, gdb: type[Gdb]) ->
         target.breakpoint(long_start, kind=BreakpointKind.HARDWARE)
         target.breakpoint(TICK)
         for _ in range(3):
-            target.resume(timeout=30)
+            target.resume(timeout=240)
         for watch in (Watch.WRITE, Watch.READ, Watch.ACCESS):
             target.watchpoint(COUNTER, 8, watch)
         ours = str(target.breakpoints)
@@ -338,7 +338,7 @@ def test_a_watchpoint_stops_where_that_of_gdb_does(
     ours, theirs = boot_qemu(), boot_qemu()
     for machine in (ours, theirs):
         with rsp.connect(machine.address, on_exit=OnExit.LEAVE_STOPPED) as target:
-            target.until(TICK, timeout=30)
+            target.until(TICK, timeout=240)
     expected = gdb(address=theirs.address).run(
         f"{WATCH_COMMANDS[watch]} *(long long *){COUNTER:#x}",
         *["continue", "output/x $rip", f"output/x *(long long *){COUNTER:#x}"] * 3,
@@ -347,7 +347,7 @@ def test_a_watchpoint_stops_where_that_of_gdb_does(
     with rsp.connect(ours.address) as target:
         point = target.watchpoint(COUNTER, 8, watch)
         for hits, (said, pc, value) in enumerate(stops, 1):
-            stop = target.resume(timeout=30)
+            stop = target.resume(timeout=240)
             assert stop is not None
             shown = {name: int(number) for name, number in VALUES.findall(said)}
             if "Value" in shown:
@@ -381,12 +381,12 @@ def test_a_watchpoint_on_the_instruction_of_a_breakpoint(counting: QemuMachine) 
     gdb 13 shows the second report as a SIGTRAP from nowhere.
     """
     with rsp.connect(counting.address) as target:
-        target.until(TICK, timeout=30)
+        target.until(TICK, timeout=240)
         start = target.read_u64(COUNTER)
         point, watch = target.breakpoint(TICK), target.watchpoint(COUNTER, 8)
         seen = []
         for _ in range(6):
-            stop = target.resume(timeout=30)
+            stop = target.resume(timeout=240)
             assert stop is not None
             seen.append((stop.reason, target.read_u64(COUNTER) - start))
         assert seen == [
@@ -413,8 +413,8 @@ def test_watchpoints_on_one_address(counting: QemuMachine) -> None:
         write = target.watchpoint(COUNTER, 8, Watch.WRITE)
         wide = target.watchpoint(COUNTER - 8, 16, Watch.WRITE)
         read = target.watchpoint(COUNTER, 8, Watch.READ)
-        target.resume(timeout=30)
-        target.resume(timeout=30)
+        target.resume(timeout=240)
+        target.resume(timeout=240)
         assert write.hits == wide.hits
         assert write.hits + read.hits == 2
 
@@ -424,7 +424,7 @@ def test_watchpoints_on_one_address(counting: QemuMachine) -> None:
 
 def test_the_stop_after_a_hit_is_gdb_s_too(counting: QemuMachine, gdb: type[Gdb]) -> None:
     with rsp.connect(counting.address, on_exit=OnExit.LEAVE_STOPPED) as target:
-        target.until(TICK, timeout=30)
+        target.until(TICK, timeout=240)
         registers = target.registers
         flags = registers.flags
         stack = target.read_u64(registers.sp)

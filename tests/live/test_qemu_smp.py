@@ -35,11 +35,11 @@ def two_cpus(boot_qemu: BootQemu) -> QemuMachine:
 
 def start_the_other(target: rsp.Target) -> None:
     """Let both CPUs run: the first in 32-bit protected mode, the second in real mode."""
-    target.until(LABELS["protected_start"], timeout=30)
+    target.until(LABELS["protected_start"], timeout=240)
     target.write_memory(STARTER, START_THE_OTHER)
     target.write_memory(PAGE, COUNT_16)
     target.write_register("eip", STARTER)
-    stop = target.until(PAGE, timeout=30)
+    stop = target.until(PAGE, timeout=240)
     assert stop.reason is StopReason.BREAKPOINT
 
 
@@ -146,7 +146,7 @@ def test_a_breakpoint_stops_whoever_comes(two_cpus: QemuMachine) -> None:
         points = {first: target.breakpoint(SPIN), second: target.breakpoint(PAGE)}
         seen = set()
         for _ in range(40):
-            stop = target.resume(timeout=30)
+            stop = target.resume(timeout=240)
             assert stop is not None
             assert stop.thread is not None
             assert stop.breakpoint is points[stop.thread]

@@ -83,7 +83,7 @@ def test_registers_are_those_of_gdb(
     with connect(emulate()) as target:
         assert target.stub.name == "qemu-user"
         assert target.arch.name == "x86-64"
-        target.until(names["vectors_filled"], timeout=60)
+        target.until(names["vectors_filled"], timeout=240)
         ours = target.registers
         assert ours.pc == names["vectors_filled"]
         assert ours["xmm3"] == int.from_bytes(bytes(range(24, 40)), "little")
@@ -117,7 +117,7 @@ def test_a_session_to_the_exit(emulate: Callable[..., str], names: dict[str, int
         assert (limits.window, limits.optimistic_ack) == (1, False)
         with target.breakpoint(names["visit"]) as point:
             for hits in range(1, 6):
-                stop = target.resume(timeout=60)
+                stop = target.resume(timeout=240)
                 assert stop is not None
                 assert (stop.breakpoint, target.registers["rdi"]) == (point, hits)
             assert point.hits == 5
@@ -137,11 +137,11 @@ def test_a_session_to_the_exit(emulate: Callable[..., str], names: dict[str, int
         with pytest.raises(rsp.UnsupportedCommand, match="physical"):
             target.read_memory(0, 8, physical=True)
         assert target.step(timeout=20).reason is StopReason.STEP
-        stop = target.resume(timeout=60)
+        stop = target.resume(timeout=240)
         assert stop is not None
         assert (stop.reason, stop.signal_name) == (StopReason.SIGNAL, "SIGUSR1")
         assert target.read_u32(names["handled"]) == 0
-        stop = target.resume(timeout=60)
+        stop = target.resume(timeout=240)
         assert stop is not None
         assert (stop.reason, stop.status) == (StopReason.EXITED, 7)
 
@@ -150,7 +150,7 @@ def test_it_cannot_be_interrupted(
     emulate: Callable[..., str], started: list[subprocess.Popen[bytes]], names: dict[str, int]
 ) -> None:
     with connect(emulate("spin")) as target:
-        target.until(names["visit"], timeout=60)
+        target.until(names["visit"], timeout=240)
         point = target.breakpoint(names["fill_vectors"])  # behind us
         with pytest.raises(rsp.RspTimeout, match="a signal from outside stops it") as caught, point:
             target.resume(timeout=0.2)
@@ -161,11 +161,11 @@ def test_it_cannot_be_interrupted(
         assert target.running
         assert list(target.breakpoints) == [point]
         started[0].send_signal(signal.SIGUSR1)
-        stop = target.wait(timeout=60)
+        stop = target.wait(timeout=240)
         assert (stop.reason, stop.signal_name) == (StopReason.SIGNAL, "SIGUSR1")
         assert len(target.breakpoints) == 0
 
 
 def test_left_stopped(emulate: Callable[..., str], names: dict[str, int]) -> None:
     with connect(emulate(), on_exit=OnExit.LEAVE_STOPPED) as target:
-        target.until(names["visit"], timeout=60)
+        target.until(names["visit"], timeout=240)

@@ -47,13 +47,13 @@ def test_to_the_instructions_that_stepping_comes_to(start: str, boot_qemu: BootQ
     wanted = list(modes)[list(modes).index(STATIONS[BINARY][start]) + 1 :]
     stepped = []
     with rsp.connect(boot_qemu().address) as target:
-        target.until(LABELS[start], timeout=60)
+        target.until(LABELS[start], timeout=240)
         for mode in wanted:
             step_until(target, mode)
             stepped.append(target.registers)
     for mode, registers in zip(wanted, stepped, strict=True):
         with rsp.connect(boot_qemu().address) as target:
-            target.until(LABELS[start], timeout=60)
+            target.until(LABELS[start], timeout=240)
             stop = target.run_until_mode(mode, timeout=300, max_steps=1000)
             assert (stop.reason, stop.late) == (rsp.StopReason.STEP, False)
             assert stop is target.stop
@@ -121,7 +121,7 @@ def test_a_linux_kernel_from_reset_to_64_bit(boot_kernel: BootKernel, tmp_path: 
 def test_a_switch_that_cannot_be_found_is_found_late(boot_qemu: BootQemu) -> None:
     image = build("hidden_switch.S")
     with rsp.connect(boot_qemu(image).address) as target:
-        target.until(0x7C00, timeout=60)
+        target.until(0x7C00, timeout=240)
         stop = target.run_until_mode(CpuMode.PROTECTED32, timeout=300)
         assert target.mode is CpuMode.PROTECTED32
         assert stop.late
@@ -176,4 +176,4 @@ def test_nothing_is_left_where_the_caller_gives_up(boot_qemu: BootQemu, tmp_path
             target.run_until_mode(CpuMode.LONG64, timeout=300, progress=give_up)
         assert not target.points.any
         assert left_by(log) == set()
-        target.until(LABELS["long_start"], timeout=60)
+        target.until(LABELS["long_start"], timeout=240)

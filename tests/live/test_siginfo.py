@@ -85,7 +85,7 @@ def test_each_kind_is_what_gdb_says(kind: str, gdbserver: StartServer, gdb: type
             assert f"{KINDS[kind][0]} {place}({KINDS[kind][1]}) in thread" in str(stop)
         said = str(stop)
         if kind in ("unmapped", "protected", "general", "beyond", "divide", "illegal"):
-            end = target.resume(timeout=30)
+            end = target.resume(timeout=240)
             assert end is not None
             assert end.reason is rsp.StopReason.TERMINATED
             assert end.siginfo is None
@@ -117,7 +117,7 @@ def test_it_is_asked_for_at_the_stop_and_only_when_wanted(gdbserver: StartServer
         stop = resumed(target, timeout=30)
         assert stop.signal_name == "SIGUSR1"
         first = repr(stop)  # a repr asks for nothing
-        target.resume(timeout=30)
+        target.resume(timeout=240)
         with pytest.raises(rsp.LocalProtocolError, match=r"take \.siginfo before"):
             _ = stop.siginfo
         assert str(stop).startswith("signal SIGUSR1 in thread")

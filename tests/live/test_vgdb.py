@@ -42,7 +42,7 @@ def test_threads_vectors_and_memory(
     vgdb: StartServer, gdb: type[Gdb], names: dict[str, int]
 ) -> None:
     with rsp.connect(vgdb(), timeout=20) as target:
-        stop = target.until(names["vectors_filled"], timeout=60)
+        stop = target.until(names["vectors_filled"], timeout=240)
         assert stop.reason is StopReason.BREAKPOINT
         threads = target.threads
         assert len(threads) == 3
@@ -67,7 +67,7 @@ def test_a_session_to_the_exit(vgdb: StartServer, names: dict[str, int]) -> None
     with rsp.connect(vgdb(), timeout=20) as target:
         with target.breakpoint(names["visit"]) as point:
             for hits in range(1, 5):
-                stop = target.resume(timeout=60)
+                stop = target.resume(timeout=240)
                 assert stop is not None
                 assert stop.breakpoint is point
                 assert target.registers.pc == names["visit"]
@@ -76,7 +76,7 @@ def test_a_session_to_the_exit(vgdb: StartServer, names: dict[str, int]) -> None
         assert target.registers.pc > names["visit"]
         with target.watchpoint(names["watched"], 8) as watch:
             before = target.read_u64(names["watched"])
-            stop = target.resume(timeout=60)
+            stop = target.resume(timeout=240)
             assert stop is not None
             assert (stop.reason, stop.watchpoint) == (StopReason.WATCHPOINT, watch)
             assert target.read_u64(names["watched"]) == before + 4
@@ -88,7 +88,7 @@ def test_a_session_to_the_exit(vgdb: StartServer, names: dict[str, int]) -> None
             target.read_memory(0, 16)
         assert (caught.value.address, caught.value.partial) == (0, b"")
         assert "monitor commands" in target.monitor("help")
-        stop = target.resume(timeout=60)
+        stop = target.resume(timeout=240)
         assert stop is not None
         assert (stop.reason, stop.status) == (StopReason.EXITED, 7)
 
@@ -96,25 +96,25 @@ def test_a_session_to_the_exit(vgdb: StartServer, names: dict[str, int]) -> None
 def test_signals(vgdb: StartServer, names: dict[str, int]) -> None:
     with rsp.connect(vgdb("crash"), timeout=20) as target:
         # memcheck has something to say first: the write is invalid.
-        stop = target.resume(timeout=60)
+        stop = target.resume(timeout=240)
         assert stop is not None
         assert (stop.reason, stop.signal_name) == (StopReason.SIGNAL, "SIGTRAP")
-        stop = target.resume(timeout=60)
+        stop = target.resume(timeout=240)
         assert stop is not None
         assert (stop.reason, stop.signal_name) == (StopReason.SIGNAL, "SIGSEGV")
-        stop = target.resume(timeout=60)
+        stop = target.resume(timeout=240)
         assert stop is not None
         assert (stop.reason, stop.signal_name) == (StopReason.TERMINATED, "SIGSEGV")
 
 
 def test_a_program_that_spins_is_interrupted(vgdb: StartServer, names: dict[str, int]) -> None:
     with rsp.connect(vgdb("spin"), timeout=30) as target:
-        target.until(names["visit"], timeout=60)
+        target.until(names["visit"], timeout=240)
         target.resume(wait=False)
         stop = target.interrupt()
         assert stop.reason is StopReason.INTERRUPT
         target.write_memory(names["keep_spinning"], bytes(4))
-        end = target.resume(timeout=60)
+        end = target.resume(timeout=240)
         assert end is not None
         assert (end.reason, end.status) == (StopReason.EXITED, 7)
 
@@ -122,9 +122,9 @@ def test_a_program_that_spins_is_interrupted(vgdb: StartServer, names: dict[str,
 @pytest.mark.parametrize("watch", list(Watch))
 def test_watchpoints_of_each_kind(watch: Watch, vgdb: StartServer, names: dict[str, int]) -> None:
     with rsp.connect(vgdb(), timeout=20) as target:
-        target.until(names["visit"], timeout=60)
+        target.until(names["visit"], timeout=240)
         with target.watchpoint(names["watched"], 8, watch) as point:
-            stop = target.resume(timeout=60)
+            stop = target.resume(timeout=240)
         assert stop is not None
         assert (stop.reason, stop.watchpoint, point.hits) == (StopReason.WATCHPOINT, point, 1)
         change = "old value 0x1000, new value 0x1001" if watch is Watch.WRITE else "value 0x1000"

@@ -315,7 +315,7 @@ def test_every_instruction_of_a_return(to_user: bool, shared_kernel: BootKernel)
 
     with rsp.connect(guest.address, symbols=guest.symbols, timeout=30) as target:
         with target.breakpoint("error_return", condition=is_wanted):
-            assert target.resume(timeout=60)
+            assert target.resume(timeout=240)
         for _ in range(90):
             found = target.backtrace()
             registers = interrupted(found)
@@ -392,7 +392,7 @@ def test_every_instruction_of_a_switch_of_tasks(
     with rsp.connect(guest.address, symbols=guest.symbols, timeout=30) as target:
         wanted = is_new if new else lambda target: not is_new(target)
         with target.breakpoint("__switch_to_asm", condition=wanted):
-            assert target.resume(timeout=60)
+            assert target.resume(timeout=240)
         callers: list[str | None] = []
         for _ in range(150):
             found = target.backtrace()

@@ -50,7 +50,7 @@ def ours(program: Path) -> Stops:
     stops = Stops([], [])
     with gdbserver_tcp(program) as address, rsp.connect(address, symbols=program) as target:
         target.breakpoint(target.symbols["stop_here"].address)
-        while (stop := target.resume(timeout=20)) is not None:
+        while (stop := target.resume(timeout=240)) is not None:
             if stop.reason in (StopReason.EXITED, StopReason.TERMINATED):
                 break
             if stop.reason is not StopReason.BREAKPOINT:
@@ -152,7 +152,7 @@ def test_copies_that_begin_at_a_breakpoint(tmp_path: Path, place: str) -> None:
         texts = []
         with target.breakpoint(place):
             for _ in range(3):
-                stop = target.resume(timeout=20)
+                stop = target.resume(timeout=240)
                 assert stop is not None
                 if stop.reason is not StopReason.BREAKPOINT:
                     break

@@ -172,12 +172,12 @@ def test_through_every_mode(boot_qemu: BootQemu, tmp_path: Path) -> None:
     """Inserted in real mode, hit in 64-bit mode; and inserted anew at each switch between."""
     log = tmp_path / "session.rsplog"
     with rsp.connect(boot_qemu().address, symbols=ELF, record=log) as target:
-        target.until("real_start", timeout=30)
+        target.until("real_start", timeout=240)
         point = target.breakpoint("tick")
         assert (point.kind, target.mode) == (BreakpointKind.SOFTWARE, CpuMode.REAL16)
         modes = []
         for label in ("protected_start", "compat_start", "long_start"):
-            target.until(label, timeout=30)
+            target.until(label, timeout=240)
             modes.append(target.mode)
         assert modes == [CpuMode.PROTECTED32, CpuMode.COMPAT32, CpuMode.LONG64]
         for count in (1, 2, 3):

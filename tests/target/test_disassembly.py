@@ -75,7 +75,7 @@ def test_a_program_beside_gdb(
 def test_each_mode_beside_objdump(boot_qemu: BootQemu, label: str, machine: str) -> None:
     """gdb itself knows no mode of the CPU."""
     with rsp.connect(boot_qemu().address, symbols=ELF) as target:
-        target.until(label, timeout=30)
+        target.until(label, timeout=240)
         ours = target.disassemble(target.registers.pc, 12)
     begin = LABELS[label]
     assert ours[0].address == begin
@@ -129,7 +129,7 @@ def test_a_kernel_beside_gdb(gdb: type[Gdb], debian_kernel: DebianKernel) -> Non
 
 def test_where_memory_ends(boot_qemu: BootQemu) -> None:
     with rsp.connect(boot_qemu().address, symbols=ELF) as target:
-        target.until("long_start", timeout=30)
+        target.until("long_start", timeout=240)
         target.write_memory(MAPPED - 3, b"\x90\x90\x90")
         found = target.disassemble(MAPPED - 3, 10)
         assert [each.text for each in found] == ["nop"] * 3

@@ -66,13 +66,13 @@ def goes_through(address: str, program: Path) -> rsp.Symbol:
     """Break in a function and look at its data; return the function as it lies there."""
     with rsp.connect(address, symbols=program, timeout=20) as target:
         point = target.breakpoint("total")
-        stop = target.resume(timeout=60)
+        stop = target.resume(timeout=240)
         assert stop is not None
         assert (stop.breakpoint, stop.function) == (point, "total")
         assert [frame.function for frame in target.backtrace()] == ["total", "main"]
         assert int(target.value("node[1].value")) == 3
         point.remove()
-        assert target.finish(timeout=60).return_value == 7
+        assert target.finish(timeout=240).return_value == 7
         return target.symbols["total"]
 
 

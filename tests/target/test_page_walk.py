@@ -236,7 +236,7 @@ def test_the_boot_sector_on_its_way(boot_qemu: BootQemu, binary: str) -> None:
     machine = boot_qemu(binary=binary)
     with rsp.connect(machine.address, timeout=30) as target:
         for label, mode in STATIONS[binary].items():
-            target.until(LABELS[label], timeout=30)
+            target.until(LABELS[label], timeout=240)
             tables = PageTables(target)
             chosen = [0, 0x7C00, MAPPED - 1, MAPPED, 0xFFFFFFF0]
             assert [translated(tables, each) for each in chosen] == [

@@ -46,10 +46,10 @@ def test_from_real_to_64_bit_mode(boot_qemu: BootQemu) -> None:
     """Every stop is where a statement begins, and no line is left out."""
     table = SymbolTable(ELF)
     with rsp.connect(boot_qemu().address, symbols=ELF) as target:
-        target.until("real_start", timeout=30)
+        target.until("real_start", timeout=240)
         modes, lines = {target.mode}, []
         while target.registers.pc != CALL:
-            stop = target.step_line(timeout=30)
+            stop = target.step_line(timeout=240)
             assert stop.reason is rsp.StopReason.STEP
             assert stop.line == table.line(target.registers.pc)
             modes.add(target.mode)
@@ -66,13 +66,13 @@ def test_into_over_and_out_of_a_call(boot_qemu: BootQemu) -> None:
             (target.next_line, BEHIND, 172),
             (target.step_line, TICK, 178),
         ):
-            target.until(CALL, timeout=30)
+            target.until(CALL, timeout=240)
             stop = command(timeout=30)
             assert (target.registers.pc, line_of(stop)) == (where, line)
             assert stop.reason is rsp.StopReason.STEP
         assert stop.function == "tick"
         count = target.read_u64(0x4000)
-        stop = target.finish(timeout=30)
+        stop = target.finish(timeout=240)
         assert (target.registers.pc, line_of(stop)) == (BEHIND, 172)
         assert target.read_u64(0x4000) == count + 1
         assert stop.return_value is None  # assembler has no type
@@ -86,12 +86,12 @@ def test_step_flags_of_qemu_are_set_and_restored(boot_qemu: BootQemu) -> None:
         target.session.ask(commands.SetStepFlags(flags=1))
         target.step(timeout=30)  # by instruction they stay
         assert step_flags(target) == 1
-        target.until(LONG, timeout=30)
+        target.until(LONG, timeout=240)
     with rsp.connect(machine.address, symbols=ELF, on_exit=LEAVE) as target:
         assert step_flags(target) == 1
-        target.step_line(timeout=30)
+        target.step_line(timeout=240)
         assert step_flags(target) == 7
-        target.next_line(timeout=30)
+        target.next_line(timeout=240)
     with rsp.connect(machine.address) as target:
         assert step_flags(target) == 1
 
@@ -101,7 +101,7 @@ def test_what_a_step_has_set_is_taken_out_also_while_the_target_runs(
 ) -> None:
     log = tmp_path / "session.rsplog"
     with rsp.connect(boot_qemu().address, symbols=ELF, record=log) as target:
-        target.until(TICK, timeout=30)
+        target.until(TICK, timeout=240)
         with contextlib.suppress(RspTimeout):  # QEMU may be quick
             target.finish(timeout=0.0)
     sent = log.read_text()
@@ -111,9 +111,9 @@ def test_what_a_step_has_set_is_taken_out_also_while_the_target_runs(
 
 def test_a_watchpoint_ends_a_step(boot_qemu: BootQemu) -> None:
     with rsp.connect(boot_qemu().address, symbols=ELF) as target:
-        target.until(CALL, timeout=30)
+        target.until(CALL, timeout=240)
         point = target.watchpoint(0x4000, 8)
-        stop = target.next_line(timeout=30)
+        stop = target.next_line(timeout=240)
         assert (stop.reason, stop.watchpoint) == (rsp.StopReason.WATCHPOINT, point)
         assert stop.function == "tick"
 
@@ -239,8 +239,8 @@ def next_lines(target: rsp.Target, timeout: float) -> None:
 def test_a_step_whose_time_is_over_says_how_long_it_was(boot_qemu: BootQemu) -> None:
     """And not what was left of it for its last wait."""
     with rsp.connect(boot_qemu().address, symbols=ELF) as target:
-        target.until("real_based", timeout=60)
+        target.until("real_based", timeout=240)
         with pytest.raises(rsp.RspTimeout, match="still runs after 1e-09 s") as caught:
             next_lines(target, 1e-9)
         assert caught.value.timeout == 1e-9
-        target.wait(timeout=60)
+        target.wait(timeout=240)

@@ -56,11 +56,11 @@ def stopped_at_its_begin(program: Path, record: Path | None = None) -> Iterator[
 def stepped(target: Target, command: str) -> Stop:
     match command:
         case "step":
-            return target.step_line(timeout=20)
+            return target.step_line(timeout=240)
         case "next":
-            return target.next_line(timeout=20)
+            return target.next_line(timeout=240)
         case "finish":
-            return target.finish(timeout=20)
+            return target.finish(timeout=240)
     return target.step(timeout=20)
 
 
@@ -98,7 +98,7 @@ def both(
     log = tmp_path / "ours.log"
     with stopped_at_its_begin(program, record=log) as target:
         target.breakpoint("run", temporary=True)
-        target.resume(timeout=20)
+        target.resume(timeout=240)
         ours = our_places(target, commands)
     return ours, theirs, resumes(log), their_resumes
 
@@ -134,7 +134,7 @@ def test_what_a_function_returns(program: Path, tmp_path: Path) -> None:
         for name in RETURNING:
             target.breakpoint(name, temporary=True)
         for _ in RETURNING:
-            target.resume(timeout=20)
+            target.resume(timeout=240)
             ours += our_places(target, ["finish"])
         assert not target.breakpoints
     assert ours == theirs
@@ -152,7 +152,7 @@ def test_what_was_returned_is_of_one_stop(program: Path, tmp_path: Path) -> None
         )
     with stopped_at_its_begin(program) as target:
         target.breakpoint("seven", temporary=True)
-        target.resume(timeout=20)
+        target.resume(timeout=240)
         ours = our_places(target, commands[1:])
     assert ours == theirs[1:]
     returned, entered = ours[0], ours[1]
@@ -167,16 +167,16 @@ def test_what_was_returned_is_of_one_stop(program: Path, tmp_path: Path) -> None
 def test_a_breakpoint_in_a_function_that_is_stepped_over(program: Path) -> None:
     with stopped_at_its_begin(program) as target:
         target.breakpoint("run", temporary=True)
-        target.resume(timeout=20)
+        target.resume(timeout=240)
         with target.breakpoint("paint") as point:
-            while (stop := target.next_line(timeout=20)).reason is rsp.StopReason.STEP:
+            while (stop := target.next_line(timeout=240)).reason is rsp.StopReason.STEP:
                 pass
             assert stop.breakpoint is point
             assert stop.function == "paint"
             assert point.hits == 1
         assert len(target.breakpoints) == 0
         # What the step had set is gone: the program runs to its end.
-        assert target.resume(timeout=20) is not None
+        assert target.resume(timeout=240) is not None
         assert target.stop.reason is rsp.StopReason.EXITED
 
 
@@ -198,7 +198,7 @@ def test_tables_of_breakpoints(program: Path, gdb: type[Gdb]) -> None:
         target.breakpoint("add", temporary=True)
         target.breakpoint("narrow", kind=rsp.BreakpointKind.HARDWARE)
         for _ in range(5):
-            target.resume(timeout=20)
+            target.resume(timeout=240)
         ours = str(target.breakpoints)
     assert ours.splitlines() == [line.rstrip() for line in said[-1].splitlines()]
     assert "<MULTIPLE>" in ours
@@ -210,13 +210,13 @@ def test_threads_that_stand_on_breakpoints(tmp_path: Path) -> None:
     program = compile_threads(tmp_path)
     with stopped_at_its_begin(program) as target:
         target.breakpoint("main", temporary=True)
-        target.resume(timeout=20)
+        target.resume(timeout=240)
         point = target.breakpoint("work")
         workers = target.symbols["workers"].address
         calls: dict[int, int] = {}
         stepped_others = 0
         for _ in range(60):
-            stop = target.resume(timeout=20)
+            stop = target.resume(timeout=240)
             while stop is not None and stop.reason is rsp.StopReason.BREAKPOINT:
                 worker = target.registers["rdi"] or 0
                 seen = target.read_u64(worker + 8)
@@ -237,13 +237,13 @@ def test_lines_while_other_threads_run(tmp_path: Path) -> None:
     with stopped_at_its_begin(program) as target:
         target.breakpoint("work", condition=lambda target: target.read_u64(third) > 5)
         third = target.symbols["workers"].address + 2 * 24 + 8
-        assert target.resume(timeout=20) is not None
+        assert target.resume(timeout=240) is not None
         target.breakpoints[0].remove()
         thread = target.thread
         lines = set()
         before = target.read_u64(third)
         for _ in range(200):
-            stop = target.next_line(timeout=20)
+            stop = target.next_line(timeout=240)
             assert (stop.reason, stop.thread) == (rsp.StopReason.STEP, thread)
             assert stop.line is not None
             lines.add(stop.line.line)

@@ -135,7 +135,7 @@ def test_a_copy_that_is_not_entered_has_no_names(tmp_path: Path) -> None:
     with gdbserver_tcp(program) as address:
         target = rsp.connect(address, symbols=program, on_exit="leave stopped")
         with target, target.breakpoint(target.symbols["before_copy"].address):
-            target.resume(timeout=30)
+            target.resume(timeout=240)
             target.step()
             ours = asked(target, expressions)
             copies = len(target.symbols.inline_chain(target.registers.pc))
@@ -164,7 +164,7 @@ def test_what_a_file_or_a_function_does_not_have(tmp_path: Path) -> None:
     program = built(tmp_path, BUILDS["O0"])
     with gdbserver_tcp(program) as address, rsp.connect(address, symbols=program) as target:
         with target.breakpoint(target.symbols["in_block"].address):
-            target.resume(timeout=30)
+            target.resume(timeout=240)
         for expression, message in OWN_WAY.items():
             with pytest.raises(rsp.SymbolError, match=message):
                 target.value(expression)
@@ -207,7 +207,7 @@ def test_names_of_a_kernel(boot_kernel: BootKernel) -> None:
         guest.address, symbols=guest.symbols, on_exit="leave stopped", timeout=30
     ) as target:
         with target.breakpoint("fs/binfmt_elf.c:load_elf_binary"):
-            target.resume(timeout=60)
+            target.resume(timeout=240)
         assert target.backtrace()[0].file == "fs/binfmt_elf.c"
         ours = asked(target, expressions)
         of_cpu = [target.value(f"{each}tasklet_vec", cpu=0) for each in ("", "'softirq.c'::")]

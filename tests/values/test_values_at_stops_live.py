@@ -92,7 +92,7 @@ def test_names_of_the_innermost_frame(
             guest.address, symbols=guest.symbols, on_exit="leave stopped", timeout=30
         ) as target:
             with target.breakpoint(function):
-                target.resume(timeout=60)
+                target.resume(timeout=240)
             ours = asked(target, expressions)
             assert target.thread is not None
             thread = target.threads.index(target.thread) + 1

@@ -372,7 +372,7 @@ def test_the_cpu_where_its_kernel_s_segments_are_not_loaded(
         in_user_mode = 0
         with target.breakpoint("asm_sysvec_apic_timer_interrupt", condition=is_from_user_mode):
             while not in_user_mode:
-                target.resume(timeout=60)
+                target.resume(timeout=240)
                 for cpu, thread in enumerate(target.threads):
                     target.select(thread)
                     assert int(target.value("runqueues.cpu")) == cpu

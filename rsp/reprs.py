@@ -40,11 +40,11 @@ def _shown(name: str, value: object, more: tuple[str, ...]) -> str:
     return f"{name}={value!r}"
 
 
-def hex_repr(self: Any, *more: str) -> str:
-    """Show the fields of a dataclass or a named tuple, addresses in hex: ``__repr__ = hex_repr``.
+def hex_repr(value: Any, *more: str) -> str:
+    """Show the fields of a dataclass or a named tuple, addresses in hex.
 
     Args:
-        self: the object.
+        value: the object.
         more: the names of further fields that are in hex.
 
     >>> from dataclasses import dataclass
@@ -52,13 +52,17 @@ def hex_repr(self: Any, *more: str) -> str:
     ... class Place:
     ...     address: int
     ...     size: int
-    ...     __repr__ = hex_repr
+    ...
+    ...     def __repr__(self) -> str:
+    ...         return hex_repr(self)
     >>> Place(0x7C00, 512)
     Place(address=0x7c00, size=512)
     """
-    declared = getattr(self, "__dataclass_fields__", None)
+    declared = getattr(value, "__dataclass_fields__", None)
     names = (
-        self._fields if declared is None else [name for name, each in declared.items() if each.repr]
+        value._fields
+        if declared is None
+        else [name for name, each in declared.items() if each.repr]
     )
-    fields = ", ".join(_shown(name, getattr(self, name), more) for name in names)
-    return f"{type(self).__qualname__}({fields})"
+    fields = ", ".join(_shown(name, getattr(value, name), more) for name in names)
+    return f"{type(value).__qualname__}({fields})"

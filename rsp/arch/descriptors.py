@@ -56,7 +56,8 @@ class SegmentDescriptor:
         """Whether it is a code segment."""
         return self.code_or_data and bool(self.type & 8)
 
-    __repr__ = hex_repr
+    def __repr__(self) -> str:
+        return hex_repr(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +109,8 @@ class PageEntry:
     no_execute: bool
     protection_key: int
 
-    __repr__ = hex_repr
+    def __repr__(self) -> str:
+        return hex_repr(self)
 
 
 def segment_descriptor(data: bytes) -> SegmentDescriptor:

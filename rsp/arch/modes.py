@@ -62,7 +62,8 @@ class Segment:
     limit: int
     attributes: int
 
-    __repr__ = hex_repr
+    def __repr__(self) -> str:
+        return hex_repr(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,8 @@ class DescriptorTable:
     base: int
     limit: int
 
-    __repr__ = hex_repr
+    def __repr__(self) -> str:
+        return hex_repr(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +110,8 @@ class CpuState:
     cr4: int
     efer: int | None
 
-    __repr__ = hex_repr
+    def __repr__(self) -> str:
+        return hex_repr(self)
 
 
 def infer_mode(values: Mapping[str, int | None]) -> CpuMode:

@@ -99,7 +99,8 @@ class Translation:
     executable: bool
     entries: tuple[PageEntry, ...]
 
-    __repr__ = hex_repr
+    def __repr__(self) -> str:
+        return hex_repr(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +128,8 @@ class NotMapped:
             f"{self.entry:#x} (physical) is not present"
         )
 
-    __repr__ = hex_repr
+    def __repr__(self) -> str:
+        return hex_repr(self)
 
 
 def paging_of(*, cr0: int, cr4: int, efer: int) -> Paging:

@@ -120,4 +120,5 @@ class SigInfo:
             return f"of process {self.pid} ({name})"
         return f"from process {self.pid} ({name})" if self.pid is not None else f"({name})"
 
-    __repr__ = hex_repr
+    def __repr__(self) -> str:
+        return hex_repr(self)

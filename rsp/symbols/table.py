@@ -84,7 +84,8 @@ class Symbol:
         """Whether it was visible to other files; local ones may share a name."""
         return self.binding is not Binding.LOCAL
 
-    __repr__ = hex_repr
+    def __repr__(self) -> str:
+        return hex_repr(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

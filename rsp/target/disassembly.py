@@ -61,7 +61,8 @@ class Instruction:
         place = f" <{self.symbol}>" if self.symbol is not None else ""
         return f"{self.address:#x}{place}:\t{self.text}"
 
-    __repr__ = hex_repr
+    def __repr__(self) -> str:
+        return hex_repr(self)
 
 
 def disassemble(target: Target, address: int, count: int) -> tuple[Instruction, ...]:

@@ -32,7 +32,8 @@ class Resumption:
     begins: bool = False
     memory: int = 0
 
-    __repr__ = hex_repr
+    def __repr__(self) -> str:
+        return hex_repr(self)
 
 
 ThreadUnwinder: TypeAlias = Callable[["Thread"], Resumption | None]

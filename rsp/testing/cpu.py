@@ -34,7 +34,8 @@ class State:
     signal: int = 0
     output: bytes = b""
 
-    __repr__ = hex_repr
+    def __repr__(self) -> str:
+        return hex_repr(self)
 
 
 # What the control registers are in each mode, at the least (Intel SDM volume 3A, section 2.2).

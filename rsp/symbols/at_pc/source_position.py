@@ -50,7 +50,8 @@ class LineRange:
     is_statement: bool
     source: SourceLine
 
-    __repr__ = hex_repr
+    def __repr__(self) -> str:
+        return hex_repr(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,8 @@ class FunctionRange:
     begin: int
     end: int
 
-    __repr__ = hex_repr
+    def __repr__(self) -> str:
+        return hex_repr(self)
 
 
 class Position:

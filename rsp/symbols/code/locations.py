@@ -85,7 +85,8 @@ class Location:
         source = f" at {self.file}:{self.line}" if self.file else ""
         return f"{self.address:#x}{place}{source}"
 
-    __repr__ = hex_repr
+    def __repr__(self) -> str:
+        return hex_repr(self)
 
 
 class Locator:

@@ -126,7 +126,8 @@ class UnwindRules:
     signal_frame: bool = False
     kind: FrameKind = FrameKind.CALL
 
-    __repr__ = hex_repr
+    def __repr__(self) -> str:
+        return hex_repr(self)
 
 
 @cache

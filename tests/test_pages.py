@@ -1,4 +1,4 @@
-"""Every block of each page in docs/ does what it shows."""
+"""Every block of the README and of each page in docs/ does what it shows."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 # How commands begin that are not run here, and where the same is done.
 ELSEWHERE = {
+    "pip install": "tests/test_packaging.py",
     "apt-get": "tests/lab/obtain.py",
+    "release=": "tests/lab/obtain.py",
+    "for package in": "tests/lab/obtain.py",
     "tar xf": "tests/lab/obtain.py",
     "make": "tests/lab/obtain.py",
     "scripts/kconfig": "tests/lab/obtain.py",
@@ -106,7 +109,7 @@ def linux(page: Path) -> Play:
 
 def kgdb(page: Path) -> Play:
     """A kernel with kgdb that the page boots; its shell has to be told which line is for it."""
-    line = "console=ttyS0 kgdboc=ttyS0,115200"
+    line = "console=ttyS0 kgdboc=ttyS0,115200 no_timer_check"
     names = {f"'{line}'": f"'{line} lab_console=ttyS0'"}
     return Play(page, elsewhere=tuple(ELSEWHERE), names=names, files=boot_files("x86_64"))
 

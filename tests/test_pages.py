@@ -23,6 +23,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # How commands begin that are not run here, and where the same is done.
 ELSEWHERE = {
     "pip install": "tests/test_packaging.py",
+    ". env/bin/activate": "tests/test_packaging.py",
+    "python3 -m venv": "tests/test_packaging.py",
     "apt-get": "tests/lab/obtain.py",
     "release=": "tests/lab/obtain.py",
     "for package in": "tests/lab/obtain.py",

@@ -17,7 +17,7 @@ from rsp.arch.layouts import layout_for_length
 from rsp.arch.registers import Registers
 from rsp.errors import RspTimeout
 from rsp.reprs import is_in_hex
-from rsp.symbols.code.locations import Location
+from rsp.symbols.code.location import Location
 from rsp.symbols.table import SymbolTable
 from rsp.testing.boot import ELF
 from rsp.testing.cpu import Cpu, State

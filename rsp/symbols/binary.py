@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rsp.symbols.cache.cache import Cache
-    from rsp.symbols.code.locations import Instances, Location, Locator
+    from rsp.symbols.code.location import Location
+    from rsp.symbols.code.locator import Instances, Locator
     from rsp.symbols.code.variables import Variable
     from rsp.symbols.dwarf.name_index import NameIndex
     from rsp.symbols.dwarf.units import Unit
@@ -236,7 +237,7 @@ class Binary:
 
     @cached_property
     def _locator(self) -> Locator:
-        from rsp.symbols.code.locations import Locator
+        from rsp.symbols.code.locator import Locator
 
         return Locator(
             image=self.image,
@@ -250,7 +251,7 @@ class Binary:
         )
 
     def _instances(self, name: str) -> Instances:
-        from rsp.symbols.code.locations import Instances
+        from rsp.symbols.code.locator import Instances
 
         entries = [each for each in self.index.find(name) if not each.declaration]
         return Instances(
@@ -578,7 +579,7 @@ def _encoded(places: tuple[Location, ...]) -> bytes:
 def _decoded(kept: memoryview) -> tuple[Location, ...]:
     import json
 
-    from rsp.symbols.code.locations import Location
+    from rsp.symbols.code.location import Location
 
     rows = json.loads(bytes(kept))
     return tuple(

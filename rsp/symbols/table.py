@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rsp.errors import BadImage, SymbolError, SymbolNotFound, nearest
 from rsp.reprs import hex_repr
 from rsp.symbols.binary import Binary
-from rsp.symbols.code.locations import Location
+from rsp.symbols.code.location import Location
 from rsp.symbols.code.sources import SourceMap, source_lines
 from rsp.symbols.elf.image import Image
 from rsp.symbols.elf.symtab import Binding, SymbolKind

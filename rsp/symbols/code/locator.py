@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from rsp.errors import BadImage, SymbolNotFound
-from rsp.reprs import hex_repr
+from rsp.symbols.code.location import Location
 from rsp.symbols.code.prologue import LANGUAGE_ASSEMBLER, WINDOW, after_prologue, locations_valid
 from rsp.symbols.dwarf import constants as dw
 from rsp.symbols.dwarf.abstract_origin import attribute
@@ -60,33 +59,6 @@ class Instances(NamedTuple):
     concrete: Sequence[int]
     abstract: Sequence[int]
     starts: Sequence[int] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Location:
-    """A place in the code.
-
-    Attributes:
-        address: its link address.
-        function: the function that it is in, which may be inlined there; None where none is known.
-        file: of the source, as the compiler noted it; None where there are no lines for it.
-        line: of that file; 0 where there is none.
-        inlined: whether the function is an inlined copy there.
-    """
-
-    address: int
-    function: str | None
-    file: str | None
-    line: int
-    inlined: bool
-
-    def __str__(self) -> str:
-        place = f" in {self.function}" if self.function else ""
-        source = f" at {self.file}:{self.line}" if self.file else ""
-        return f"{self.address:#x}{place}{source}"
-
-    def __repr__(self) -> str:
-        return hex_repr(self)
 
 
 class Locator:

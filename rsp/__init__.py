@@ -67,13 +67,14 @@ if TYPE_CHECKING:
     from rsp.target.memory import MemoryStream
     from rsp.target.pages import Pages
     from rsp.target.points import Breakpoint, BreakpointKind, Point, Watch, Watchpoint
-    from rsp.target.resumption import Resumption
     from rsp.target.session import Session
     from rsp.target.stop import Stop, StopReason
     from rsp.target.stub import Stub
     from rsp.target.target import Architecture, OnExit, Target
     from rsp.target.threads import Thread
     from rsp.transports.base import Transport
+    from rsp.unwind.entry_code import EntryCode as _EntryCode
+    from rsp.unwind.resumption import Resumption
     from rsp.values.value import Value
     from rsp.wire import commands, replies, stops
     from rsp.wire.connection import Connection
@@ -123,7 +124,7 @@ _HOMES = {
     "rsp.target.pages": ("Pages",),
     "rsp.target.points": ("Breakpoint", "BreakpointKind", "Point", "Watch", "Watchpoint"),
     "rsp.symbols.at_pc.source_position": ("Position",),
-    "rsp.target.resumption": ("Resumption",),
+    "rsp.unwind.resumption": ("Resumption",),
     "rsp.target.session": ("Session",),
     "rsp.target.stop": ("Stop", "StopReason"),
     "rsp.target.stub": ("Stub",),
@@ -382,11 +383,19 @@ def _follow(
     slide: int | Literal["auto"],
 ) -> None:
     """Open the doors of a target to the program whose symbols these are."""
+    if table is None or "linux_banner" in table:
+        target.find_entry_code = _entry_code_of_linux
     if table is not None and "linux_banner" in table:
         target.follow = partial(_follow_linux, target, modules, slide)
         target.thread_unwinders.append(_resumption_on_linux)
     elif table is not None and slide == "auto" and _may_lie_anywhere(target, table):
         target.follow = partial(_follow_executable, target)
+
+
+def _entry_code_of_linux() -> _EntryCode:
+    from rsp.linux import kernel_entry
+
+    return kernel_entry
 
 
 def _check(

@@ -7,6 +7,7 @@ direction is a direction.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ ROOMS = (
     "rsp.arch",
     "rsp.symbols",
     "rsp.values",
+    "rsp.unwind",
     "rsp.target",
     "rsp.linux",
     "rsp",
@@ -53,7 +55,7 @@ SYMBOLS = tuple(
 PRIVATE = tuple(f"rsp.symbols.{name}" for name in ("elf", "dwarf", "code", "cache"))
 
 # Rooms in which files still import each other in a circle, and how many may. Only to be lowered.
-CIRCLES = {"rsp.target": 24}
+CIRCLES = {"rsp.target": 20}
 
 # The one place of each third-party library. pyserial has two doors, and a file for each.
 THIRD_PARTY = {
@@ -341,4 +343,4 @@ def test_every_file_opens_with_its_charter(name: str) -> None:
     "directory", sorted({path.parent for path in MODULES.values()}), ids=lambda path: path.name
 )
 def test_every_package_says_what_lives_in_it(directory: Path) -> None:
-    assert "Here live" in charter_of(directory / "__init__.py")
+    assert re.search("Contents:|Here live", charter_of(directory / "__init__.py"))

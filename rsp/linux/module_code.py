@@ -99,7 +99,7 @@ class LoadedModules:
 
 
 class ModuleCode:
-    """The code of one module, at one stop: a `rsp.target.loaded_code.LoadedCode`.
+    """The code of one module, at one stop: a `rsp.unwind.loaded_code.LoadedCode`.
 
     Args:
         target: the machine.

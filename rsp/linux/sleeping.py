@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from rsp.arch.layout import Role
 from rsp.errors import SymbolError, SymbolNotFound
 from rsp.linux.records import Record, has_member
-from rsp.target.resumption import Resumption
+from rsp.unwind.resumption import Resumption
 
 if TYPE_CHECKING:
     from rsp.symbols.table import SymbolTable

@@ -1,8 +1,7 @@
 """The backtrace of a thread: who called whom, down to the code that runs.
 
-Here live: the loop over callers with its bounds, and the frames that one activation shows. Here
-must not live: where it begins (`innermost`), the step to a caller (`unwinder`) and what a frame is
-(`frame`).
+Contents: the loop over callers with its bounds, and the frames that one activation shows. Not here:
+where it begins (`innermost`), the step to a caller (`rsp.unwind`) and what a frame is (`frame`).
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ from rsp.symbols.unwind.rules import FrameKind as Saved
 from rsp.target.frame import Frame, FrameKind, Place
 from rsp.target.frame_context import FrameContext
 from rsp.target.innermost import executing, resuming
-from rsp.target.unwinder import Activation, EndOfStack, caller_of
+from rsp.unwind.activation import Activation, EndOfStack
+from rsp.unwind.caller import caller_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from rsp.arch.registers import Registers
     from rsp.symbols.at_pc.blocks import Block
     from rsp.symbols.binary import Binary, FunctionFrame
-    from rsp.target.resumption import Resumption
     from rsp.target.target import Target
+    from rsp.unwind.entry_code import EntryCode
+    from rsp.unwind.resumption import Resumption
     from rsp.wire.threads import ThreadId
 
 MAX_FRAMES: Final = 4096
@@ -99,7 +100,8 @@ def backtrace(target: Target, thread: ThreadId | None) -> Backtrace:
     registers = target.registers_of(thread)
     if registers[registers.layout.role(Role.PC).name] is None:
         return _of_sleeping(target, thread)
-    return _walk(executing(target, thread), lambda: _not_entered(target, thread))
+    innermost = executing(target, thread)
+    return _walk(innermost, target.find_entry_code(), lambda: _not_entered(target, thread))
 
 
 def _not_entered(target: Target, thread: ThreadId | None) -> int:
@@ -122,7 +124,7 @@ def backtrace_from(target: Target, resumption: Resumption) -> Backtrace:
         target: in whose memory its stack is.
         resumption: what it will go on with.
     """
-    return _walk(resuming(target, resumption))
+    return _walk(resuming(target, resumption), target.find_entry_code())
 
 
 def _of_sleeping(target: Target, thread: ThreadId | None) -> Backtrace:
@@ -143,7 +145,9 @@ def _of_sleeping(target: Target, thread: ThreadId | None) -> Backtrace:
     return Backtrace((), reason, complete=False)
 
 
-def _walk(activation: Activation, not_entered: Callable[[], int] = int) -> Backtrace:
+def _walk(
+    activation: Activation, entry_code: EntryCode, not_entered: Callable[[], int] = int
+) -> Backtrace:
     frames: list[Frame] = []
     below: FrameContext | None = None
     above: FrameContext | None = None
@@ -152,7 +156,7 @@ def _walk(activation: Activation, not_entered: Callable[[], int] = int) -> Backt
     while True:
         reason, complete, caller = "", False, None
         try:
-            caller = caller_of(activation)
+            caller = caller_of(activation, entry_code)
             _check(activation, caller, seen)
             if len(frames) >= MAX_FRAMES:
                 raise EndOfStack(f"there are more than {MAX_FRAMES} frames")

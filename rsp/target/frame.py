@@ -1,8 +1,8 @@
 """A frame of a backtrace: the function, the line, the arguments and the local variables.
 
-Here live: what the debug information says of an activation (`unwinder`), and of the functions that
-are inlined there, each of which is a frame. Here must not live: how the caller is found, where a
-variable is (`frame_context`), and how values are written.
+Contents: what the debug information says of an activation (`rsp.unwind`), and of the functions that
+are inlined there, each of which is a frame. Not here: how the caller is found, where a variable is
+(`frame_context`), and how values are written.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rsp.symbols.at_pc.variable_location import Location
     from rsp.symbols.table import SourceLine
     from rsp.target.frame_context import FrameContext
-    from rsp.target.unwinder import Activation
+    from rsp.unwind.activation import Activation
 
 log: Final = logging.getLogger("rsp.target")
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rsp.symbols.at_pc.calls import Call
     from rsp.symbols.at_pc.scopes import Scopes
     from rsp.symbols.at_pc.variable_location import Location
-    from rsp.target.unwinder import Activation
+    from rsp.unwind.activation import Activation
 
 _MOST_NESTED = 32
 """Through how many callers an entry value is followed, each having it from the one before."""

@@ -2,7 +2,7 @@
 
 Here live: of a thread that a CPU executes, how wide its code and its stack are, and with which
 segment bases; of code that none does, what it will go on with. The way to the callers is the
-business of ``unwinder``.
+business of `rsp.unwind`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final
 from rsp.arch.layout import Role
 from rsp.arch.modes import CpuMode, possible_modes
 from rsp.target.stack_memory import StackMemory
-from rsp.target.unwinder import Activation, Machine
+from rsp.unwind.activation import Activation, Machine
 
 if TYPE_CHECKING:
     from rsp.arch.registers import Registers
-    from rsp.target.resumption import Resumption
     from rsp.target.target import Target
+    from rsp.unwind.resumption import Resumption
     from rsp.wire.threads import ThreadId
 
 _WORD_SIZES: Final = {

@@ -2,7 +2,7 @@
 
 Here live the rules by which a step ends, which are gdb's (infrun.c, process_event_stop_test of gdb
 13.1), so that a step of ours stops where one of gdb's does. Where a pc is in the program is the
-business of ``position``, whom a frame was called by that of ``unwinder``, and letting the target
+business of ``position``, whom a frame was called by that of `rsp.unwind`, and letting the target
 run that of ``execution``.
 
 A step executes one instruction after another, or lets the stub do so within the line's range of
@@ -26,7 +26,8 @@ from rsp.target.placement import Where
 from rsp.target.points import BreakpointKind
 from rsp.target.position import position_of
 from rsp.target.stop import Stop, StopReason
-from rsp.target.unwinder import Activation, EndOfStack, caller_of
+from rsp.unwind.activation import Activation, EndOfStack
+from rsp.unwind.caller import caller_of
 from rsp.wire import commands, replies
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class _View:
     @cached_property
     def caller(self) -> Activation | None:
         """The caller, None where there is none, or none that can be told."""
-        return _caller(self.activation)
+        return self._caller_of(self.activation)
 
     @cached_property
     def frame(self) -> _FrameId:
@@ -109,7 +110,7 @@ class _View:
         caller = self.caller
         if caller is None:
             return None
-        return _identity(_caller(caller), Position(self._target.symbols, caller.lookup_pc))
+        return _identity(self._caller_of(caller), Position(self._target.symbols, caller.lookup_pc))
 
     @property
     def is_in_thunk(self) -> bool:
@@ -117,12 +118,11 @@ class _View:
         symbol = self._target.symbols.lookup(self.pc)
         return symbol is not None and _THUNK.fullmatch(symbol.name) is not None
 
-
-def _caller(activation: Activation) -> Activation | None:
-    try:
-        return caller_of(activation)
-    except (EndOfStack, BadImage):
-        return None
+    def _caller_of(self, activation: Activation) -> Activation | None:
+        try:
+            return caller_of(activation, self._target.find_entry_code())
+        except (EndOfStack, BadImage):
+            return None
 
 
 def _identity(caller: Activation | None, position: Position) -> _FrameId:

@@ -35,6 +35,7 @@ from rsp.target.placement import doubts, held_by_stub, locate
 from rsp.target.points import Breakpoint, BreakpointKind, Watch, Watchpoint
 from rsp.target.processor import Processor
 from rsp.target.threads import Thread, ThreadList
+from rsp.unwind.entry_code import NO_ENTRY_CODE
 from rsp.values.strings import read_string
 from rsp.wire import commands, replies
 from rsp.wire.limits import InterruptWay
@@ -54,12 +55,13 @@ if TYPE_CHECKING:
     from rsp.target.console import ConsoleText
     from rsp.target.disassembly import Instruction
     from rsp.target.handshake import Greeting
-    from rsp.target.loaded_code import CodeFinder
-    from rsp.target.resumption import ThreadUnwinder
     from rsp.target.session import Session
     from rsp.target.stepping import Stepping
     from rsp.target.stop import Stop
     from rsp.target.stub import Stub
+    from rsp.target.threads import ThreadUnwinder
+    from rsp.unwind.entry_code import EntryCode
+    from rsp.unwind.loaded_code import CodeFinder
     from rsp.values.value import Value
 
 logger: Final = logging.getLogger("rsp.target")
@@ -108,6 +110,8 @@ class Target:
             lies now, and what it has loaded. None where it lies where it was linked.
         find_code: asked, for a backtrace, for code that no file of the symbols has. None where
             nobody knows of any.
+        find_entry_code: returns what knows the entry code of the kernel that runs there, for a
+            backtrace.
     """
 
     def __init__(
@@ -126,6 +130,7 @@ class Target:
         self.await_program: Callable[[], None] | None = None
         self.follow: Callable[[], None] | None = None
         self.find_code: CodeFinder | None = None
+        self.find_entry_code: Callable[[], EntryCode] = lambda: NO_ENTRY_CODE
         self._followed: SymbolError | bool = False  # at this stop, and what came of it
         self._symbols = symbols
         self._on_exit = on_exit

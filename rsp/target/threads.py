@@ -7,7 +7,8 @@ of ``processor``.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from rsp.errors import RemoteProtocolError, StubError
 from rsp.wire import commands, replies
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rsp.target.stop import Stop
     from rsp.target.stub import Stub
     from rsp.target.target import Target
+    from rsp.unwind.resumption import Resumption
 
 logger: Final = logging.getLogger("rsp.target")
 
@@ -88,6 +90,10 @@ class Thread:
     def __repr__(self) -> str:
         name = self.target.thread_list.known_name(self.thread_id)
         return f"Thread({self.id}, {name!r})" if name else f"Thread({self.id})"
+
+
+ThreadUnwinder: TypeAlias = Callable[[Thread], "Resumption | None"]
+"""Tells where a thread goes on that the stub gives no pc of; None for one that it does not know."""
 
 
 class ThreadList:

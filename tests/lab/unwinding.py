@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from rsp.arch.layouts import layout_for_length
 from rsp.errors import MemoryFault, SymbolNotFound
 from rsp.symbols.unwind.rules import RegisterOffset, UnwindRules, numbers
-from rsp.target.unwinder import Machine
 from rsp.testing.memory import SparseMemory
+from rsp.unwind.activation import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

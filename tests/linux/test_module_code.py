@@ -18,9 +18,9 @@ from rsp.linux.records import has_member, place_of
 from rsp.symbols.elf.image import Image
 from rsp.symbols.unwind.orc import FORMATS
 from rsp.target.backtrace import backtrace_from
-from rsp.target.resumption import Resumption
 from rsp.testing.serve import StubTransport
 from rsp.testing.stub import Stub
+from rsp.unwind.resumption import Resumption
 
 if TYPE_CHECKING:
     from pathlib import Path

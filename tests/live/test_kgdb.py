@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.guest import Guest, Port
+    from rsp.target.points import Point
     from rsp.target.target import Target
 
 KERNELS = ("x86_64", "i386")
@@ -254,7 +255,7 @@ def test_debug_registers_are_counted_together(stopped: Stopped) -> None:
             target.watchpoint(where, 4, Watch.READ)
         with pytest.raises(rsp.NoHardwareBreakpoint, match="multiple of their length"):
             target.watchpoint(where + 1, 4)
-        points: list[rsp.target.points.Point] = [
+        points: list[Point] = [
             target.watchpoint(where, 4),
             target.watchpoint(where, 2, Watch.ACCESS),
             target.breakpoint("vfs_read", kind=BreakpointKind.HARDWARE),

@@ -13,11 +13,11 @@ import pytest
 import rsp
 from rsp import CpuMode, StopReason, Watch
 from rsp.arch.layouts import LAYOUTS
-from rsp.target.resumption import Resumption
 from rsp.testing.cpu import Cpu, State
 from rsp.testing.personalities import KGDB, KGDB_I386, Personality
 from rsp.testing.serve import connected
 from rsp.testing.stub import Stub
+from rsp.unwind.resumption import Resumption
 from rsp.wire.signals import Signal
 
 if TYPE_CHECKING:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from lab.unwinding import CODE, STACK, N, machine_of, rules_of, words
 from rsp.errors import BadImage
+from rsp.linux import kernel_entry
+from rsp.linux.pt_regs import PT_REGS
 from rsp.symbols.unwind.rules import (
     AtCfa,
     AtExpression,
@@ -24,11 +26,13 @@ from rsp.symbols.unwind.rules import (
     ValCfa,
     ValExpression,
 )
-from rsp.target.frame_pointers import PT_REGS
-from rsp.target.unwinder import Activation, EndOfStack, caller_of
+from rsp.unwind.activation import Activation, EndOfStack
+from rsp.unwind.caller import caller_of
+from rsp.unwind.entry_code import NO_ENTRY_CODE
 
 if TYPE_CHECKING:
     from rsp.symbols.unwind.rules import RegisterRule
+    from rsp.unwind.entry_code import EntryCode
 
 CALL = b"\xe8\0\0\0\0"
 
@@ -191,39 +195,6 @@ def test_a_frame_pointer_is_not_believed_easily(rbp: int, stack: bytes, reason: 
         caller_of(frame)
 
 
-@pytest.mark.parametrize(("arch", "size"), [("x86-64", 8), ("i386", 4)])
-def test_registers_that_a_kernel_saved_and_marked(arch: str, size: int) -> None:
-    base = STACK if size == 8 else 0xC000_1000
-    code = CODE if size == 8 else 0xC010_0000
-    names = PT_REGS[arch]
-    saved = words(*range(0x100, 0x100 + len(names)), size=size)
-    machine = machine_of({base: bytes(64) + saved}, arch=arch)
-    at = base + 64
-    fp = at | 1 if size == 8 else at & 0x7FFF_FFFF
-    frame = Activation(machine, {machine.sp: base, machine.fp: fp}, code, interrupted=False)
-    caller = caller_of(frame)
-    assert caller.interrupted
-    expected = {name: 0x100 + index for index, name in enumerate(names) if name}
-    assert caller.registers == expected
-    assert caller.pc == expected[machine.pc]
-
-
-def test_the_registers_of_a_system_call_where_nothing_marks_them() -> None:
-    """Linux's entry_SYSENTER_32 has no table and no mark: user space's are at the stack pointer."""
-    names = PT_REGS["i386"]
-    values = dict.fromkeys(names, 0) | {"cs": 0x73, "ss": 0x7B, "eflags": 0x202, "eip": 0xB7F12549}
-    memory = {0xC000_1000: words(*(values[name] for name in names), size=4)}
-    machine = machine_of(memory, arch="i386")
-    registers = {"esp": 0xC000_1000, "ebp": 0xBFFF_0000}
-    frame = Activation(machine, registers, 0xC132_8358, interrupted=False)
-    assert caller_of(frame).pc == 0xB7F12549
-    values["cs"] = 0x60  # a kernel's
-    memory = {0xC000_1000: words(*(values[name] for name in names), size=4)}
-    machine = machine_of(memory, arch="i386")
-    with pytest.raises(EndOfStack):
-        caller_of(Activation(machine, registers, 0xC132_8358, interrupted=False))
-
-
 @given(
     stack=st.binary(max_size=256),
     registers=st.dictionaries(
@@ -234,6 +205,7 @@ def test_the_registers_of_a_system_call_where_nothing_marks_them() -> None:
     offset=st.integers(-(1 << 63), 1 << 63),
     signal_frame=st.booleans(),
     covered=st.booleans(),
+    entry_code=st.sampled_from([NO_ENTRY_CODE, kernel_entry]),
 )
 def test_no_stack_does_harm(
     *,
@@ -243,6 +215,7 @@ def test_no_stack_does_harm(
     offset: int,
     signal_frame: bool,
     covered: bool,
+    entry_code: EntryCode,
 ) -> None:
     rules = rules_of(
         {
@@ -257,7 +230,7 @@ def test_no_stack_does_harm(
     machine = machine_of({STACK: stack}, Binary(rules if covered else None))
     frame = Activation(machine, registers, CODE, interrupted=True)
     try:
-        caller = caller_of(frame)
+        caller = caller_of(frame, entry_code)
     except EndOfStack:
         return
     assert all(0 <= value < 1 << 64 for value in caller.registers.values())

@@ -1,7 +1,8 @@
-"""What ORC does not tell of the assembly of a 64-bit kernel.
+"""The entry code of Linux: what ORC does not tell of the assembly of a 64-bit kernel.
 
-Here live: the entry that has called a function which saves the registers for it, and the
-instructions at which ORC has the stack wrong. Here must not live: frames in general (`unwinder`).
+This module is an `rsp.unwind.entry_code.EntryCode`. Contents: the entry that has called a function
+which saves the registers for it, and the instructions at which ORC has the stack wrong. Not here:
+code without tables (`pt_regs`), and frames in general (`rsp.unwind`).
 
 An entry calls ``error_entry`` or ``paranoid_entry``, which put the registers *above* their own
 return address (Linux arch/x86/entry/calling.h, PUSH_AND_CLEAR_REGS with save_ret=1). From then on
@@ -19,20 +20,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rsp.errors import SymbolNotFound
-from rsp.symbols.unwind.rules import FrameKind, RegisterOffset, numbers
-from rsp.target.frame_pointers import (
+from rsp.linux.pt_regs import (
     PT_REGS,
-    call_target,
+    entered_from,
     interrupt_frame,
     interrupted_at,
-    is_behind_call,
+    interrupted_by,
 )
-from rsp.target.unwinder import Activation
+from rsp.symbols.unwind.rules import FrameKind, RegisterOffset, numbers
+from rsp.unwind.activation import Activation
+from rsp.unwind.frame_pointers import call_target, is_behind_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rsp.symbols.unwind.rules import UnwindRules
+
+__all__ = (
+    "caller_before",
+    "caller_of_thunk",
+    "entered_from",
+    "interrupted_by",
+    "on_the_right_stack",
+    "user_space_behind",
+)
 
 _MOV_RAX_RSP = b"\x48\x89\xc4"
 _INT3 = b"\xcc"

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from lab.unwinding import CODE, STACK, N, Symbol, machine_of, rules_of, words
 from rsp.errors import BadImage
+from rsp.linux import kernel_entry
+from rsp.linux.pt_regs import PT_REGS
 from rsp.symbols.unwind.rules import (
     AtCfa,
     FrameKind,
@@ -22,8 +24,8 @@ from rsp.symbols.unwind.rules import (
     UnwindRules,
     ValCfa,
 )
-from rsp.target.frame_pointers import PT_REGS
-from rsp.target.unwinder import Activation, EndOfStack, caller_of
+from rsp.unwind import caller
+from rsp.unwind.activation import Activation, EndOfStack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
 SAVER, ENTRY, THUNK, PLAIN, INTERRUPTED = (CODE + 0x100 * number for number in range(1, 6))
 NAMES = {SAVER: "saver", ENTRY: "entry", THUNK: "__x86_indirect_thunk_rax", PLAIN: "plain"}
 SAVED = PT_REGS["x86-64"]
+
+
+def caller_of(frame: Activation) -> Activation:
+    return caller.caller_of(frame, kernel_entry)
 
 
 @dataclass

@@ -1,19 +1,17 @@
 """Where code goes on that no CPU executes now: a task that sleeps.
 
-Here lives the value, and what finds it, as a target's backtraces ask for it. Who fills it in knows
-the program: for Linux `rsp.linux.sleeping`.
+Contents: the value. Who fills it in knows the program: for Linux `rsp.linux.sleeping`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from rsp.reprs import hex_repr
 
 if TYPE_CHECKING:
-    from rsp.target.threads import Thread
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +32,3 @@ class Resumption:
 
     def __repr__(self) -> str:
         return hex_repr(self)
-
-
-ThreadUnwinder: TypeAlias = Callable[["Thread"], Resumption | None]
-"""Tells where a thread goes on that the stub gives no pc of; None for one that it does not know."""

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from rsp.arch.paging import Translation
     from rsp.arch.registers import Registers
     from rsp.arch.siginfo import SigInfo
+    from rsp.frames.backtrace import Backtrace
+    from rsp.frames.frame import Frame, FrameKind, Variable
     from rsp.symbols.at_pc.source_position import Position
     from rsp.symbols.table import (
         Binding,
@@ -59,11 +61,9 @@ if TYPE_CHECKING:
     )
     from rsp.symbols.types import types
     from rsp.symbols.types.types import Member, Type
-    from rsp.target.backtrace import Backtrace
     from rsp.target.breakpoints import Breakpoints
     from rsp.target.console import ConsoleText
     from rsp.target.disassembly import Instruction
-    from rsp.target.frame import Frame, FrameKind, Variable
     from rsp.target.memory import MemoryStream
     from rsp.target.pages import Pages
     from rsp.target.points import Breakpoint, BreakpointKind, Point, Watch, Watchpoint
@@ -115,11 +115,11 @@ _HOMES = {
         "SymbolTable",
     ),
     "rsp.symbols.types.types": ("Member", "Type"),
-    "rsp.target.backtrace": ("Backtrace",),
+    "rsp.frames.backtrace": ("Backtrace",),
     "rsp.target.breakpoints": ("Breakpoints",),
     "rsp.target.console": ("ConsoleText",),
     "rsp.target.disassembly": ("Instruction",),
-    "rsp.target.frame": ("Frame", "FrameKind", "Variable"),
+    "rsp.frames.frame": ("Frame", "FrameKind", "Variable"),
     "rsp.target.memory": ("MemoryStream",),
     "rsp.target.pages": ("Pages",),
     "rsp.target.points": ("Breakpoint", "BreakpointKind", "Point", "Watch", "Watchpoint"),

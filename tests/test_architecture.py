@@ -37,6 +37,7 @@ ROOMS = (
     "rsp.symbols",
     "rsp.values",
     "rsp.unwind",
+    "rsp.frames",
     "rsp.target",
     "rsp.linux",
     "rsp",
@@ -214,15 +215,15 @@ def test_the_symbols_are_asked_through_their_doors() -> None:
 
 def test_an_import_past_the_doors_is_found() -> None:
     made = [
-        made_import("rsp.target.frame", "rsp.symbols.dwarf.die"),
-        made_import("rsp.target.frame", "rsp.symbols.table"),
-        made_import("rsp.target.frame", "rsp.symbols.code"),
+        made_import("rsp.frames.frame", "rsp.symbols.dwarf.die"),
+        made_import("rsp.frames.frame", "rsp.symbols.table"),
+        made_import("rsp.frames.frame", "rsp.symbols.code"),
         made_import("rsp.symbols.table", "rsp.symbols.elf.image"),
         made_import("rsp", "rsp.symbols.elf.symtab"),
         made_import("rsp.linux.kernel", "rsp.symbols.unwind.rules"),
     ]
     assert past_the_doors(made) == {
-        "rsp.target.frame": {"rsp.symbols.dwarf.die", "rsp.symbols.code"},
+        "rsp.frames.frame": {"rsp.symbols.dwarf.die", "rsp.symbols.code"},
         "rsp": {"rsp.symbols.elf.symtab"},
     }
 

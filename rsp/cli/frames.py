@@ -1,6 +1,6 @@
 """Frames as commands print them: in JSON, and for people with their source lines.
 
-Not here: what a frame is and its line in a backtrace (see `rsp.target.frame`).
+Not here: what a frame is and its line in a backtrace (see `rsp.frames.frame`).
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from rsp.cli.text import printable
 from rsp.cli.values import bare_value
 from rsp.errors import MemoryFault, SymbolError
-from rsp.target.frame import SIGNAL_HANDLER_CALLED, FrameKind
+from rsp.frames.frame import SIGNAL_HANDLER_CALLED, FrameKind
 
 if TYPE_CHECKING:
-    from rsp.target.backtrace import Backtrace
-    from rsp.target.frame import Frame, Variable
+    from rsp.frames.backtrace import Backtrace
+    from rsp.frames.frame import Frame, Variable
 
 
 def backtrace_text(backtrace: Backtrace) -> str:

@@ -20,8 +20,8 @@ from rsp.linux.records import Record, has_member
 from rsp.unwind.resumption import Resumption
 
 if TYPE_CHECKING:
+    from rsp.frames.backtrace import Backtrace
     from rsp.symbols.table import SymbolTable
-    from rsp.target.backtrace import Backtrace
     from rsp.target.target import Target
     from rsp.target.threads import Thread
     from rsp.values.value import Value
@@ -123,7 +123,7 @@ def backtrace_of_task(target: Target, task: Value, *, cpu: int | None = None) ->
         MemoryFault: its stack cannot be read.
         SymbolError: nothing in the symbols says what is there.
     """
-    from rsp.target.backtrace import backtrace_from
+    from rsp.target.backtraces import backtrace_from
 
     for each in target.threads if cpu is not None else ():
         if each.cpu == cpu:

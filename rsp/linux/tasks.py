@@ -19,8 +19,8 @@ from rsp.values.value import Value
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rsp.frames.backtrace import Backtrace
     from rsp.symbols.types.types import Type
-    from rsp.target.backtrace import Backtrace
     from rsp.target.target import Target
     from rsp.values.value import Space
 

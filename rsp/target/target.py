@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from rsp.arch.modes import CpuMode, CpuState
     from rsp.arch.paging import Translation
     from rsp.arch.registers import Registers
+    from rsp.frames.backtrace import Backtrace
     from rsp.symbols.table import SymbolTable
-    from rsp.target.backtrace import Backtrace
     from rsp.target.console import ConsoleText
     from rsp.target.disassembly import Instruction
     from rsp.target.handshake import Greeting
@@ -479,7 +479,7 @@ class Target:
 
     def backtrace_of(self, thread: ThreadId | None) -> Backtrace:
         """Return the backtrace of a thread; see ``backtrace``."""
-        from rsp.target.backtrace import backtrace
+        from rsp.target.backtraces import backtrace
 
         self._check_stopped()
         return backtrace(self, thread)

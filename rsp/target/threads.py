@@ -16,7 +16,7 @@ from rsp.wire.threads import ThreadId
 
 if TYPE_CHECKING:
     from rsp.arch.registers import Registers
-    from rsp.target.backtrace import Backtrace
+    from rsp.frames.backtrace import Backtrace
     from rsp.target.session import Session
     from rsp.target.stop import Stop
     from rsp.target.stub import Stub

@@ -2,7 +2,7 @@
 
 Contents: the value of a definition of which only the file has to be known. Not here: which
 definition a name means (see `rsp.symbols.at_pc` and `scope`), what is in frames (see
-`rsp.target.frame`).
+`rsp.frames.frame`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Contents: which names the blocks of a frame declare, told without a look at the stack, so that an
 expression about anything else costs no more. Not here: where a variable of a frame is (see
-`rsp.target.frame`), names outside functions (see `scope`).
+`rsp.frames.frame`), names outside functions (see `scope`).
 """
 
 from __future__ import annotations

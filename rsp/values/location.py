@@ -2,7 +2,7 @@
 
 Contents: the bytes at a location, and which of them are not known. Not here: which location a
 variable has (see `rsp.symbols.at_pc`), what frames know of registers (see
-`rsp.target.frame_context`).
+`rsp.frames.frame_context`).
 """
 
 from __future__ import annotations

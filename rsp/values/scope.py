@@ -34,7 +34,7 @@ _ROLES: Final = {Role.PC: "pc", Role.SP: "sp", Role.FP: "fp"}
 
 
 class FrameVariables(Protocol):
-    """A frame of a stack, as expressions see it; `rsp.target.frame.Frame` is one."""
+    """A frame of a stack, as expressions see it; `rsp.frames.frame.Frame` is one."""
 
     function: str | None
     """The name of its function, None where nothing tells."""

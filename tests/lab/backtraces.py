@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from rsp.target.frame import FrameKind
+from rsp.frames.frame import FrameKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rsp.target.frame import Frame
+    from rsp.frames.frame import Frame
 
 # gdb's own defaults, which the lab has lifted.
 SETTINGS = (

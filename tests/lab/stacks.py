@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lab.guest import Guest
+    from rsp.frames.backtrace import Backtrace
     from rsp.symbols.table import SymbolTable
-    from rsp.target.backtrace import Backtrace
 
 # Who waits for the command that shows the stacks, or naps in the load, or looks for a mouse.
 AWAKE = re.compile(r"\b(?:do_wait|do_sys_poll|(?:pipe|wait_for_partner)\w*|ps2_\w+)\+")

@@ -17,7 +17,7 @@ from lab.programs import SOURCES
 from rsp.linux.records import has_member, place_of
 from rsp.symbols.elf.image import Image
 from rsp.symbols.unwind.orc import FORMATS
-from rsp.target.backtrace import backtrace_from
+from rsp.target.backtraces import backtrace_from
 from rsp.testing.serve import StubTransport
 from rsp.testing.stub import Stub
 from rsp.unwind.resumption import Resumption
@@ -25,9 +25,9 @@ from rsp.unwind.resumption import Resumption
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rsp.frames.backtrace import Backtrace
     from rsp.linux.records import Place
     from rsp.symbols.types.types import Type
-    from rsp.target.backtrace import Backtrace
 
 pytestmark = pytest.mark.live("gcc", "objcopy")
 

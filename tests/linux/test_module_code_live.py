@@ -12,16 +12,16 @@ import pytest
 
 import rsp
 from lab.gdb import Gdb
+from rsp.frames.frame import FrameKind
 from rsp.linux.modules import list_modules
 from rsp.linux.tasks import list_tasks
-from rsp.target.frame import FrameKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from lab.guest import BootKernel, Guest, KernelName
-    from rsp.target.backtrace import Backtrace
+    from rsp.frames.backtrace import Backtrace
     from rsp.target.target import Target
 
 KERNELS = ["debian", "debian-6.12", "x86_64", "i386"]

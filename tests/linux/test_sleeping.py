@@ -15,7 +15,7 @@ import rsp
 from lab.stacks import assert_same, settled_stacks
 from rsp.linux.sleeping import backtrace_of_task, resumption_at
 from rsp.linux.tasks import list_tasks
-from rsp.target.backtrace import backtrace_from
+from rsp.target.backtraces import backtrace_from
 from rsp.testing.serve import StubTransport
 from rsp.testing.stub import Stub
 

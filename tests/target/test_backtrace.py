@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import rsp
 from rsp.arch.modes import CpuMode
 from rsp.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError
-from rsp.target.frame import FrameKind
+from rsp.frames.frame import FrameKind
 from rsp.testing.boot import ELF
 from rsp.testing.cpu import Cpu, State
 from rsp.testing.personalities import KGDB, PLAIN, QEMU

@@ -18,7 +18,7 @@ from lab.backtraces import MARK, SETTINGS, Score, believed, lines_of
 from lab.gdb_session import GdbSession
 from lab.guest import BOOT_TIMEOUT, UP
 from rsp import BreakpointKind, OnExit, StopReason
-from rsp.target.frame import FrameKind
+from rsp.frames.frame import FrameKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from lab.guest import BootKernel, Guest, KernelName
     from rsp.arch.registers import Registers
-    from rsp.target.backtrace import Backtrace
+    from rsp.frames.backtrace import Backtrace
     from rsp.target.target import Target
 
 SEED = 4

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.guest import BootKernel
-    from rsp.target.frame import Frame
+    from rsp.frames.frame import Frame
 
 BUILDS = {
     "O0": ("-O0",),

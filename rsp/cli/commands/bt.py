@@ -1,6 +1,6 @@
 """``rsp bt``: the backtrace of a thread, or of all threads.
 
-Not here: what a frame is and its line in a backtrace (see `rsp.target.frame`).
+Not here: what a frame is and its line in a backtrace (see `rsp.frames.frame`).
 """
 
 from __future__ import annotations

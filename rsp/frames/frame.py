@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rsp.arch.registers import Registers
+    from rsp.frames.frame_context import FrameContext
     from rsp.symbols.at_pc import blocks
     from rsp.symbols.at_pc.scopes import Scopes
     from rsp.symbols.at_pc.variable_location import Location
     from rsp.symbols.table import SourceLine
-    from rsp.target.frame_context import FrameContext
     from rsp.unwind.activation import Activation
 
-log: Final = logging.getLogger("rsp.target")
+log: Final = logging.getLogger("rsp.frames")
 
 SIGNAL_HANDLER_CALLED = "<signal handler called>"
 

@@ -1,7 +1,7 @@
-"""The backtrace of a thread: who called whom, down to the code that runs.
+"""A backtrace: who called whom, down to the code that runs.
 
 Contents: the loop over callers with its bounds, and the frames that one activation shows. Not here:
-where it begins (`innermost`), the step to a caller (`rsp.unwind`) and what a frame is (`frame`).
+where it begins, the step to a caller (`rsp.unwind`) and what a frame is (`frame`).
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, overload
 
-from rsp.arch.layout import Role
-from rsp.errors import BadImage, RspError, SymbolError
+from rsp.errors import BadImage
+from rsp.frames.frame import Frame, FrameKind, Place
+from rsp.frames.frame_context import FrameContext
 from rsp.symbols.at_pc.scopes import scopes_in
 from rsp.symbols.table import SourceLine, source_line
 from rsp.symbols.unwind.rules import FrameKind as Saved
-from rsp.target.frame import Frame, FrameKind, Place
-from rsp.target.frame_context import FrameContext
-from rsp.target.innermost import executing, resuming
 from rsp.unwind.activation import Activation, EndOfStack
 from rsp.unwind.caller import caller_of
 
@@ -28,17 +26,14 @@ if TYPE_CHECKING:
     from rsp.arch.registers import Registers
     from rsp.symbols.at_pc.blocks import Block
     from rsp.symbols.binary import Binary, FunctionFrame
-    from rsp.target.target import Target
     from rsp.unwind.entry_code import EntryCode
-    from rsp.unwind.resumption import Resumption
-    from rsp.wire.threads import ThreadId
 
 MAX_FRAMES: Final = 4096
 """About how many frames are shown; a kernel's stack has room for some hundred."""
 
 _USER_PRIVILEGE: Final = 3
 
-log: Final = logging.getLogger("rsp.target")
+log: Final = logging.getLogger("rsp.frames")
 
 
 class Backtrace(Sequence[Frame]):
@@ -90,64 +85,16 @@ class Backtrace(Sequence[Frame]):
         return "\n".join(lines)
 
 
-def backtrace(target: Target, thread: ThreadId | None) -> Backtrace:
-    """Return the backtrace of a thread.
-
-    Raises:
-        StubError: the stub does not give its registers.
-        LocalProtocolError: the target runs.
-    """
-    registers = target.registers_of(thread)
-    if registers[registers.layout.role(Role.PC).name] is None:
-        return _of_sleeping(target, thread)
-    innermost = executing(target, thread)
-    return _walk(innermost, target.find_entry_code(), lambda: _not_entered(target, thread))
-
-
-def _not_entered(target: Target, thread: ThreadId | None) -> int:
-    """Return how many inlined copies begin at the pc, and count as not entered yet.
-
-    As in gdb: those that a stop is just in front of, but for one that a breakpoint was set on.
-    """
-    from rsp.target.position import position_of
-
-    try:
-        return position_of(target, thread).hidden
-    except SymbolError:
-        return 0
-
-
-def backtrace_from(target: Target, resumption: Resumption) -> Backtrace:
-    """Return the backtrace of code that no CPU executes now.
-
-    Args:
-        target: in whose memory its stack is.
-        resumption: what it will go on with.
-    """
-    return _walk(resuming(target, resumption), target.find_entry_code())
-
-
-def _of_sleeping(target: Target, thread: ThreadId | None) -> Backtrace:
-    """Return the backtrace of a thread that the stub gives no pc of."""
-    reason = "the stub gives no pc of it, and nothing is known of where it goes on"
-    found = target.thread_of(thread)
-    for unwinder in target.thread_unwinders if found is not None else ():
-        assert found is not None
-        try:
-            resumption = unwinder(found)
-        except RspError as error:
-            if not target.session.usable:
-                raise
-            reason = str(error)
-            continue
-        if resumption is not None:
-            return backtrace_from(target, resumption)
-    return Backtrace((), reason, complete=False)
-
-
-def _walk(
+def walk(
     activation: Activation, entry_code: EntryCode, not_entered: Callable[[], int] = int
 ) -> Backtrace:
+    """Return the frames from an activation on.
+
+    Args:
+        activation: the innermost one.
+        entry_code: of the kernel that it may be in.
+        not_entered: returns how many inlined copies begin at its pc and count as not entered yet.
+    """
     frames: list[Frame] = []
     below: FrameContext | None = None
     above: FrameContext | None = None

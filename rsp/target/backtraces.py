@@ -1,0 +1,74 @@
+"""The backtraces of a target: of a thread that a CPU executes, and of what sleeps.
+
+Contents: where each begins, and which inlined copies count as not entered. Not here: the frames
+(`rsp.frames`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rsp.arch.layout import Role
+from rsp.errors import RspError, SymbolError
+from rsp.frames.backtrace import Backtrace, walk
+from rsp.target.innermost import executing, resuming
+
+if TYPE_CHECKING:
+    from rsp.target.target import Target
+    from rsp.unwind.resumption import Resumption
+    from rsp.wire.threads import ThreadId
+
+
+def backtrace(target: Target, thread: ThreadId | None) -> Backtrace:
+    """Return the backtrace of a thread.
+
+    Raises:
+        StubError: the stub does not give its registers.
+        LocalProtocolError: the target runs.
+    """
+    registers = target.registers_of(thread)
+    if registers[registers.layout.role(Role.PC).name] is None:
+        return _of_sleeping(target, thread)
+    innermost = executing(target, thread)
+    return walk(innermost, target.find_entry_code(), lambda: _not_entered(target, thread))
+
+
+def backtrace_from(target: Target, resumption: Resumption) -> Backtrace:
+    """Return the backtrace of code that no CPU executes now.
+
+    Args:
+        target: in whose memory its stack is.
+        resumption: what it will go on with.
+    """
+    return walk(resuming(target, resumption), target.find_entry_code())
+
+
+def _not_entered(target: Target, thread: ThreadId | None) -> int:
+    """Return how many inlined copies begin at the pc, and count as not entered yet.
+
+    As in gdb: those that a stop is just in front of, but for one that a breakpoint was set on.
+    """
+    from rsp.target.position import position_of
+
+    try:
+        return position_of(target, thread).hidden
+    except SymbolError:
+        return 0
+
+
+def _of_sleeping(target: Target, thread: ThreadId | None) -> Backtrace:
+    """Return the backtrace of a thread that the stub gives no pc of."""
+    reason = "the stub gives no pc of it, and nothing is known of where it goes on"
+    found = target.thread_of(thread)
+    for unwinder in target.thread_unwinders if found is not None else ():
+        assert found is not None
+        try:
+            resumption = unwinder(found)
+        except RspError as error:
+            if not target.session.usable:
+                raise
+            reason = str(error)
+            continue
+        if resumption is not None:
+            return backtrace_from(target, resumption)
+    return Backtrace((), reason, complete=False)

@@ -70,7 +70,7 @@ def pages() -> dict[str, str]:
     for page in PAGES:
         sessions = [block.text for block in blocks_of(page) if block.text.startswith(">>> ")]
         examples = doctest.DocTestParser().get_examples("\n".join(sessions))
-        found[page.stem] = "".join(example.source for example in examples)
+        found[f"page_{page.stem}"] = "".join(example.source for example in examples)
     assert sum(text.count("\n") for text in found.values()) > 50
     return found
 

@@ -33,7 +33,7 @@ MAX_FRAMES: Final = 4096
 
 _USER_PRIVILEGE: Final = 3
 
-log: Final = logging.getLogger("rsp.frames")
+logger: Final = logging.getLogger("rsp.frames")
 
 
 class Backtrace(Sequence[Frame]):
@@ -169,7 +169,7 @@ def jumps_between(context: FrameContext, caller: FrameContext) -> Iterator[Frame
             return
         jumps = below.machine.tail_calls.between(call, context.function)
     except BadImage as error:
-        log.debug("%s", error)
+        logger.debug("%s", error)
         return
     for pc in jumps:
         yield context_of(
@@ -192,7 +192,7 @@ def frames_of(context: FrameContext, kind: FrameKind, level: int) -> list[Frame]
         try:
             place = _place(scopes.binary, activation)
         except BadImage as error:
-            log.debug("%s", error)
+            logger.debug("%s", error)
     innermost = place
     frames: list[Frame] = []
     for inner in scopes.functions() if scopes is not None else ():
@@ -218,7 +218,7 @@ def _describe(function: Block) -> FunctionFrame | None:
     try:
         return function.describe()
     except BadImage as error:
-        log.debug("%s", error)
+        logger.debug("%s", error)
         return None
 
 

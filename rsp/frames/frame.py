@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rsp.symbols.table import SourceLine
     from rsp.unwind.activation import Activation
 
-log: Final = logging.getLogger("rsp.frames")
+logger: Final = logging.getLogger("rsp.frames")
 
 SIGNAL_HANDLER_CALLED = "<signal handler called>"
 
@@ -149,7 +149,7 @@ class Frame:
             elif activation.code is not None:
                 found = activation.code.symbol_at(activation.lookup_pc)
         except RspError as error:
-            log.debug("the symbol at %#x: %s", self.pc, error)
+            logger.debug("the symbol at %#x: %s", self.pc, error)
         if found is None:
             return None, None
         name, begin = found

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Binary", "Declaration", "ElfSymbol", "FunctionFrame", "LineRow", "Place"]
 
-log: Final = logging.getLogger("rsp.symbols")
+logger: Final = logging.getLogger("rsp.symbols")
 
 # What a name stands for behind a keyword, and the same in the order in which a bare name is taken.
 _TYPES = {
@@ -166,7 +166,7 @@ class Binary:
 
             found = find_debug_file(self.image)
             if found is not None:
-                log.info("%s: its debug information is in %s", self.path, found.path)
+                logger.info("%s: its debug information is in %s", self.path, found.path)
                 return found
         return self.image
 
@@ -342,7 +342,7 @@ class Binary:
                 return self._describe_code(symbol)
             return self._describe_data(symbol)
         except BadImage as damage:
-            log.debug("%s", damage)
+            logger.debug("%s", damage)
             return Declaration(None, None, None)
 
     def type(self, name: str) -> Type | None:

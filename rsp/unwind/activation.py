@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rsp.symbols.unwind.rules import UnwindRules
     from rsp.unwind.loaded_code import CodeFinder, LoadedCode
 
-log: Final = logging.getLogger("rsp.unwind")
+logger: Final = logging.getLogger("rsp.unwind")
 
 
 class EndOfStack(Exception):
@@ -144,7 +144,7 @@ class Machine:
         try:
             return self.loaded_at(address)
         except RspError as error:
-            log.debug("whose code is at %#x: %s", address, error)
+            logger.debug("whose code is at %#x: %s", address, error)
             return None
 
     def read_word(self, address: int) -> int:

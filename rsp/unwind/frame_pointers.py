@@ -16,6 +16,8 @@ from rsp.errors import BadImage, RspError
 from rsp.unwind.activation import Activation, EndOfStack
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rsp.unwind.entry_code import EntryCode
 
 _FARTHEST = 1 << 20
@@ -31,7 +33,7 @@ _CALL = 0xE8
 _MOST_PUSHED = 16
 _LONGEST_CALL = 7
 
-CALLEE_SAVED: Final = {
+CALLEE_SAVED: Final[Mapping[str, tuple[str, ...]]] = {
     "x86-64": ("rbx", "rbp", "r12", "r13", "r14", "r15"),
     "i386": ("ebx", "ebp", "esi", "edi"),
 }

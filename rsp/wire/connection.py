@@ -49,6 +49,8 @@ T = TypeVar("T")
 
 logger: Final = logging.getLogger("rsp.wire")
 
+_MOST_SHOWN: Final = 80  # characters of a packet in the log; a recording has all of it
+
 # How long nothing may come, at least, before a line that lost count of its replies is taken for
 # quiet. A machine under load is silent for longer, and what comes then is taken for another's
 # answer: so it is as long as the last answer let wait, or until all that is owed has come.
@@ -196,6 +198,7 @@ class Connection:
                 f"this target is stopped by {self._limits.interrupt.value}, not by a packet"
             )
         self._now = now
+        logger.debug("sent: Ctrl-C")
         self._out.append(0x03)
 
     def abandon(self, now: float) -> None:
@@ -300,6 +303,8 @@ class Connection:
         while (frame := self._next or next_frame()) is not None:
             kind, data = frame
             self._next = None
+            if kind is FrameKind.PACKET and logger.isEnabledFor(logging.DEBUG):
+                logger.debug("received: %s", _shown(data))
             if line.asked:
                 event = self._on_proof(frame)
             elif self._quiet_at is not None:
@@ -405,6 +410,8 @@ class Connection:
                 self._silence = 0.0
             self._flight.append(exchange)  # first: Ctrl-C may come in between
         self._out += exchange.packet
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("sent: %s", _shown(exchange.packet))
         if not command.answered:
             return
         self._await_answer()
@@ -438,7 +445,7 @@ class Connection:
         self._send_again(data)
 
     def _send_again(self, data: bytes) -> None:
-        logger.debug("sending again: %r", data[:80])
+        logger.debug("sent again: %s", _shown(data))
         if not self._line.shared:
             self._note_fault()
         self._out += data
@@ -606,7 +613,7 @@ class Connection:
         if self._given_up:
             self._given_up -= 1
             self._acknowledge()
-            logger.debug("dropped a late answer: %r", data[:80])
+            logger.debug("dropped a late answer: %s", _shown(data))
             return None
         if self._limits.reliable or not self._acks or not self._flight:
             self._fail(error)
@@ -624,7 +631,7 @@ class Connection:
         self._acknowledge()
         if payload[:1] == b"O" and payload != b"OK":
             return Output(self._trusted(parse_output, payload))
-        logger.debug("dropped a packet that answers nothing: %r", raw[:80])
+        logger.debug("dropped a packet that answers nothing: %s", _shown(raw))
         return None
 
     def _on_nak(self) -> Event | None:
@@ -648,7 +655,7 @@ class Connection:
             return self._line.said(data)
         if self._line.shared and head.command.resumes and data[1:2] not in (b"T", b"S", b"O"):
             return self._line.said(data)
-        logger.debug("a corrupt packet: %r", data[:80])
+        logger.debug("a corrupt packet: %s", _shown(data))
         if not self._acks or self._acks_ahead or len(self._flight) > 1:
             self._recover()
         else:
@@ -750,3 +757,9 @@ class Connection:
         self._move(Trigger.FAULT)
         self._error = error
         raise error
+
+
+def _shown(packet: bytes) -> str:
+    """Return a packet as the log has it: its beginning, with what is not printable as escapes."""
+    text = packet[:_MOST_SHOWN].decode("latin-1").encode("unicode_escape").decode("ascii")
+    return text if len(packet) <= _MOST_SHOWN else f"{text}… ({len(packet)} bytes)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
@@ -1140,3 +1141,19 @@ def test_a_packet_that_expands_without_end_is_an_error() -> None:
     )
     with pytest.raises(RemoteProtocolError, match="expands"):
         receive(connection, b"+$%b#%02x" % (raw, codec.checksum(raw)))
+
+
+def test_packets_are_in_the_log_by_their_beginning(caplog: pytest.LogCaptureFixture) -> None:
+    connection = Connection(Limits())
+    with caplog.at_level(logging.DEBUG, "rsp.wire"):
+        connection.send(read(0x1000, 64), 0.0)
+        connection.receive_data(b"+" + frame(b"00" * 64), 0.0)
+        assert len(drain(connection)) == 1
+        connection.send(commands.Continue(), 1.0)
+        connection.interrupt(2.0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "sent: $m1000,40#be",
+        f"received: {'0' * 80}… (128 bytes)",
+        "sent: $c#63",
+        "sent: Ctrl-C",
+    ]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rsp.symbols.dwarf.location_description import Location
     from rsp.symbols.types.types import Type
 
-log: Final = logging.getLogger("rsp.symbols")
+logger: Final = logging.getLogger("rsp.symbols")
 
 
 class Block:
@@ -164,4 +164,4 @@ def variables_of(blocks: Sequence[Block]) -> Iterator[Variable]:
         known = {entry.offset for each in (*own, *inner) for entry in origins(each.die)}
         yield from (each for each in origin.variables() if each.die.offset not in known)
     except BadImage as damage:
-        log.debug("%s", damage)
+        logger.debug("%s", damage)

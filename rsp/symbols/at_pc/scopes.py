@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rsp.symbols.table import SymbolTable
     from rsp.symbols.types.types import Type
 
-log: Final = logging.getLogger("rsp.symbols")
+logger: Final = logging.getLogger("rsp.symbols")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class Scopes:
             found = (self.binary.type_in(scope, name) for scope in scopes)
             return next((each for each in found if each is not None), None)
         except BadImage as damage:
-            log.debug("%s", damage)
+            logger.debug("%s", damage)
             return None
 
     def local_names(self) -> frozenset[str]:
@@ -90,7 +90,7 @@ class Scopes:
         try:
             return self.unit.name if self.unit is not None else ""
         except BadImage as damage:
-            log.debug("%s", damage)
+            logger.debug("%s", damage)
             return ""
 
     def copy_of(self, function: str) -> Definition | None:
@@ -100,7 +100,7 @@ class Scopes:
                 if not block.is_lexical and block.name == function:
                     return self._definition(block.die, function)
         except BadImage as damage:
-            log.debug("%s", damage)
+            logger.debug("%s", damage)
         return None
 
     def _definition(self, die: Die, name: str) -> Definition:
@@ -119,7 +119,7 @@ class Scopes:
         try:
             return frozenset(name for scope in scopes for name in self.binary.names_in(scope))
         except BadImage as damage:
-            log.debug("%s", damage)
+            logger.debug("%s", damage)
             return frozenset()
 
     def _first(self, name: str, scopes: Iterator[Die]) -> Definition | None:
@@ -127,7 +127,7 @@ class Scopes:
             found = (self.binary.declared_in(scope, name) for scope in scopes)
             die = next((each for each in found if each is not None), None)
         except BadImage as damage:
-            log.debug("%s", damage)
+            logger.debug("%s", damage)
             return None
         return None if die is None else self._definition(die, name)
 
@@ -152,7 +152,7 @@ def scopes_in(binary: Binary, slide: int, pc: int) -> Scopes:
         unit = binary.unit_at(pc - slide)
         blocks = binary.functions.blocks(unit, pc - slide) if unit is not None else ()
     except BadImage as damage:
-        log.debug("%s", damage)
+        logger.debug("%s", damage)
         return Scopes(binary=binary, slide=slide, unit=None)
     around = tuple(Block(binary, die) for die in blocks)
     return Scopes(binary=binary, slide=slide, unit=unit, blocks=around)

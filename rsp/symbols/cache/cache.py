@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-log: Final = logging.getLogger("rsp.symbols")
+logger: Final = logging.getLogger("rsp.symbols")
 
 FORMAT_VERSION = 1
 """Raised whenever anything that is kept changes its form; what older versions wrote is let die."""
@@ -89,14 +89,14 @@ class Cache:
             data = self._read(path)
             payload = _verified(data, path.name)
             if payload is None:
-                log.debug("%s is damaged, and is not used", path)
+                logger.debug("%s is damaged, and is not used", path)
             else:
                 os.utime(path)  # it was used just now: the last to be removed
             return payload
         except FileNotFoundError:
             return None
         except OSError as error:
-            log.debug("the cache cannot be read: %s", error)
+            logger.debug("the cache cannot be read: %s", error)
             return None
 
     def store(self, key: str, kind: str, data: bytes | memoryview) -> None:
@@ -120,7 +120,7 @@ class Cache:
                 raise
             self._evict(path.parent)
         except OSError as error:
-            log.debug("the cache cannot be written: %s", error)
+            logger.debug("the cache cannot be written: %s", error)
 
     def _path(self, key: str, kind: str) -> Path | None:
         if not (_WORD.fullmatch(key) and _WORD.fullmatch(kind)):
@@ -170,7 +170,7 @@ def _default_directory() -> Path | None:
         try:
             base = Path.home() / ".cache"
         except RuntimeError as error:
-            log.debug("there is no place for a cache: %s", error)
+            logger.debug("there is no place for a cache: %s", error)
             return None
     return base / "gdb-rsp" / "symbols"
 

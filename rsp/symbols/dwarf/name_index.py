@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]
 _Format = Literal["B", "H", "I", "Q"]
 
-log: Final = logging.getLogger("rsp.symbols")
+logger: Final = logging.getLogger("rsp.symbols")
 
 _MAGIC = b"rspnames"
 _HEADER = struct.Struct("<8sQQQQQQ")
@@ -221,7 +221,7 @@ def load(image: Image, cache: Cache) -> NameIndex | None:
     try:
         return NameIndex(data)
     except ValueError as error:
-        log.debug("%s: %s", image.path, error)
+        logger.debug("%s: %s", image.path, error)
         return None
 
 

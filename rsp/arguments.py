@@ -8,8 +8,9 @@ target or a file can tell (whether there is such a name, such memory).
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from enum import Enum
-from math import inf, nan
+from math import inf, isfinite, nan
 from operator import index
 from typing import Any, Final, TypeVar
 
@@ -63,33 +64,44 @@ def _folded(text: str) -> str:
     return text.strip().casefold().replace("_", " ").replace("-", " ")
 
 
-def integer(given: object, what: str, taken: str = "", *, lowest: int = 0, below: int = END) -> int:
+def integer(
+    given: object,
+    what: str,
+    taken: str = "a whole number",
+    *,
+    lowest: int | None = 0,
+    below: int | None = END,
+) -> int:
     """Return a whole number: an int, or what stands for one (``__index__``); no bool.
 
     Args:
         given: what the caller gave.
         what: the argument's name.
-        taken: what is taken, for the message; "a whole number" where it says nothing.
-        lowest: the least that is taken.
-        below: what is greater than all that is taken.
+        taken: what is taken, for the message.
+        lowest: the least that is taken, None for any.
+        below: what is greater than all that is taken, None for any.
 
     Raises:
         ArgumentError: it is none, or not in the range.
     """
-    taken = taken or "a whole number"
     if isinstance(given, bool):
         raise refused(what, given, taken)
     try:
         number = index(given)  # type: ignore[arg-type]
     except TypeError:
         raise refused(what, given, taken) from None
-    if not lowest <= number < below:
-        if lowest == 0 and below == END:
-            limits = "from 0 to 2**64 - 1"
-        else:
-            limits = f"from {lowest} to {below - 1}"
-        raise refused(what, number, f"{taken} {limits}")
+    low = lowest is not None and number < lowest
+    if low or (below is not None and number >= below):
+        if (lowest, below) == (0, END):
+            raise ArgumentError(f"{what} is {shown(number)}, not within 64 bits: give {taken}")
+        least = "" if lowest is None else f" from {_bound(lowest)}"
+        most = "" if below is None else f" to {_bound(below - 1)}"
+        raise refused(what, number, f"{taken}{least}{most}")
     return number
+
+
+def _bound(number: int) -> str:
+    return str(number) if abs(number) < 1 << 20 else f"{number:#x}"
 
 
 def seconds(given: object, what: str) -> float:
@@ -118,9 +130,22 @@ def timeout(given: object) -> float | None:
     return min(number, _FOR_EVER)
 
 
+def time(given: object, what: str = "now") -> float:
+    """Return a point in time, in seconds from any that is the same for all.
+
+    Raises:
+        ArgumentError: it is no number.
+    """
+    number = _float(given)
+    if not isfinite(number):
+        raise refused(what, given, "the time in seconds, of one clock")
+    return number
+
+
 def _float(given: object) -> float:
     """Return a number; NaN for what is none."""
-    if isinstance(given, bool | str | bytes):
+    # Texts and bytes, which float() reads, have neither.
+    if isinstance(given, bool) or not (hasattr(given, "__float__") or hasattr(given, "__index__")):
         return nan
     number: Any = given
     try:
@@ -148,10 +173,20 @@ def path(given: object, what: str, taken: str = "a path") -> str:
     Raises:
         ArgumentError: it is no path.
     """
-    if isinstance(given, str | os.PathLike):
-        found = os.fspath(given)
-        if isinstance(found, str) and found and "\0" not in found:
-            return found
+    found = os.fspath(given) if isinstance(given, os.PathLike) else given
+    return word(found, what, taken)
+
+
+def word(given: object, what: str, taken: str = "a word for the command line") -> str:
+    """Return a text that the operating system takes, which is not empty.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    if isinstance(given, str) and given and "\0" not in given:
+        with suppress(UnicodeEncodeError):
+            os.fsencode(given)
+            return given
     raise refused(what, given, taken)
 
 

@@ -29,6 +29,7 @@ ROOMS = (
     "rsp.errors",
     "rsp.reprs",
     "rsp.arguments",
+    "rsp.location_spec",
     "rsp.ctrl_c",
     "rsp.recording",
     "rsp.wire",

@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import rsp
+from rsp import location_spec
+from rsp.arguments import END, directory
 from rsp.cli.progress import Progress, index_progress
 
 if TYPE_CHECKING:
@@ -25,34 +26,8 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT: Final = 5.0
 _LONGEST_TIMEOUT: Final = 1e6
 
-_NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20}")
-_PLACE = re.compile(rf"([A-Za-z_.$][\w.$@]*)(?:\+({_NUMBER.pattern}))?")
-_LENGTH = re.compile(rf"({_NUMBER.pattern})([KMG]?)")
+_LENGTH = re.compile(r"(\w+?)([KMG]?)")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """An address as a user gives it: a number, or a symbol and a distance from it."""
-
-    symbol: str | None
-    offset: int
-
-    def address(self, symbols: SymbolTable | None) -> int:
-        """Return the address.
-
-        Raises:
-            SymbolNotFound: there is no such symbol.
-            SymbolError: there are no symbols.
-        """
-        if self.symbol is None:
-            return self.offset
-        if symbols is None:
-            raise rsp.SymbolError(
-                f"{self.symbol!r} is a name, and there are no symbols to find it in: give "
-                "--symbols FILE, or an address (0x7c00)"
-            )
-        return symbols[self.symbol].address + self.offset
 
 
 def parse_number(text: str) -> int:
@@ -61,41 +36,44 @@ def parse_number(text: str) -> int:
     >>> parse_number("0x10"), parse_number("010")
     (16, 10)
     """
-    if _NUMBER.fullmatch(text) is None:
+    number = location_spec.parse_number(text)
+    if number is None or number >= END:
         raise argparse.ArgumentTypeError(f"{text!r} is no number such as 0x7c00 or 31744")
-    return int(text, 16 if text[:2] in ("0x", "0X") else 10)
+    return number
 
 
-def parse_place(text: str) -> Place:
-    """Read an address, a symbol's name, or ``name+0x10``."""
-    if _NUMBER.fullmatch(text):
-        return Place(symbol=None, offset=parse_number(text))
-    found = _PLACE.fullmatch(text)
-    if found is None:
+def parse_place(text: str) -> str:
+    """Check an address, a symbol's name, or ``name+0x10``; what it means the target has to say."""
+    try:
+        spec = location_spec.parse_location(text)
+    except rsp.ArgumentError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if spec.file is not None:
         raise argparse.ArgumentTypeError(
             f"{text!r} is neither an address (0x7c00, 31744) nor a name (start, start+0x10)"
         )
-    return Place(symbol=found[1], offset=parse_number(found[2] or "0"))
+    return text
 
 
-def parse_assignment(text: str) -> tuple[str, Place]:
+def parse_assignment(text: str) -> tuple[str, int | str]:
     """Read ``rax=0x10``, ``al=-1`` or ``rip=start+4``: a register's name, and its new value.
 
     >>> parse_assignment("al=-1")
-    ('al', Place(symbol=None, offset=-1))
+    ('al', -1)
     """
     name, equals, value = text.partition("=")
     if not (name and equals and value):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, such as rax=0x10")
     if value.startswith("-"):
-        return name, Place(symbol=None, offset=-parse_number(value[1:]))
+        return name, -parse_number(value[1:])
     return name, parse_place(value)
 
 
 def parse_length(text: str) -> int:
     """Read a number of bytes, ``512``, ``0x200``, ``64K``, ``4M``; at least 1."""
     found = _LENGTH.fullmatch(text)
-    length = parse_number(found[1]) * _UNITS[found[2]] if found else 0
+    number = location_spec.parse_number(found[1]) if found else None
+    length = number * _UNITS[found[2]] if found and number else 0
     if length < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no length such as 512, 0x200, 64K or 4M")
     return length
@@ -167,7 +145,7 @@ def add_target(parser: argparse.ArgumentParser) -> None:
 
 
 def add_address(parser: argparse.ArgumentParser) -> None:
-    """Add ADDR, a `Place` in the target."""
+    """Add ADDR, what `rsp.target.placement.address_of` takes."""
     parser.add_argument(
         "address",
         metavar="ADDR",
@@ -251,6 +229,8 @@ def parse_source_map(text: str) -> tuple[str, str]:
 
 def open_symbols(arguments: argparse.Namespace) -> SymbolTable:
     """Open the file with symbols that the options name; a bar shows while its index is made."""
+    if arguments.modules is not None:
+        directory(arguments.modules, "--modules")
     table = rsp.SymbolTable(
         arguments.symbols,
         slide=0 if arguments.slide == "auto" else arguments.slide,

@@ -34,6 +34,7 @@ from rsp.symbols.types.spelling import spellings, split_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rsp.location_spec import LocationSpec
     from rsp.symbols.cache.cache import Cache
     from rsp.symbols.code.location import Location
     from rsp.symbols.code.locator import Instances, Locator
@@ -351,7 +352,7 @@ class Binary:
             return found
         return self._dwarf_type(name)
 
-    def locations(self, spec: str) -> tuple[Location, ...]:
+    def locations(self, spec: LocationSpec) -> tuple[Location, ...]:
         """Return the places that a breakpoint at something goes to.
 
         Where they are many, they are kept in the cache: to name the line of each of 500 inlined
@@ -360,7 +361,7 @@ class Binary:
         Raises:
             SymbolNotFound: there is no such function, file or line.
         """
-        kind = f"places-{spec.encode('utf-8', 'replace').hex()}"
+        kind = f"places-{spec.text.encode('utf-8', 'replace').hex()}"
         key = self.debug.address_key
         if key is None or len(kind) > _LONGEST_KIND:
             return self._locator.find(spec)

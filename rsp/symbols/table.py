@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, SupportsIndex
 
-from rsp.errors import BadImage, SymbolError, SymbolNotFound, nearest
+from rsp import arguments
+from rsp.errors import ArgumentError, BadImage, SymbolError, SymbolNotFound, nearest
+from rsp.location_spec import FORMS, LocationSpec, parse_location, parse_number
 from rsp.reprs import hex_repr
 from rsp.symbols.binary import Binary
 from rsp.symbols.code.location import Location
@@ -25,7 +28,7 @@ from rsp.symbols.elf.symtab import Binding, SymbolKind
 from rsp.symbols.types.types import Pointer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from rsp.symbols.binary import Declaration, Place
     from rsp.symbols.elf.symtab import ElfSymbol
@@ -34,10 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Binding", "Location", "SourceLine", "Symbol", "SymbolKind", "SymbolTable"]
 
-_ADDRESS = re.compile(r"(0[xX])[0-9a-fA-F]{1,16}|[0-9]{1,20}")
-_FILE_AND_LINE = re.compile(r"(.+):(\d{1,9})")
 _MAX_SCRIPT = 1 << 24
 _MOST_COMPLETIONS = 1 << 16
+_NAME: Final = "the name of a symbol"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,7 @@ class Symbol:
         kind: what is there.
         binding: how visible it was to other files when it was linked.
         section: the name of its section.
+        per_cpu: whether each CPU has its own, so that the address is that in the area of each.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Symbol:
     kind: SymbolKind
     binding: Binding
     section: str
+    per_cpu: bool
     _describe: Callable[[], Declaration] = field(repr=False, compare=False)
 
     @property
@@ -196,6 +200,9 @@ class SymbolTable:
     ) -> None:
         from rsp.symbols.cache.cache import Cache
 
+        arguments.flag(cache, "cache")
+        if progress is not None and not callable(progress):
+            raise arguments.refused("progress", progress, "a function of two numbers, or None")
         self.slide = slide
         image = Image(path)
         if image.relocatable:
@@ -214,6 +221,15 @@ class SymbolTable:
     def path(self) -> str:
         """The file."""
         return self._main.path
+
+    @property
+    def slide(self) -> int:
+        """How far from its link addresses the file was loaded."""
+        return self._slide
+
+    @slide.setter
+    def slide(self, distance: SupportsIndex) -> None:
+        self._slide = arguments.integer(distance, "slide", "a distance", lowest=-arguments.END)
 
     @property
     def build_id(self) -> bytes | None:
@@ -248,7 +264,7 @@ class SymbolTable:
         Raises:
             SymbolNotFound: there is none; the message names the nearest.
         """
-        for found in self._named(name):
+        for found in self._named(arguments.text(name, "name", _NAME)):
             return found
         raise self._no_symbol(name)
 
@@ -264,7 +280,7 @@ class SymbolTable:
     def __len__(self) -> int:
         return sum(len(binary.symtab) for binary, _ in self.binaries())
 
-    def find(self, query: str | int) -> tuple[Symbol, ...]:
+    def find(self, query: str | SupportsIndex) -> tuple[Symbol, ...]:
         """Return the symbols of a name, or the one at an address.
 
         Args:
@@ -273,7 +289,7 @@ class SymbolTable:
         Raises:
             SymbolNotFound: there is none; the message names the nearest.
         """
-        address = query if isinstance(query, int) else as_address(query)
+        address = parse_number(query.strip()) if isinstance(query, str) else _address(query)
         if address is not None:
             symbol = self.lookup(address)
             if symbol is None:
@@ -295,6 +311,7 @@ class SymbolTable:
         >>> [symbol.name for symbol in SymbolTable(ELF).search("^(long|real)_start$")]
         ['long_start', 'real_start']
         """
+        arguments.text(pattern, "pattern", "a regular expression, as text")
         try:
             matches = re.compile(pattern).search
         except re.error as error:
@@ -308,11 +325,12 @@ class SymbolTable:
         ]
         return sorted(found, key=lambda symbol: (symbol.name, symbol.address))
 
-    def lookup(self, address: int) -> Symbol | None:
+    def lookup(self, address: SupportsIndex) -> Symbol | None:
         """Return the symbol that an address lies in, or None.
 
         A symbol without a size reaches to the next one, or to the end of its section.
         """
+        address = _address(address)
         for binary, slide in self.binaries():
             for distance in dict.fromkeys((slide, 0)):
                 found = binary.lookup(address - distance)
@@ -323,19 +341,21 @@ class SymbolTable:
 
     # Lines and source.
 
-    def line(self, address: int) -> SourceLine | None:
+    def line(self, address: SupportsIndex) -> SourceLine | None:
         """Return the source line that the code at an address comes of, or None."""
+        address = _address(address)
         for binary, slide in self.binaries():
             found = binary.line(address - slide)
             if found is not None:
                 return source_line(found)
         return None
 
-    def inline_chain(self, address: int) -> tuple[InlineFrame, ...]:
+    def inline_chain(self, address: SupportsIndex) -> tuple[InlineFrame, ...]:
         """Return the functions that an address is in, as a backtrace shows them.
 
         The first is the innermost inlined copy, the last the function itself, whose code it is.
         """
+        address = _address(address)
         for binary, slide in self.binaries():
             frames = binary.frames(address - slide)
             if not frames:
@@ -364,9 +384,9 @@ class SymbolTable:
 
         As gdb's ``set substitute-path``: whole components only, the first rule that matches.
         """
-        self._sources.add(built, here)
+        self._sources.add(arguments.path(built, "built"), arguments.path(here, "here"))
 
-    def source(self, spec: str, *, around: int = 5) -> tuple[ListedLine, ...]:
+    def source(self, spec: str | SupportsIndex, *, around: int = 5) -> tuple[ListedLine, ...]:
         """Return the source lines around a place.
 
         Args:
@@ -376,20 +396,23 @@ class SymbolTable:
         Raises:
             SymbolNotFound: there is no such place, or nothing says which line it is.
         """
+        lines = arguments.integer(around, "around", "a number of lines")
         place = self._line_of(spec)
         path = self._sources.find(place.file, place.directory)
-        rows = source_lines(path, place.line, around) if path else ()
+        rows = source_lines(path, place.line, lines) if path else ()
         if not rows:
             return (ListedLine(place.file, place.line, None),)
         return tuple(ListedLine(place.file, row.number, row.text) for row in rows)
 
     def text_of(self, line: SourceLine) -> str | None:
         """Return the text of a line, None where its file is not found."""
+        if not isinstance(line, SourceLine):
+            raise arguments.refused("line", line, "a SourceLine")
         path = self._sources.find(line.file, line.directory)
         rows = source_lines(path, line.line, 0) if path else ()
         return rows[0].text if rows else None
 
-    def locations(self, spec: str) -> tuple[Location, ...]:
+    def locations(self, spec: str | SupportsIndex) -> tuple[Location, ...]:
         """Return every place where a breakpoint must go, by address, inlined copies included.
 
         Args:
@@ -399,13 +422,16 @@ class SymbolTable:
         Raises:
             SymbolNotFound: there is no such function, file or line; the message names the nearest.
         """
-        address = as_address(spec.lstrip("*"))
+        wanted = _location_spec(spec)
+        if wanted.address is not None:
+            binary, slide = self.binary_at(wanted.address) or next(self.binaries())
+            (place,) = binary.locations(replace(wanted, address=wanted.address - slide))
+            return (replace(place, address=wanted.address),)
         missing: SymbolNotFound | None = None
         found: list[Location] = []
         for binary, slide in self.binaries():
-            text = spec if address is None else f"{address - slide:#x}"
             try:
-                places = binary.locations(text)
+                places = binary.locations(wanted)
             except SymbolNotFound as error:
                 missing = missing or error
                 continue
@@ -425,7 +451,7 @@ class SymbolTable:
         Raises:
             SymbolNotFound: there is none; the message names the nearest.
         """
-        bare = name.rstrip(" *")
+        bare = arguments.text(name, "name", "the name of a type").rstrip(" *")
         for binary, _ in self.binaries():
             found = binary.type(bare)
             if found is not None:
@@ -444,6 +470,7 @@ class SymbolTable:
         Raises:
             SymbolNotFound: there is no such symbol, or it is none of data.
         """
+        arguments.text(name, "name", _NAME)
         for binary, slide in self.binaries():
             for symbol in binary.find(name):
                 if not binary.is_code(symbol):
@@ -458,11 +485,12 @@ class SymbolTable:
 
     # Unwinding.
 
-    def unwind_rules(self, address: int) -> UnwindRules | None:
+    def unwind_rules(self, address: SupportsIndex) -> UnwindRules | None:
         """Return how to find the caller's registers from those at an address, None if unknown.
 
         From .debug_frame or .eh_frame, else from ORC; the addresses in it are those of the link.
         """
+        address = _address(address)
         for binary, slide in self.binaries():
             found = binary.unwind_rules(address - slide)
             if found is not None:
@@ -499,6 +527,16 @@ class SymbolTable:
         """
         from rsp.symbols.elf.modules import module_name, open_module
 
+        if not isinstance(sections, Mapping):
+            raise arguments.refused("sections", sections, "addresses by the names of sections")
+        sections = {
+            arguments.text(name, "a section", "its name"): arguments.integer(
+                address, f"the address of {name}", "a number"
+            )
+            for name, address in sections.items()
+        }
+        if build_id is not None:
+            build_id = arguments.data(build_id, "build_id")
         image = open_module(path, sections, build_id=build_id, kernel=self._main.image)
         name = module_name(image)
         self._modules[name] = Binary(
@@ -512,7 +550,7 @@ class SymbolTable:
         Raises:
             SymbolNotFound: none of that name was added.
         """
-        if self._modules.pop(name, None) is None:
+        if self._modules.pop(arguments.text(name, "name", "a module's"), None) is None:
             raise SymbolNotFound(
                 f"no module {name!r} was added{nearest(name, self._modules)}", name=name
             )
@@ -523,6 +561,7 @@ class SymbolTable:
         Raises:
             SymbolError: the file cannot be read, or a line of it; `BadImage` for a module.
         """
+        arguments.path(path, "path")
         from rsp.symbols.elf.modules import read_symbol_script
 
         try:
@@ -540,12 +579,13 @@ class SymbolTable:
 
     def binaries(self) -> Iterator[tuple[Binary, int]]:
         """Iterate over the file and its modules, each with what is added to its addresses."""
-        yield self._main, self.slide
+        yield self._main, self._slide
         for module in self._modules.values():
             yield module, 0
 
-    def binary_at(self, address: int) -> tuple[Binary, int] | None:
+    def binary_at(self, address: SupportsIndex) -> tuple[Binary, int] | None:
         """Return the file that has a section at an address, and what is added to its addresses."""
+        address = _address(address)
         for binary, slide in self.binaries():
             if binary.image.section_at(address - slide) is not None:
                 return binary, slide
@@ -565,20 +605,22 @@ class SymbolTable:
             kind=found.kind,
             binding=found.binding,
             section=found.section,
+            per_cpu=binary.is_per_cpu(found),
             _describe=cache(partial(binary.describe, found)),
         )
 
-    def _line_of(self, spec: str) -> SourceLine:
-        if found := _FILE_AND_LINE.fullmatch(spec.strip()):  # whether it has code or not
+    def _line_of(self, spec: str | SupportsIndex) -> SourceLine:
+        wanted = _location_spec(spec)
+        if wanted.file is not None and wanted.line is not None:  # whether it has code or not
             for binary, _ in self.binaries():
-                if (named := binary.source_file(found[1])) is not None:
+                if (named := binary.source_file(wanted.file)) is not None:
                     file, directory = named
-                    return SourceLine(file=file, line=int(found[2]), directory=directory)
+                    return SourceLine(file=file, line=wanted.line, directory=directory)
         for place in self.locations(spec):
             line = self.line(place.address)
             if line is not None:
                 return line
-        raise SymbolNotFound(f"nothing says which source line {spec!r} is", name=spec)
+        raise SymbolNotFound(f"nothing says which source line {wanted.text} is", name=wanted.text)
 
     def _no_symbol(self, name: str) -> SymbolNotFound:
         known = [each for binary, _ in self.binaries() for each in binary.symtab.names()]
@@ -601,10 +643,20 @@ def find_module(
     return modules.find_module(directory, name, build_id=build_id)
 
 
-def as_address(text: str) -> int | None:
-    """Return the address that a text is (``0xffffffff81000000``, ``31744``), else None."""
-    found = _ADDRESS.fullmatch(text.strip())
-    return int(found[0], 16 if found[1] else 10) if found else None
+def _address(given: SupportsIndex) -> int:
+    if type(given) is int:
+        return given
+    return arguments.integer(given, "address", "an address", lowest=None, below=None)
+
+
+def _location_spec(given: object) -> LocationSpec:
+    if not isinstance(given, str):
+        address = arguments.integer(given, "spec", FORMS)
+        return LocationSpec(text=f"{address:#x}", address=address)
+    try:
+        return parse_location(given)
+    except ArgumentError as error:  # a text that is no location is none that is found
+        raise SymbolNotFound(str(error), name=given) from None
 
 
 def source_line(place: Place) -> SourceLine:

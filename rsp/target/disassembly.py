@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, SupportsIndex
 
+from rsp import arguments
 from rsp.arch.modes import CpuMode
-from rsp.errors import LocalProtocolError, MemoryFault, UnsupportedCommand
+from rsp.errors import MemoryFault, UnsupportedCommand
 from rsp.reprs import hex_repr
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Instruction:
         return hex_repr(self)
 
 
-def disassemble(target: Target, address: int, count: int) -> tuple[Instruction, ...]:
+def disassemble(target: Target, address: int, count: SupportsIndex) -> tuple[Instruction, ...]:
     """Return the instructions from an address on, fewer where memory ends.
 
     Args:
@@ -76,13 +77,10 @@ def disassemble(target: Target, address: int, count: int) -> tuple[Instruction, 
     Raises:
         MemoryFault: nothing can be read there.
         UnsupportedCommand: capstone is not installed.
-        LocalProtocolError: the count or the address makes no sense.
+        ArgumentError: the count makes no sense.
     """
-    if not 0 < count <= MOST:
-        raise LocalProtocolError(f"{count} instructions: from 1 to {MOST} are disassembled")
-    if not 0 <= address <= _MASK:
-        raise LocalProtocolError(f"instructions at {address:#x}: not within 64 bits")
-    size = min(LONGEST * count, _MASK + 1 - address)
+    most = arguments.integer(count, "count", "a number of instructions", lowest=1, below=MOST + 1)
+    size = min(LONGEST * most, _MASK + 1 - address)
     try:
         code = target.read_memory(address, size)
     except MemoryFault as fault:
@@ -91,7 +89,7 @@ def disassemble(target: Target, address: int, count: int) -> tuple[Instruction, 
         code = fault.partial
     symbols = target.symbols if target.has_symbols else None
     found = decode(code, address, _bits(target), symbols)
-    return tuple(instruction for _, instruction in zip(range(count), found, strict=False))
+    return tuple(instruction for _, instruction in zip(range(most), found, strict=False))
 
 
 def decode(

@@ -9,16 +9,18 @@ from __future__ import annotations
 import io
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, SupportsIndex
 
+from rsp import arguments
 from rsp.errors import (
+    ArgumentError,
     LocalProtocolError,
     MemoryFault,
     RemoteProtocolError,
     StubError,
     UnsupportedCommand,
 )
-from rsp.target.pages import PAGE
+from rsp.target.pages import MOST_AT_ONCE, PAGE, checked_length
 from rsp.wire import commands, replies
 
 if TYPE_CHECKING:
@@ -51,37 +53,39 @@ class Memory:
         self._was_physical = False  # before we came
         self.fallback: Callable[[int, int], bytes] | None = None
 
-    def read(self, address: int, length: int, *, physical: bool = False) -> bytes:
+    def read(self, address: int, length: SupportsIndex, *, physical: bool = False) -> bytes:
         """Read ``length`` bytes at ``address``.
 
         Raises:
             MemoryFault: a part cannot be read; it carries the first bad address and the bytes
                 before it.
             UnsupportedCommand: physical memory is asked for, and the stub cannot read it.
-            LocalProtocolError: the range leaves the 64-bit address space.
+            ArgumentError: the range leaves the 64-bit address space, or is longer than 1 GiB.
         """
-        _check(address, length)
-        if physical:
+        length = checked_length(address, length)
+        if arguments.flag(physical, "physical"):
             with self.physical():
                 return self._fetch(address, length)
         self._check_mode()
         return self._fetch_all(address, length)
 
-    def write(self, address: int, data: bytes, *, physical: bool = False) -> None:
+    def write(self, address: int, data: ReadableBuffer, *, physical: bool = False) -> None:
         """Write ``data`` at ``address``.
 
         Raises:
             MemoryFault: a part cannot be written; what lies before its address was.
             UnsupportedCommand: physical memory is asked for, and the stub cannot write it.
-            LocalProtocolError: the range leaves the 64-bit address space.
+            ArgumentError: the range leaves the 64-bit address space, or it is no data.
         """
-        _check(address, len(data))
+        content = arguments.data(data, "data")
+        checked_length(address, len(content))
+        arguments.flag(physical, "physical")
         if physical:
             with self.physical():
-                self._store(address, data)
+                self._store(address, content)
         else:
             self._check_mode()
-            self._store(address, data)
+            self._store(address, content)
 
     def _fetch_all(self, address: int, length: int) -> bytes:
         """Fetch, and have the fallback read what the CPU does not see."""
@@ -256,20 +260,37 @@ class MemoryStream(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Set the address; SEEK_END counts from 2**64."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: _SPACE}.get(whence)
-        if base is None or not 0 <= base + offset <= _SPACE:
-            raise LocalProtocolError(f"seek({offset}, {whence}) leaves the address space")
-        self._position = base + offset
+        number = arguments.integer(offset, "offset", "a distance", lowest=None, below=None)
+        bases = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: _SPACE}
+        base = bases[arguments.integer(whence, "whence", "a number", below=len(bases))]
+        if not 0 <= base + number <= _SPACE:
+            raise ArgumentError(f"seek({number:#x}, {whence}) leaves the address space")
+        self._position = base + number
         return self._position
 
     def tell(self) -> int:
         """Return the address."""
         return self._position
 
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return so many bytes, or as far as memory goes; -1 goes on to where it ends."""
+        taken = "a number of bytes"
+        wanted = -1 if size is None else size
+        number = arguments.integer(wanted, "size", taken, lowest=-1, below=MOST_AT_ONCE + 1)
+        found: bytes = super().read(number)
+        return found
+
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Fill the buffer as far as memory goes."""
-        view = memoryview(buffer).cast("B")
+        try:
+            view = memoryview(buffer).cast("B")
+        except TypeError:
+            raise arguments.refused("buffer", buffer, "a buffer in one piece") from None
+        if view.readonly:
+            raise arguments.refused("buffer", buffer, "a buffer that can be written")
         length = min(len(view), _SPACE - self._position)
+        if not length:
+            return 0
         try:
             data = self._target.read_memory(self._position, length)
         except MemoryFault as fault:
@@ -282,7 +303,7 @@ class MemoryStream(io.RawIOBase):
 
     def write(self, data: ReadableBuffer) -> int:
         """Write all of the data at the address."""
-        content = memoryview(data).tobytes()
+        content = arguments.data(data, "data")
         self._target.write_memory(self._position, content)
         self._position += len(content)
         return len(content)
@@ -299,10 +320,3 @@ def _split(address: int, length: int, largest: int) -> Iterator[tuple[int, int]]
 
 def _piece(address: int, end: int, largest: int) -> int:
     return min(largest, end - address, PAGE - address % PAGE)
-
-
-def _check(address: int, length: int) -> None:
-    if length < 0 or not 0 <= address <= _SPACE or address + length > _SPACE:
-        raise LocalProtocolError(
-            f"{length} bytes at {address:#x}: the range is not within 64 bits of address"
-        )

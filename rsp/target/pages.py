@@ -7,16 +7,19 @@ which is how structures and stacks are best read. Not here: packets (see `memory
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, SupportsIndex
 
-from rsp.errors import MemoryFault
+from rsp import arguments
+from rsp.errors import ArgumentError, MemoryFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PAGE: Final = 4096
+MOST_AT_ONCE: Final = 1 << 30
+"""The most bytes of one read: what is a slip of the pen is not to fill this machine's memory."""
 _MOST_PAGES: Final = 4096  # 16 MiB
-_MOST_AT_ONCE: Final = 1 << 16
+_MOST_CACHED: Final = 1 << 16
 """A read of more than this is for a file or a scan, which asks for no byte twice."""
 
 
@@ -59,7 +62,7 @@ class Pages:
         self._virtual = _Cache()
         self._physical = _Cache()
 
-    def read(self, address: int, length: int, *, physical: bool = False) -> bytes:
+    def read(self, address: int, length: SupportsIndex, *, physical: bool = False) -> bytes:
         """Return memory.
 
         Args:
@@ -71,23 +74,27 @@ class Pages:
             MemoryFault: a part cannot be read; it carries the first bad address and the bytes
                 before it.
             UnsupportedCommand: physical memory is asked for, and the stub cannot read it.
-            LocalProtocolError: the target runs, or the range leaves the address space.
+            LocalProtocolError: the target runs.
+            ArgumentError: the range leaves the address space, or is longer than 1 GiB.
         """
+        length = checked_length(address, length)
+        arguments.flag(physical, "physical")
         self._focus()
         cache = self._physical if physical else self._virtual
         fetch = self._fetch_physical if physical else self._fetch
-        if self._whole and 0 < length <= _MOST_AT_ONCE and cache.get(address, length) is None:
+        if self._whole and 0 < length <= _MOST_CACHED and cache.get(address, length) is None:
             begin, end = address - address % PAGE, address + length
             with suppress(MemoryFault):  # the pages that can be read are kept
                 _kept(cache, fetch, begin, end + -end % PAGE - begin)
         return _kept(cache, fetch, address, length)
 
-    def read_exactly(self, address: int, length: int) -> bytes:
+    def read_exactly(self, address: int, length: SupportsIndex) -> bytes:
         """Return virtual memory of whom the stub has in focus, asking for no other bytes.
 
         Raises:
-            MemoryFault, LocalProtocolError: as ``read``.
+            MemoryFault, LocalProtocolError, ArgumentError: as ``read``.
         """
+        length = checked_length(address, length)
         return _kept(self._virtual, self._fetch, address, length)
 
     def invalidate(self) -> None:
@@ -98,7 +105,7 @@ class Pages:
 
 def _kept(cache: _Cache, fetch: Callable[[int, int], bytes], address: int, length: int) -> bytes:
     """Return memory from the cache, else fetch it and keep it there, also what a fault spares."""
-    if not 0 <= length <= _MOST_AT_ONCE:
+    if length > _MOST_CACHED:
         return fetch(address, length)
     known = cache.get(address, length)
     if known is not None:
@@ -110,6 +117,20 @@ def _kept(cache: _Cache, fetch: Callable[[int, int], bytes], address: int, lengt
         raise
     cache.put(address, data)
     return data
+
+
+def checked_length(address: int, length: SupportsIndex) -> int:
+    """Return the length of a range that can be read at once.
+
+    Raises:
+        ArgumentError: it cannot.
+    """
+    size = arguments.integer(length, "length", "a number of bytes", below=MOST_AT_ONCE + 1)
+    if not 0 <= address <= arguments.END - size:
+        raise ArgumentError(
+            f"{size} bytes at {address:#x}: the range is not within 64 bits of address"
+        )
+    return size
 
 
 class _Cache:

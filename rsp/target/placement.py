@@ -1,26 +1,37 @@
-"""Where a breakpoint goes, and what would become of it there.
+"""Which addresses a user means, and what would become of a breakpoint there.
 
-Here live: from what a user asks for (a name, a source line, an address) to all of its addresses,
-how gdb's table shows each, the comparison of the code in memory with that of the image, and what
-follows where one of them has changed. Inserting is the business of ``breakpoints``.
+Contents: from what a user gives (a name, a source line, an address, a value) to the addresses of a
+breakpoint, of memory or of a watchpoint; how gdb's table shows each; the comparison of the code in
+memory with that of the image, and what follows where one of them has changed. Not here: how a text
+is taken apart (see ``rsp.location_spec``), and inserting (see ``breakpoints``).
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from operator import index
+from typing import TYPE_CHECKING, Final, SupportsIndex
 
-from rsp.errors import BadImage, LocalProtocolError, MemoryFault, StubError, SymbolError
+from rsp import arguments
+from rsp.errors import ArgumentError, BadImage, MemoryFault, StubError, SymbolError
+from rsp.location_spec import parse_location
+from rsp.reprs import hex_repr
+from rsp.symbols.types.types import Compound, Pointer
 from rsp.target.points import Breakpoint, BreakpointKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rsp.symbols.table import Location, SymbolTable
+    from rsp.symbols.types.types import Type
     from rsp.target.target import Target
+    from rsp.values.value import Value
 
 logger: Final = logging.getLogger("rsp.target")
+
+_TAKEN: Final = "an address, a symbol's name or name+0x10"
 
 _WINDOW: Final = 64
 """How many bytes of code are compared. A running kernel has patched single instructions of them:
@@ -63,9 +74,7 @@ class Where:
         table = self._symbols
         if table is None:
             return ()
-        return tuple(
-            place for address in self.addresses for place in table.locations(f"{address:#x}")
-        )
+        return tuple(place for address in self.addresses for place in table.locations(address))
 
     @property
     def digits(self) -> int:
@@ -84,8 +93,8 @@ class Where:
         return f"<{symbol.name}+{offset}>" if offset else f"<{symbol.name}>"
 
 
-def locate(what: int | str, target: Target) -> Where:
-    """Return what a user means by a place.
+def locate(what: str | SupportsIndex, target: Target) -> Where:
+    """Return what a user means by a place in the code.
 
     Args:
         what: an address, also as text (``0x7c00``, ``*0x7c00``), or with symbols a name
@@ -94,27 +103,140 @@ def locate(what: int | str, target: Target) -> Where:
 
     Raises:
         SymbolNotFound, SymbolError: there is no such place, or there are no symbols.
-        LocalProtocolError: the text is neither.
+        ArgumentError: it is no location.
     """
     symbols = target.symbols if target.has_symbols else None
-    if isinstance(what, int):
-        return Where(f"*{what:#x}", (what,), symbols)
-    text = what.strip()
-    if text[:1] == "*" or (text[:1].isdigit() and ":" not in text):
-        try:
-            return Where(what, (int(text.lstrip("*"), 0),), symbols)
-        except ValueError:
-            raise LocalProtocolError(
-                f"{what!r} is neither an address nor a name; addresses are spelled 0x…"
-            ) from None
-    _, plus, offset = text.rpartition("+")
-    if plus and ":" not in text:
-        try:
-            int(offset, 0)
-        except ValueError:
-            raise LocalProtocolError(f"{what!r}: {offset!r} is no offset") from None
-    places = target.symbols.locations(text)
+    if not isinstance(what, str):
+        address = address_of(what, target, "the location")
+        return Where(f"*{address:#x}", (address,), symbols)
+    spec = parse_location(what)
+    if spec.address is not None:
+        return Where(what, (spec.address,), symbols)
+    places = _symbols_for(what, target).locations(what)
     return Where(what, (place.address for place in places), symbols, places)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedRange:
+    """The memory that a watchpoint is for.
+
+    Attributes:
+        address: where it begins.
+        length: in bytes.
+        ctype: the type of all of it; None where nothing says it.
+        name: of the variable, or its name and a distance; None where an address was given.
+    """
+
+    address: int
+    length: int
+    ctype: Type | None
+    name: str | None
+
+    def __repr__(self) -> str:
+        return hex_repr(self)
+
+
+def address_of(given: object, target: Target, what: str = "address") -> int:
+    """Return the address that a user means, of data or of the very begin of a function.
+
+    Args:
+        given: a number; as text an address, a symbol's name or ``name+0x10``; or a Value: what a
+            pointer or an integer has in it, and where an array, a structure or a function is.
+            A per-CPU variable is the current CPU's.
+        target: whose symbols are asked.
+        what: the argument's name.
+
+    Raises:
+        SymbolNotFound, SymbolError: there is no such symbol, or there are no symbols.
+        ArgumentError: it is no address.
+    """
+    from rsp.values.value import Value
+
+    if isinstance(given, str):
+        spec = parse_location(given)
+        if spec.address is not None:
+            return spec.address
+        if spec.name is None or spec.file is not None:
+            raise arguments.refused(what, given, _TAKEN)
+        symbol = _symbols_for(given, target)[spec.name]
+        begin = symbol.address
+        if symbol.per_cpu:
+            begin = index(_value_of(spec.name, target).address_of_())
+        return (begin + (spec.offset or 0)) % arguments.END
+    if isinstance(given, Value) and isinstance(given.type_.resolved, Compound):
+        return index(given.address_of_())
+    return arguments.integer(given, what, _TAKEN)
+
+
+def _symbols_for(text: str, target: Target) -> SymbolTable:
+    """Return the symbols to find a name in.
+
+    Raises:
+        SymbolError: there are none.
+    """
+    if not target.has_symbols:
+        raise SymbolError(
+            f"{text!r} is a name, and there are no symbols to find it in: give "
+            'connect(…, symbols="vmlinux"), or --symbols FILE'
+        )
+    return target.symbols
+
+
+def watched_range(given: object, length: object, target: Target) -> WatchedRange:
+    """Return the memory that a user means to watch.
+
+    Args:
+        given: as for `address_of`, but a Value is meant where it lies, or where a computed pointer
+            leads to.
+        length: in bytes; None is that of the variable or of the Value.
+        target: whose symbols are asked.
+
+    Raises:
+        SymbolNotFound, SymbolError: there is no such symbol, or it is not in its place yet.
+        ArgumentError: it is no range of memory.
+    """
+    from rsp.values.value import Value
+
+    ctype, name, size = None, None, None
+    if isinstance(given, str) and (spec := parse_location(given)).name is not None:
+        if target.await_program is not None:
+            raise SymbolError(
+                f"{given!r} has no place yet, for the program has not begun: watch it at a later "
+                "stop"
+            )
+        name = spec.text
+        if not spec.offset and spec.file is None:
+            # Of what is written in assembler only the symbol has a size.
+            size = _symbols_for(given, target)[spec.name].size or None
+            given = _value_of(spec.name, target)
+    if isinstance(given, Value):
+        computed = given.address_ is None and isinstance(given.type_.resolved, Pointer)
+        value = given.deref_() if computed else given
+        address, ctype = index(value.address_of_()), value.type_
+        size = ctype.size or size
+    else:
+        address = address_of(given, target)
+    if length is None and size is None:
+        raise ArgumentError(
+            f"nothing says how many bytes are to be watched at {address:#x}: give their length"
+        )
+    wanted = arguments.integer(
+        size if length is None else length,
+        "length",
+        "a number of bytes",
+        lowest=1,
+        below=arguments.END - address + 1,
+    )
+    if ctype is not None and ctype.size != wanted:
+        ctype = None
+    return WatchedRange(address=address, length=wanted, ctype=ctype, name=name)
+
+
+def _value_of(name: str, target: Target) -> Value:
+    """Return what a symbol stands for; its name may be none of C (``calls.0``)."""
+    from rsp.target.current_scope import current_scope
+
+    return current_scope(target, cpu=None, names={}).value(name)
 
 
 def doubts(addresses: Iterable[int], target: Target) -> dict[int, str]:
@@ -146,7 +268,7 @@ def rearm(target: Target) -> None:
 def relocate(target: Target) -> None:
     """Move the breakpoints to where the symbols are now: their place has become known."""
     for point in target.points:
-        if isinstance(point, Breakpoint) and not point.what.startswith("*"):
+        if isinstance(point, Breakpoint) and parse_location(point.what).address is None:
             try:
                 where = locate(point.what, target)
             except SymbolError as error:

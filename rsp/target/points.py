@@ -151,7 +151,7 @@ class Point:
     @property
     def _described(self) -> str:
         """What stands in ``repr`` between the number and the places."""
-        return "" if self.what.startswith("*") else f"({self.what}) "
+        return "" if self.what.startswith("*0x") else f"({self.what}) "
 
 
 class Breakpoint(Point):

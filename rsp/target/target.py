@@ -11,14 +11,18 @@ import atexit
 import logging
 import os
 import warnings
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, SupportsIndex, TypeAlias, overload
 from weakref import WeakKeyDictionary
 
+from rsp import arguments
 from rsp.ctrl_c import held
 from rsp.errors import (
+    ArgumentError,
     LocalProtocolError,
     NoHardwareBreakpoint,
     RemoteProtocolError,
@@ -30,8 +34,8 @@ from rsp.target.breakpoints import Breakpoints
 from rsp.target.detach import qemu_ran
 from rsp.target.execution import Execution
 from rsp.target.memory import Memory, MemoryStream
-from rsp.target.pages import Pages
-from rsp.target.placement import doubts, held_by_stub, locate
+from rsp.target.pages import MOST_AT_ONCE, Pages
+from rsp.target.placement import address_of, doubts, held_by_stub, locate, watched_range
 from rsp.target.points import Breakpoint, BreakpointKind, Watch, Watchpoint
 from rsp.target.processor import Processor
 from rsp.target.threads import Thread, ThreadList
@@ -42,10 +46,12 @@ from rsp.wire.limits import InterruptWay
 from rsp.wire.threads import ThreadId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from types import TracebackType
     from typing import Self
+
+    from _typeshed import ReadableBuffer
 
     from rsp.arch.modes import CpuMode, CpuState
     from rsp.arch.paging import Translation
@@ -65,6 +71,10 @@ if TYPE_CHECKING:
     from rsp.values.value import Value
 
 logger: Final = logging.getLogger("rsp.target")
+
+ModeName: TypeAlias = Literal[
+    "REAL16", "PROTECTED16", "PROTECTED32", "COMPAT32", "LONG64", "UNKNOWN"
+]
 
 _ID_EXAMPLES: Final = "1, p01.02, fffffffe (rsp info lists them)"
 
@@ -276,7 +286,7 @@ class Target:
         """The current thread: the one that stopped, or was selected since; None without any."""
         return self.thread_of(self._current)
 
-    def select(self, thread: Thread | str) -> Thread:
+    def select(self, thread: Thread | ThreadId | str) -> Thread:
         """Make a thread the current one, until the target has run again.
 
         Args:
@@ -284,9 +294,9 @@ class Target:
 
         Raises:
             StubError: the stub does not know it.
-            LocalProtocolError: the text is no thread id.
+            ArgumentError: it is no thread id, or one of another target.
         """
-        thread_id = thread.thread_id if isinstance(thread, Thread) else _thread_id(thread)
+        thread_id = self._thread_id(thread)
         self._check_stopped()
         self.thread_list.focus(thread_id)
         if thread_id != self._selected:
@@ -296,12 +306,12 @@ class Target:
 
     def thread_of(self, thread: ThreadId | None) -> Thread | None:
         """Return the Thread of an id."""
-        return None if thread is None else Thread(self, thread)
+        return None if thread is None else Thread(self, self._thread_id(thread))
 
     def thread_name(self, thread: ThreadId) -> str:
         """Return what the stub says of a thread; empty where it says nothing."""
         self._check_stopped()
-        return self.thread_list.name(thread)
+        return self.thread_list.name(self._thread_id(thread))
 
     # --- registers ---
 
@@ -319,33 +329,39 @@ class Target:
     def registers_of(self, thread: ThreadId | None) -> Registers:
         """Return a snapshot of a thread's registers."""
         self._check_stopped()
-        return self.processor.registers(thread)
+        return self.processor.registers(None if thread is None else self._thread_id(thread))
 
-    def write_register(self, name: str, value: int) -> None:
+    def write_register(self, name: str, value: SupportsIndex) -> None:
         """Write a register or sub-register of the current thread, and read it back.
 
         Raises:
             RegisterUnavailable: there is no such register.
             RegisterWriteError: it did not take the value.
             LocalProtocolError: the value does not fit, or the target runs.
+            ArgumentError: it is no number.
         """
         self._check_stopped()  # first: a stop that is taken in now may be another thread's
         self.write_register_of(self._current, name, value)
 
-    def write_register_of(self, thread: ThreadId | None, name: str, value: int) -> None:
+    def write_register_of(self, thread: ThreadId | None, name: str, value: SupportsIndex) -> None:
         """Write a register of a thread; see ``write_register``."""
+        number = arguments.integer(value, "value", lowest=None, below=None)
         self._check_stopped()
-        self.processor.write(thread, name, value)
+        self.processor.write(None if thread is None else self._thread_id(thread), name, number)
         self.pages.invalidate()  # it may have been cr3
 
     # --- memory ---
 
-    def read_memory(self, address: int, length: int, *, physical: bool = False) -> bytes:
+    def read_memory(
+        self, address: str | SupportsIndex, length: SupportsIndex, *, physical: bool = False
+    ) -> bytes:
         """Read memory.
 
         Args:
-            address: linear, or physical.
-            length: in bytes.
+            address: linear, or physical; with symbols also a name (``init_task``) or a distance
+                from one (``init_task+0x10``). A per-CPU variable is the current CPU's. Of a Value,
+                what a pointer or a number has in it, and where an array or a structure is.
+            length: in bytes, at most 1 GiB at once.
             physical: whether the address is physical (QEMU from 4.2). QEMU answers physical reads
                 of nothing, too: they never fail there.
 
@@ -353,11 +369,14 @@ class Target:
             MemoryFault: a part cannot be read; ``address`` is the first bad byte's, ``partial``
                 what is before it.
             UnsupportedCommand: the stub cannot.
+            SymbolNotFound, SymbolError: there is no such name, or there are no symbols.
+            ArgumentError: the address, or the length, is none, or leaves the 64-bit address space.
         """
+        at = self._address(address)
         self._focus()
-        if physical:
-            return self._memory.read(address, length, physical=True)
-        return self.pages.read_exactly(address, length)
+        if arguments.flag(physical, "physical"):
+            return self._memory.read(at, length, physical=True)
+        return self.pages.read_exactly(at, length)
 
     def physical_memory(self) -> AbstractContextManager[None]:
         """Let several reads and writes of physical memory share the switch to it and back.
@@ -370,43 +389,50 @@ class Target:
         self._check_stopped()
         return self._memory.physical()
 
-    def write_memory(self, address: int, data: bytes, *, physical: bool = False) -> None:
+    def write_memory(
+        self, address: str | SupportsIndex, data: ReadableBuffer, *, physical: bool = False
+    ) -> None:
         """Write memory; the same arguments and errors as ``read_memory``."""
+        at = self._address(address)
         self._focus()
         self.pages.invalidate()
-        self._memory.write(address, data, physical=physical)
+        self._memory.write(at, data, physical=physical)
 
-    def read_u8(self, address: int) -> int:
+    def read_u8(self, address: str | SupportsIndex) -> int:
         """Read an unsigned byte; the errors of ``read_memory``."""
         return self._read_unsigned(address, 1)
 
-    def read_u16(self, address: int) -> int:
+    def read_u16(self, address: str | SupportsIndex) -> int:
         """Read a 16-bit little-endian unsigned integer; the errors of ``read_memory``."""
         return self._read_unsigned(address, 2)
 
-    def read_u32(self, address: int) -> int:
+    def read_u32(self, address: str | SupportsIndex) -> int:
         """Read a 32-bit little-endian unsigned integer; the errors of ``read_memory``."""
         return self._read_unsigned(address, 4)
 
-    def read_u64(self, address: int) -> int:
+    def read_u64(self, address: str | SupportsIndex) -> int:
         """Read a 64-bit little-endian unsigned integer; the errors of ``read_memory``."""
         return self._read_unsigned(address, 8)
 
-    def read_c_string(self, address: int, max_size: int = 4096) -> bytes:
+    def read_c_string(self, address: str | SupportsIndex, max_size: SupportsIndex = 4096) -> bytes:
         """Read bytes up to a NUL, which is not returned, or ``max_size`` of them.
 
         Raises:
             MemoryFault: memory ends before the string does; ``partial`` has what there is.
+            SymbolNotFound, SymbolError, ArgumentError: as ``read_memory``.
         """
-        return read_string(self.read_memory, address, max_size)
+        most = arguments.integer(max_size, "max_size", "a number of bytes", below=MOST_AT_ONCE + 1)
+        return read_string(self.read_memory, self._address(address), most)
 
-    def virtual_to_physical(self, address: int, root: int | None = None) -> Translation:
+    def virtual_to_physical(
+        self, address: str | SupportsIndex, root: SupportsIndex | None = None
+    ) -> Translation:
         """Follow the page tables of the current thread's CPU to a physical address.
 
         Many addresses, and memory of another address space, are for `rsp.target.page_walk`.
 
         Args:
-            address: linear.
+            address: linear, or a name, as ``read_memory`` takes it.
             root: the physical address of the first table, or a value of CR3; None for the CPU's
                 own. Linux with page-table isolation sets bit 12 of CR3 in user mode: without it,
                 that is the kernel's own table.
@@ -420,7 +446,9 @@ class Target:
         """
         from rsp.target.page_walk import PageTables
 
-        return PageTables(self, root).translate(address)
+        at = address_of(address, self)
+        table = None if root is None else arguments.integer(root, "root", "a physical address")
+        return PageTables(self, table).translate(at)
 
     @property
     def memory(self) -> MemoryStream:
@@ -448,8 +476,11 @@ class Target:
         from rsp.target.current_scope import current_scope
         from rsp.values.expression import evaluate
 
+        number = None if cpu is None else arguments.integer(cpu, "cpu", "the number of a CPU")
+        if not isinstance(names, Mapping | None):
+            raise arguments.refused("names", names, "values by name")
         self._check_stopped()
-        return evaluate(expression, current_scope(self, cpu=cpu, names=names))
+        return evaluate(expression, current_scope(self, cpu=number, names=names))
 
     def monitor(self, command: str) -> str:
         """Run a command of the stub's own monitor (``qRcmd``) and return what it prints.
@@ -458,6 +489,7 @@ class Target:
             UnsupportedCommand: the stub has no monitor.
             StubError: it refused the command.
         """
+        arguments.text(command, "command", "a command of the stub's monitor")
         self._check_stopped()
         text = self.session.monitor(command)
         self.invalidate()  # a monitor may change anything
@@ -482,9 +514,11 @@ class Target:
         from rsp.target.backtraces import backtrace
 
         self._check_stopped()
-        return backtrace(self, thread)
+        return backtrace(self, None if thread is None else self._thread_id(thread))
 
-    def disassemble(self, where: int | str, count: int = 16) -> tuple[Instruction, ...]:
+    def disassemble(
+        self, where: str | SupportsIndex, count: SupportsIndex = 16
+    ) -> tuple[Instruction, ...]:
         """Return machine code as text, in the mode of the current thread's CPU.
 
         Args:
@@ -499,17 +533,17 @@ class Target:
         from rsp.target.disassembly import disassemble
 
         self._check_stopped()
-        if isinstance(where, str) and self.has_symbols and where in self.symbols:
-            return disassemble(self, self.symbols[where].address, count)
+        if isinstance(where, str) and self.has_symbols and where.strip() in self.symbols:
+            return disassemble(self, self._address(where), count)
         return disassemble(self, locate(where, self).addresses[0], count)
 
     # --- breakpoints ---
 
     def breakpoint(
         self,
-        where: int | str,
+        where: str | SupportsIndex,
         *,
-        kind: BreakpointKind = BreakpointKind.AUTO,
+        kind: BreakpointKind | Literal["auto", "software", "hardware"] = BreakpointKind.AUTO,
         condition: Callable[[Any], bool] | None = None,
         temporary: bool = False,
     ) -> Breakpoint:
@@ -521,7 +555,8 @@ class Target:
                 (``start_kernel+0x10``).
             kind: AUTO is by software, and by hardware where that would not survive: the code is not
                 mapped yet, or what is there is not what the symbols' file has (a kernel that is not
-                unpacked yet), or the stub refuses it; ``Breakpoint.reason`` says so.
+                unpacked yet), or the stub refuses it; ``Breakpoint.reason`` says so. A member of
+                `BreakpointKind`, or its name.
             condition: called with the Target at each hit; while it is false, the target runs on.
                 What it raises stops the target, and comes out of ``resume`` or ``wait``.
             temporary: whether it is removed when the target stops at it.
@@ -529,17 +564,21 @@ class Target:
         Raises:
             SymbolNotFound: no such name.
             MemoryFault, NoHardwareBreakpoint, UnsupportedCommand: the stub refuses it.
-            LocalProtocolError: the target runs, or the text is no place.
+            LocalProtocolError: the target runs.
+            ArgumentError: there can be no such place, kind or condition.
         """
+        wanted = arguments.member(BreakpointKind, kind, "kind")
+        _check_function(condition, "condition")
+        arguments.flag(temporary, "temporary")
         self._check_stopped()
         found = locate(where, self)
         self._execution.note_mode()
         point = self.points.add(
             found,
-            kind,
+            wanted,
             condition,
             temporary=temporary,
-            doubts=doubts(found.addresses, self) if kind is BreakpointKind.AUTO else None,
+            doubts=doubts(found.addresses, self) if wanted is BreakpointKind.AUTO else None,
             held_by_stub=lambda: held_by_stub(self),
         )
         if point.kind is BreakpointKind.HARDWARE:
@@ -550,25 +589,41 @@ class Target:
 
     def watchpoint(
         self,
-        address: int,
-        length: int,
-        watch: Watch = Watch.WRITE,
+        address: str | SupportsIndex,
+        length: SupportsIndex | None = None,
+        watch: Watch | Literal["write", "read", "access"] = Watch.WRITE,
         *,
         condition: Callable[[Any], bool] | None = None,
     ) -> Watchpoint:
         """Insert a watchpoint; also a context manager, which removes it.
 
+        Args:
+            address: linear; with symbols also the name of a variable (``jiffies``), or a distance
+                from one. A Value is watched where it lies, as by gdb's ``watch``.
+            length: in bytes; without, that of the variable or of the Value. Where all of it is
+                watched, ``Stop.old`` and ``Stop.new`` have its type.
+            watch: which accesses stop the target: a member of `Watch`, or its name.
+            condition: as for ``breakpoint``.
+
         Raises:
             NoHardwareBreakpoint: the stub has none left, or not for this range.
+            SymbolNotFound, SymbolError: there is no such name, or there are no symbols.
+            ArgumentError: there can be no such range, access or condition.
         """
+        accesses = arguments.member(Watch, watch, "watch")
+        _check_function(condition, "condition")
         self._check_stopped()
-        if self.stub.bare_watchpoints and address % max(length, 1):
+        found = watched_range(address, length, self)
+        if self.stub.bare_watchpoints and found.address % found.length:
             raise NoHardwareBreakpoint(
-                f"no watchpoint on {length} bytes at {address:#x}: this stub takes ranges that "
-                "begin at a multiple of their length, which is all that a debug register watches",
-                address=address,
+                f"no watchpoint on {found.length} bytes at {found.address:#x}: this stub takes "
+                "ranges that begin at a multiple of their length, which is all that a debug "
+                "register watches",
+                address=found.address,
             )
-        point = self.points.add_watch(address, length, watch, condition)
+        point = self.points.add_watch(found.address, found.length, accesses, condition, found.ctype)
+        if found.name is not None:
+            point.what = found.name
         self._warn_of_debug_registers()
         return point
 
@@ -609,9 +664,11 @@ class Target:
             RspTimeout: it still runs.
             LocalProtocolError: it runs already, or has exited.
         """
+        limit = arguments.timeout(timeout)
+        arguments.flag(wait, "wait")
         self._check_open()
         self._execution.resume()
-        return self.wait(timeout) if wait else None
+        return self.wait(limit) if wait else None
 
     def wait(self, timeout: float | None = None) -> Stop:
         """Wait until the target stops; Ctrl-C stops it, and is raised.
@@ -619,8 +676,9 @@ class Target:
         Raises:
             RspTimeout: it still runs.
         """
+        limit = arguments.timeout(timeout)
         self._check_open()
-        return self._execution.wait(timeout)
+        return self._execution.wait(limit)
 
     def interrupt(self) -> Stop:
         """Stop the running target.
@@ -655,9 +713,11 @@ class Target:
 
     def step_thread(self, thread: ThreadId | None, *, timeout: float | None = None) -> Stop:
         """Execute one instruction of a thread, the others standing still."""
+        limit = arguments.timeout(timeout)
+        thread_id = None if thread is None else self._thread_id(thread)
         self._check_open()
-        self._execution.step(thread)
-        return self._execution.wait(timeout)
+        self._execution.step(thread_id)
+        return self._execution.wait(limit)
 
     def step_line(self, *, timeout: float | None = None) -> Stop:
         """Step to another source line, into functions that are called and have lines.
@@ -669,11 +729,11 @@ class Target:
             SymbolError: there are no symbols, or none there.
             RspTimeout: it still runs.
         """
-        return self._steps().step_line(over=False, timeout=timeout)
+        return self._steps().step_line(over=False, timeout=arguments.timeout(timeout))
 
     def next_line(self, *, timeout: float | None = None) -> Stop:
         """Step to another source line, over functions that are called; see ``step_line``."""
-        return self._steps().step_line(over=True, timeout=timeout)
+        return self._steps().step_line(over=True, timeout=arguments.timeout(timeout))
 
     def finish(self, *, timeout: float | None = None) -> Stop:
         """Run to the end of the function, or to another stop before it.
@@ -686,18 +746,19 @@ class Target:
             SymbolError: there are no symbols, or nothing says who has called it.
             RspTimeout: it still runs.
         """
-        return self._steps().finish(timeout=timeout)
+        return self._steps().finish(timeout=arguments.timeout(timeout))
 
-    def until(self, address: int | str, *, timeout: float | None = None) -> Stop:
-        """Run to an address, or to another stop before it."""
+    def until(self, address: str | SupportsIndex, *, timeout: float | None = None) -> Stop:
+        """Run to a place, as ``breakpoint`` takes it, or to another stop before it."""
+        limit = arguments.timeout(timeout)
         with self.breakpoint(address):
-            return self.resume(timeout=timeout)
+            return self.resume(timeout=limit)
 
     def run_until_mode(
         self,
-        mode: CpuMode,
+        mode: CpuMode | ModeName,
         *,
-        max_steps: int = 1_000_000,
+        max_steps: SupportsIndex = 1_000_000,
         timeout: float | None = 60.0,
         progress: Callable[[CpuMode, float], None] | None = None,
     ) -> Stop:
@@ -708,7 +769,7 @@ class Target:
         run, too. Elsewhere (KVM, other stubs) it is stepped all the way.
 
         Args:
-            mode: the mode; where the CPU is in it already, nothing runs.
+            mode: a member of `CpuMode`, or its name; where the CPU is in it already, nothing runs.
             max_steps: how many instructions are stepped at the most.
             timeout: seconds for the whole of it; None for ever.
             progress: called now and then with the CPU's mode and the seconds that have passed.
@@ -720,16 +781,22 @@ class Target:
         Raises:
             ModeNotReached: it is not, after that many steps or that time, or it stopped for another
                 reason before; the error has the mode it is in.
+            ArgumentError: there is no such mode.
         """
+        from rsp.arch.modes import CpuMode
         from rsp.target.mode_switch import ModeSwitch
 
+        wanted = arguments.member(CpuMode, mode, "mode")
+        steps = arguments.integer(max_steps, "max_steps", "a number of steps", below=None)
+        limit = arguments.timeout(timeout)
+        _check_function(progress, "progress")
         self._check_stopped()
         return ModeSwitch(
             self,
             self._execution,
-            mode,
-            max_steps=max_steps,
-            timeout=timeout,
+            wanted,
+            max_steps=steps,
+            timeout=limit,
             progress=progress,
         ).run()
 
@@ -903,12 +970,30 @@ class Target:
             self._stepping = Stepping(self, self._execution)
         return self._stepping
 
+    def _address(self, given: str | SupportsIndex) -> int:
+        if type(given) is int and 0 <= given < arguments.END:
+            return given
+        return address_of(given, self)
+
+    def _thread_id(self, given: object) -> ThreadId:
+        if isinstance(given, ThreadId):
+            return given
+        if isinstance(given, Thread) and given.target is self:
+            return given.thread_id
+        if isinstance(given, str):
+            with suppress(RemoteProtocolError):
+                return ThreadId.parse(given)
+        raise ArgumentError(
+            f"{arguments.shown(given)} is no thread id of this target; they are spelled as the "
+            f"stub does: {_ID_EXAMPLES}"
+        )
+
     def _focus(self) -> None:
         """Let what follows be about the current thread: each CPU has its own page tables."""
         self._check_stopped()
         self.thread_list.focus(self._current)
 
-    def _read_unsigned(self, address: int, size: int) -> int:
+    def _read_unsigned(self, address: str | SupportsIndex, size: int) -> int:
         return int.from_bytes(self.read_memory(address, size), "little")
 
 
@@ -922,10 +1007,6 @@ def _leave_all() -> None:
         target.leave_forgotten()
 
 
-def _thread_id(text: str) -> ThreadId:
-    try:
-        return ThreadId.parse(text)
-    except RemoteProtocolError as error:
-        raise LocalProtocolError(
-            f"{text!r} is no thread id; they are spelled as the stub does: {_ID_EXAMPLES}"
-        ) from error
+def _check_function(given: object, what: str) -> None:
+    if given is not None and not callable(given):
+        raise arguments.refused(what, given, "a function, or None")

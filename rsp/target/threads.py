@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, SupportsIndex, TypeAlias
 
 from rsp.errors import RemoteProtocolError, StubError
 from rsp.wire import commands, replies
@@ -71,7 +71,7 @@ class Thread:
         """Return who called whom in it; the same errors as ``Target.backtrace``."""
         return self.target.backtrace_of(self.thread_id)
 
-    def write_register(self, name: str, value: int) -> None:
+    def write_register(self, name: str, value: SupportsIndex) -> None:
         """Write a register; the same errors as ``Target.write_register``."""
         self.target.write_register_of(self.thread_id, name, value)
 
@@ -109,11 +109,13 @@ class ThreadList:
         self._named_in_list = "qXfer:threads:read" in stub.features
         self._focus: ThreadId | None = None
         self._names: dict[ThreadId, str] = {}
+        self._listed: tuple[ThreadId, ...] = ()
 
     def stopped_in(self, thread: ThreadId | None) -> None:
         """Note where the target stopped: the stub's focus is there now, as gdb assumes too."""
         self._focus = thread
         self._names.clear()
+        self._listed = ()
 
     def focus(self, thread: ThreadId | None) -> None:
         """Let the next request for registers or memory be about a thread.
@@ -127,9 +129,7 @@ class ThreadList:
         reply = self._session.ask(commands.SelectThread(operation="g", thread=thread))
         # A stub that has no threads does not know the packet, and needs none.
         if isinstance(reply, replies.ErrorReply):
-            raise StubError(
-                f"the stub has no thread {thread}; target.threads lists them", code=reply.code
-            )
+            raise _no_thread(thread, reply.code)
         self._focus = thread
 
     def list(self) -> tuple[ThreadId, ...]:
@@ -141,13 +141,20 @@ class ThreadList:
             if reply.last or not reply.threads:
                 break
             reply = self._session.ask(commands.QueryNextThreads())
-        return tuple(dict.fromkeys(found))
+        self._listed = tuple(dict.fromkeys(found))
+        return self._listed
 
     def name(self, thread: ThreadId) -> str:
-        """Return what the stub says of a thread, an empty text where it says nothing."""
+        """Return what the stub says of a thread, an empty text where it says nothing.
+
+        Raises:
+            StubError: the stub has no such thread: QEMU 7.2 would never answer.
+        """
         if self._named_in_list and not self._names:
             self._names = self._listed_names()
         if thread not in self._names:
+            if thread != self._focus and thread not in (self._listed or self.list() or (thread,)):
+                raise _no_thread(thread)
             reply = self._session.ask(commands.QueryThreadExtraInfo(thread=thread))
             self._names[thread] = (
                 reply.text.rstrip("\0") if isinstance(reply, replies.ThreadExtraInfo) else ""
@@ -174,3 +181,7 @@ class ThreadList:
                 raise
             logger.debug("no names of threads: %s", error)
             return {}
+
+
+def _no_thread(thread: ThreadId, code: int | None = None) -> StubError:
+    return StubError(f"the stub has no thread {thread}; target.threads lists them", code=code)

@@ -10,15 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp.cli.arguments import parse_bytes, parse_length, parse_number, parse_place
-from rsp.errors import SymbolError, SymbolNotFound
-from rsp.symbols.table import SymbolTable
-from rsp.testing.boot import ELF
+from rsp.location_spec import parse_location
 
 
 @given(st.integers(0, (1 << 64) - 1))
 def test_numbers_in_both_spellings(number: int) -> None:
     assert parse_number(f"{number:#x}") == parse_number(str(number)) == number
-    assert parse_place(f"{number:#x}").address(None) == number
+    for text in (f"{number:#x}", str(number), f"0{number}"):
+        assert parse_location(parse_place(text)).address == number
 
 
 @given(st.text(max_size=30))
@@ -40,12 +39,14 @@ def test_bytes(data: bytes) -> None:
     assert parse_bytes(data.hex()) == parse_bytes(data.hex(" ").upper()) == data
 
 
-def test_places_by_name() -> None:
-    table = SymbolTable(ELF)
-    assert parse_place("tick").address(table) == 0x7D12
-    assert parse_place("tick+0x10").address(table) == 0x7D22
-    assert parse_place("tick+8").address(table) == 0x7D1A
-    with pytest.raises(SymbolNotFound, match="nearest: tick"):
-        parse_place("tock").address(table)
-    with pytest.raises(SymbolError, match="--symbols"):
-        parse_place("tick").address(None)
+@pytest.mark.parametrize("text", ["tick", "tick+0x10", "*tick", ".text", "tick.part.0", "é"])
+def test_names_are_for_the_target_to_find(text: str) -> None:
+    assert parse_place(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "boot.S:178", "boot.S:tick", "12abc", "tick+", "tick+ten", "0x1" + 16 * "0", "-1"]
+)
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=r"0x7c00"):
+        parse_place(text)

@@ -10,7 +10,13 @@ import pytest
 import rsp
 from lab.stops import resumed
 from rsp.arch.modes import CpuMode
-from rsp.errors import LocalProtocolError, MemoryFault, NoHardwareBreakpoint, SymbolNotFound
+from rsp.errors import (
+    ArgumentError,
+    LocalProtocolError,
+    MemoryFault,
+    NoHardwareBreakpoint,
+    SymbolNotFound,
+)
 from rsp.symbols.elf.image import Image
 from rsp.target.placement import Where, doubts, held_by_stub
 from rsp.target.points import BreakpointKind
@@ -136,8 +142,8 @@ def test_what_is_no_place() -> None:
             target.breakpoint("tikc")
         with pytest.raises(SymbolNotFound):
             target.breakpoint("nothing.c:1")
-        for text in ("7x", "*tick", "tick+x"):
-            with pytest.raises(LocalProtocolError):
+        for text in ("7x", "*7x", "tick+x", "tick+", "*", "", "boot.S:", "0x1" + 16 * "0", "-1"):
+            with pytest.raises(ArgumentError, match="a location is NAME"):
                 target.breakpoint(text)
         assert not target.breakpoints
 

@@ -7,11 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from rsp.cli.arguments import add_address, add_target, connect, parse_length, symbols_of
+from rsp.cli.arguments import add_address, add_target, connect, parse_length
 from rsp.cli.json import print_json
 from rsp.cli.progress import Progress, is_terminal
 from rsp.cli.text import hex_dump
 from rsp.errors import MemoryFault, RspError
+from rsp.target.placement import address_of
 
 if TYPE_CHECKING:
     import argparse
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     kept = bytearray()
     done = 0
     with connect(arguments) as target, ExitStack() as stack:
-        address = arguments.address.address(symbols_of(arguments, target))
+        address = address_of(arguments.address, target)
         dumps = output is None and not arguments.json
         # A bar among the lines of a dump would be in nobody's interest.
         bar = stack.enter_context(

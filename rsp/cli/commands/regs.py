@@ -9,12 +9,12 @@ from rsp.arch.layout import Kind, Register, Role
 from rsp.cli.arguments import add_target, connect, parse_assignment, symbols_of
 from rsp.cli.json import print_answer
 from rsp.cli.text import pc_text, place, printable
+from rsp.target.placement import address_of
 
 if TYPE_CHECKING:
     import argparse
 
     from rsp.arch.registers import Registers
-    from rsp.cli.arguments import Place
     from rsp.symbols.table import SymbolTable
     from rsp.target.target import Target
 
@@ -47,21 +47,19 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.thread is not None:
             target.select(arguments.thread)
         symbols = symbols_of(arguments, target)
-        written = _write(target, arguments.writes, symbols)
+        written = _write(target, arguments.writes)
         answer = _facts(target, written) if arguments.json else _text(target, written, symbols)
     print_answer(answer)
     return 0
 
 
-def _write(
-    target: Target, writes: list[tuple[str, Place]], symbols: SymbolTable | None
-) -> list[str]:
+def _write(target: Target, writes: list[tuple[str, int | str]]) -> list[str]:
     """Write registers and return their names; a wrong name or value is told before any write."""
     values: dict[str, int] = {}
     registers = target.registers
     for name, value in writes:
         bits = registers.layout[name].bits
-        number = value.address(symbols)
+        number = address_of(value, target) if isinstance(value, str) else value
         values[name] = number + (1 << bits) if -(1 << bits - 1) <= number < 0 else number
         registers.layout.write(registers, name, values[name])
     for name, number in values.items():

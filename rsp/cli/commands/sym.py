@@ -8,7 +8,7 @@ from rsp.cli.arguments import add_symbol_file, open_symbols
 from rsp.cli.json import print_json
 from rsp.cli.progress import Progress
 from rsp.cli.text import printable
-from rsp.symbols.table import as_address
+from rsp.location_spec import parse_number
 
 if TYPE_CHECKING:
     import argparse
@@ -60,7 +60,7 @@ def _matches(
     """Return what matches a query, and how far behind its begin the address asked for is."""
     if arguments.regex:
         return [(_match(symbol), 0) for symbol in table.search(query)]
-    address = as_address(query)
+    address = parse_number(query)
     if address is None:
         return [(_match(symbol), 0) for symbol in table.find(query)]
     # Of an address people want to know where it is, and not where its function is declared.

@@ -16,8 +16,6 @@ from rsp.target.points import Watch
 if TYPE_CHECKING:
     import argparse
 
-    from rsp.cli.arguments import Place
-    from rsp.symbols.types.types import Type
     from rsp.target.points import Watchpoint
     from rsp.target.stop import Stop
     from rsp.target.target import Target
@@ -45,7 +43,7 @@ class _Watched:
     """
 
     text: str
-    place: Place | None = None
+    place: str | None = None
     length: int | None = None
 
 
@@ -112,29 +110,28 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _insert(target: Target, arguments: argparse.Namespace) -> Watchpoint:
     watched: _Watched = arguments.watched
-    ctype: Type | None = None
-    if watched.place is not None:
-        address = watched.place.address(symbols_of(arguments, target))
-        length = watched.length or _WORDS[target.arch.name]
+    where: Value | str
+    if watched.place is None:
+        where = _variable(target, watched.text)
+        length = where.type_.size or 0
     else:
-        address, ctype = _variable(target, watched.text)
-        length = ctype.size or 0
+        where, length = watched.place, watched.length or _WORDS[target.arch.name]
     try:
-        point = target.watchpoint(address, length, arguments.watch)
+        point = target.watchpoint(where, length, arguments.watch)
     except NoHardwareBreakpoint as error:
         if length > max(_WORDS.values()):
             error.add_note(f"{watched.text} has {length} bytes, and a debug register watches 8")
         if arguments.watch is Watch.READ:
             error.add_note("an x86 CPU cannot watch reads alone: take --access")
         raise
-    point.what, point.ctype = watched.text, ctype
+    point.what = watched.text
     if point.watch is Watch.WRITE:
         # As gdb's ``watch``, not at a write of what was there before.
         point.condition = lambda _: point.before is None or point.before != point.after
     return point
 
 
-def _variable(target: Target, expression: str) -> tuple[int, Type]:
+def _variable(target: Target, expression: str) -> Value:
     value = target.value(expression)
     if value.address_ is None:
         raise SymbolError(
@@ -143,7 +140,7 @@ def _variable(target: Target, expression: str) -> tuple[int, Type]:
         )
     if not value.type_.size:
         raise SymbolError(f"nothing says how many bytes {expression} has; say it: {expression}:8")
-    return value.address_, value.type_
+    return value
 
 
 def _bare(value: Value | None) -> object:

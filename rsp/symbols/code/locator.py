@@ -9,7 +9,6 @@ A function that was inlined has a place for each copy: in a Debian kernel 6.1 `l
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import cached_property
@@ -30,16 +29,13 @@ from rsp.symbols.elf.image import SHF_EXECINSTR
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from rsp.location_spec import LocationSpec
     from rsp.symbols.code.functions import Functions
     from rsp.symbols.dwarf.lines import LineProgram
     from rsp.symbols.dwarf.ranges import Ranges
     from rsp.symbols.dwarf.units import Unit, Units
     from rsp.symbols.elf.image import Image
     from rsp.symbols.elf.symtab import ElfSymbol, Symtab
-
-_ADDRESS = re.compile(r"\*?\s*(0[xX][0-9a-fA-F]+|\d+)")
-_OFFSET = re.compile(r"\*?\s*([^\s+*][^\s+]*)\s*\+\s*(0[xX][0-9a-fA-F]+|\d+)")
-_LINE = re.compile(r"(.+):(\d+)")
 
 _COPIES = (b"\x1d\x01\x31\x10", b"\x1d\x00\x31\x10")
 """How an abbreviation begins that is of copies of functions of other units: the tag, whether it has
@@ -62,7 +58,7 @@ class Instances(NamedTuple):
 
 
 class Locator:
-    """Finds the places that a text stands for.
+    """Finds the places that a location specification stands for.
 
     Args:
         image: the file, with the code.
@@ -100,27 +96,20 @@ class Locator:
         self._instances = instances
         self._nearest = nearest
 
-    def find(self, text: str) -> tuple[Location, ...]:
-        """Return the places of a text, by address.
-
-        Args:
-            text: `name`, `file.c:line`, `file.c:name`, `name+0x10`, `0xaddress`, `*0xaddress`.
-        """
-        text = text.strip()
-        if match := _ADDRESS.fullmatch(text):
-            return (self.at(int(match[1], 0) if match[1][1:2] in "xX" else int(match[1])),)
-        if match := _OFFSET.fullmatch(text):
-            offset = int(match[2], 16 if match[2][1:2] in "xX" else 10)
-            return (self.at(self._symbol(match[1]).address + offset),)
-        if match := _LINE.fullmatch(text):
-            return self.at_line(match[1], int(match[2]))
-        file, colon, name = text.rpartition(":")
+    def find(self, spec: LocationSpec) -> tuple[Location, ...]:
+        """Return the places that are meant, by address; an address is one of the file's own."""
+        if spec.address is not None:
+            return (self.at(spec.address),)
+        if spec.file is not None and spec.line is not None:
+            return self.at_line(spec.file, spec.line)
+        name = spec.name or ""
+        if spec.offset is not None:
+            return (self.at(self._symbol(name).address + spec.offset),)
         found = self.named(name)
-        if colon:
-            found = tuple(place for place in found if place.file and _is_file(place.file, file))
+        if spec.file is not None:
+            found = tuple(each for each in found if each.file and _is_file(each.file, spec.file))
         if not found:
-            forms = "" if name else ": a place is NAME, FILE:LINE, NAME+0x10 or an address"
-            raise SymbolNotFound(f"no function {text!r}{forms}{self._hint(name)}", name=text)
+            raise SymbolNotFound(f"no function {spec.text!r}{self._hint(name)}", name=spec.text)
         return found
 
     def at(self, address: int) -> Location:

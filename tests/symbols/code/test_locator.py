@@ -53,8 +53,8 @@ def test_an_offset_counts_from_the_symbol() -> None:
         ("boot.c:1", "no source file 'boot.c'"),
         ("ot.S:1", "no source file"),
         ("other.S:tick", "no function"),
-        ("", "a place is NAME"),
-        ("boot.S:", "a place is NAME"),
+        ("", "a location is NAME"),
+        ("boot.S:", "a location is NAME"),
     ],
 )
 def test_what_is_not_there_is_named(text: str, says: str) -> None:

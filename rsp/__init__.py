@@ -315,7 +315,7 @@ def connect(
     """
     from rsp.ctrl_c import held
 
-    leaving = _check(address, modules, slide, timeout, record, interrupt, on_exit)
+    timeout, leaving = _check(address, modules, slide, timeout, record, interrupt, on_exit)
     table = None
     if symbols is not None:
         from rsp.symbols.table import SymbolTable
@@ -406,8 +406,12 @@ def _check(
     record: object,
     interrupt: object,
     on_exit: object,
-) -> OnExit:
-    """Refuse what cannot be meant, while nothing has been opened; return what `on_exit` means."""
+) -> tuple[float, OnExit]:
+    """Refuse what cannot be meant, while nothing has been opened.
+
+    Returns:
+        What ``timeout`` and ``on_exit`` mean.
+    """
     from rsp import arguments
     from rsp.target.target import OnExit
     from rsp.transports.address import parse_address
@@ -421,12 +425,12 @@ def _check(
         raise arguments.refused("interrupt", interrupt, "True, False or the monitor's address")
     if modules is not None:
         arguments.directory(modules, "modules")
-    if slide != "auto":
+    if not (isinstance(slide, str) and slide == "auto"):
         arguments.integer(slide, "slide", '"auto" or a distance', lowest=-arguments.END)
     if record is not None:
         arguments.path(record, "record")
-    arguments.seconds(timeout, "timeout")
-    return OnExit.DETACH if on_exit is None else arguments.member(OnExit, on_exit, "on_exit")
+    leaving = OnExit.DETACH if on_exit is None else arguments.member(OnExit, on_exit, "on_exit")
+    return arguments.seconds(timeout, "timeout"), leaving
 
 
 def _break_by_monitor(monitor: str, line: str) -> None:

@@ -30,6 +30,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TextIO
 
+from rsp import arguments
 from rsp.errors import TransportError
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Recorder:
         self._line = ""  # the letter of the line that is being written
         self._closed = False
         if isinstance(target, str | os.PathLike):
-            self.name: str = os.fspath(target)
+            self.name: str = arguments.path(target, "target")
             try:
                 self._stream: TextIO = Path(target).open(  # noqa: SIM115 - closed by close()
                     "x", encoding="ascii", newline="\n"
@@ -129,6 +130,8 @@ class Recorder:
                 ) from error
             except (OSError, ValueError) as error:
                 raise _file_error("cannot create the recording", self.name, error) from error
+        elif not callable(getattr(target, "write", None)):
+            raise arguments.refused("target", target, "a path, or a text stream")
         else:
             self.name = _stream_name(target)
             self._stream = target

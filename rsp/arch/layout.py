@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from operator import index
 from typing import TYPE_CHECKING, Any
 
+from rsp import arguments
 from rsp.errors import LocalProtocolError, RegisterUnavailable, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
 _STRUCT_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
@@ -204,6 +205,8 @@ class RegisterLayout:
         Raises:
             RegisterUnavailable: there is none; the message has the nearest names.
         """
+        if not isinstance(name, str):
+            raise arguments.refused("name", name, "the name of a register")
         found = self._by_name.get(name) or self.sub_registers.get(name)
         if found is None:
             close = nearest(name, [*self._by_name, *self.sub_registers])
@@ -213,18 +216,22 @@ class RegisterLayout:
         return found
 
     def __contains__(self, name: object) -> bool:
-        return name in self._by_name or name in self.sub_registers
+        known = isinstance(name, str)
+        return known and (name in self._by_name or name in self.sub_registers)
 
     def by_number(self, number: int) -> Register:
         """The register that ``p`` and ``P`` know by a number, or RegisterUnavailable."""
+        number = arguments.integer(number, "number")
         return self._pick(self._by_number, number, f"number {number}")
 
     def by_dwarf(self, number: int) -> Register:
         """The register of a DWARF number (System V ABI), or RegisterUnavailable."""
+        number = arguments.integer(number, "number")
         return self._pick(self._by_dwarf, number, f"DWARF number {number}")
 
     def role(self, role: Role) -> Register:
         """The register that has a role, or RegisterUnavailable."""
+        role = arguments.member(Role, role, "role")
         return self._pick(self._by_role, role, f"role {role.value!r}")
 
     def _pick(self, table: Mapping[Any, Register], key: object, what: str) -> Register:
@@ -249,9 +256,12 @@ class RegisterLayout:
 
     def decode_values(self, data: bytes, unavailable: bytes | None = None) -> list[int | None]:
         """Do what `decode` does, and return the values in the order of ``registers``."""
+        data = arguments.data(data, "data")
+        if unavailable is not None:
+            unavailable = arguments.data(unavailable, "unavailable")
         length = len(data)
         if length < self.size:
-            data = bytes(data) + bytes(self.size - length)
+            data += bytes(self.size - length)
         values: list[Any] = list(self._struct.unpack_from(data))
         from_bytes = int.from_bytes
         for position in self._wide:
@@ -285,6 +295,7 @@ class RegisterLayout:
             RegisterUnavailable: a name is not that of a whole register, or of one never sent.
             LocalProtocolError: a value does not fit its register.
         """
+        _check_values(values)
         data = bytearray(self.size)
         mask = bytearray(b"\x01" * self.size)
         for name, value in values.items():
@@ -317,6 +328,7 @@ class RegisterLayout:
         None when they are not as many as the register has, or when the stub fills it with junk.
         """
         register = self._whole(name)
+        data = arguments.data(data, "data")
         if len(data) != register.size or register.valid == 0:
             return None
         value = int.from_bytes(data, "little")
@@ -329,6 +341,7 @@ class RegisterLayout:
             RegisterUnavailable: no such name.
         """
         found = self[name]
+        _check_values(values)
         if isinstance(found, Register):
             return values.get(name)
         result = 0
@@ -355,6 +368,7 @@ class RegisterLayout:
             LocalProtocolError: the value does not fit.
         """
         found = self[name]
+        _check_values(values)
         value = _checked(name, value, found.bits)
         if isinstance(found, Register):
             return {name: value}
@@ -398,8 +412,13 @@ class RegisterLayout:
         return found
 
 
+def _check_values(values: object) -> None:
+    if not isinstance(values, Mapping):
+        raise arguments.refused("values", values, "values by the names of registers")
+
+
 def _checked(name: str, value: int, bits: int) -> int:
-    number = index(value)
+    number = arguments.integer(value, "value", lowest=None, below=None)
     if not 0 <= number < 1 << bits:
         raise LocalProtocolError(
             f"{number:#x} does not fit {name}: it has {bits} bits and takes unsigned values"

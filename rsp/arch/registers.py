@@ -53,7 +53,7 @@ class Registers(Mapping[str, "int | None"]):
         self._pc: int | None = None
 
     def __getitem__(self, name: str) -> int | None:
-        position = self._positions.get(name)
+        position = self._positions.get(name) if isinstance(name, str) else None
         return self.layout.read(self, name) if position is None else self._values[position]
 
     def __contains__(self, name: object) -> bool:

@@ -13,6 +13,7 @@ from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from rsp.arguments import text
 from rsp.errors import MemoryFault, RspError, SymbolError
 from rsp.symbols.at_pc.blocks import variables_of
 from rsp.symbols.at_pc.symbolize import place_of
@@ -224,6 +225,7 @@ class Frame:
         Raises:
             BadImage: what the file says of it is damaged.
         """
+        text(name, "name", "the name of a variable")
         context = self._context
         if context is None:
             return None

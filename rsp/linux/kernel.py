@@ -11,6 +11,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from rsp import arguments
 from rsp.errors import BadImage, StubError, SymbolError
 from rsp.linux.modules import Module, has_modules, list_modules
 from rsp.linux.slide import SlideFinder, is_kernel, read_by_kernel, start_places, was_reset
@@ -75,6 +76,14 @@ class Kernel:
         modules: str | PathLike[str] | None = None,
         slide: int | None = None,
     ) -> None:
+        from rsp.target.target import Target
+
+        if not isinstance(target, Target):
+            raise arguments.refused("target", target, "a Target that rsp.connect has made")
+        if modules is not None:
+            modules = arguments.directory(modules, "modules")
+        if slide is not None:
+            slide = arguments.integer(slide, "slide", "a distance, or None", lowest=-arguments.END)
         self._target = target
         self._table = target.image_symbols
         if not is_kernel(self._table):
@@ -269,6 +278,7 @@ class Kernel:
             SymbolNotFound: there is no such variable.
             SymbolError: there is no such CPU.
         """
+        arguments.integer(cpu, "cpu", "the number of a CPU")
         self._find()
         return self._target.value(name, cpu=cpu, names={})
 
@@ -322,8 +332,8 @@ class Kernel:
         Raises:
             SymbolNotFound: the kernel has no modules.
         """
+        wanted = arguments.text(name, "name", "the name of a module").replace("-", "_")
         self._find()
-        wanted = name.replace("-", "_")
         target = self._target
 
         def coming(target: Target) -> bool:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import codecs
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from rsp import arguments
 from rsp.errors import LocalProtocolError
+from rsp.wire.syntax import encode_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,10 +68,12 @@ class ConsoleText:
         Raises:
             LocalProtocolError: the target stands still, so nobody reads its console.
             ConnectionLost: the other side has gone.
+            ArgumentError: it is neither text nor bytes.
         """
+        data = encode_text(text) if isinstance(text, str) else arguments.data(text, "text")
         if self._type_in is None:
             raise LocalProtocolError("this console has no line to type on")
-        self._type_in(text.encode() if isinstance(text, str) else text)
+        self._type_in(data)
 
     def forget_recent(self) -> None:
         """Let ``recent`` begin anew."""

@@ -14,13 +14,12 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
+from rsp import arguments
 from rsp.errors import TransportError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["QemuMachine"]
 
@@ -69,12 +68,20 @@ class QemuMachine:
         memory: str = "16M",
         args: Sequence[str] = (),
     ) -> None:
+        arguments.path(binary, "binary", "the name of a program, or its path")
+        arguments.word(memory, "memory", "a size, as QEMU spells it")
+        arguments.flag(stopped, "stopped")
+        if not isinstance(gdb, str) or gdb not in ("unix", "tcp", "pty"):
+            raise arguments.refused("gdb", gdb, "'unix', 'tcp' or 'pty'")
+        if isinstance(args, str) or not isinstance(args, Sequence):
+            raise arguments.refused("args", args, "words, each of its own")
+        words = [arguments.word(word, "a word of args") for word in args]
         command = [binary, "-nodefaults", "-display", "none", "-no-reboot", "-m", memory]
         if stopped:
             command.append("-S")
         if image is not None:
             # In QEMU's option lists a comma is written twice.
-            path = os.fspath(image).replace(",", ",,")
+            path = arguments.path(image, "image").replace(",", ",,")
             command += ["-drive", f"file={path},format=raw,snapshot=on"]
 
         with contextlib.ExitStack() as stack:
@@ -96,7 +103,7 @@ class QemuMachine:
                     self.address = _spelling(listener)
                 command += ["-chardev", chardev, "-gdb", "chardev:gdb"]
                 command += ["-chardev", f"socket,id=rsp-monitor,fd={qemu_end.fileno()}"]
-                command += ["-mon", "chardev=rsp-monitor,mode=control", *args]
+                command += ["-mon", "chardev=rsp-monitor,mode=control", *words]
                 self._process = self._spawn(command, descriptors)
             stack.callback(self._end)
 

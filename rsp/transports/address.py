@@ -300,5 +300,5 @@ def _refuse_qemu_options(text: str, rest: str) -> None:
 def _refuse(text: object, slip: str) -> NoReturn:
     raise TargetAddressError(
         f"{shown(text)} is no address to connect to: {slip}. The forms are: {_FORMS}",
-        address=text if isinstance(text, str) else repr(text),
+        address=text if isinstance(text, str) else shown(text),
     )

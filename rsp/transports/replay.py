@@ -8,16 +8,18 @@ find that it has passed.
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, NoReturn
 
+from rsp import arguments
 from rsp.errors import ConnectionLost, ReplayMismatch
 from rsp.recording import Entry, EntryKind, read_log
 from rsp.transports.base import Transport, closed_error, read_timeout
 from rsp.transports.record import UNRELIABLE_MARK
 
 if TYPE_CHECKING:
+    import os
+
     from rsp.transports.address import ReplayAddress
 
 # How many bytes of a packet an error message shows.
@@ -52,7 +54,7 @@ class ReplayTransport(Transport):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.address: str = f"replay:{os.fspath(path)}"
+        self.address: str = f"replay:{arguments.path(path, 'path')}"
         self.reliable: bool = True
         self._entries = read_log(path)
         self._entry: Entry | None = None

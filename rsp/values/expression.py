@@ -14,6 +14,7 @@ import ast
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from rsp import arguments
 from rsp.errors import SymbolError
 from rsp.symbols.types.spelling import canonical
 from rsp.symbols.types.types import MAX_CHAIN, Array, Pointer, Qualified, Qualifier
@@ -74,10 +75,11 @@ def evaluate(text: str, scope: Scope) -> Value:
     Raises:
         SymbolNotFound: a name stands for nothing; the message has the nearest.
         SymbolError: the text is no expression, or C has no such operation.
+        ArgumentError: it is no text.
         MemoryFault: what a pointer in it points to cannot be read.
         RegisterUnavailable: there is no such register.
     """
-    parser = _Parser(text, scope)
+    parser = _Parser(arguments.text(text, "expression", "an expression of C, as text"), scope)
     value = parser.expression()
     parser.at_end()
     return value

@@ -9,11 +9,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import total_ordering
-from operator import index
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, SupportsIndex, overload
 
+from rsp import arguments
 from rsp.errors import SymbolError, SymbolNotFound, nearest
-from rsp.symbols.types.types import VOID, Array, Compound, Enum, Float, Function, Pointer, Void
+from rsp.symbols.types.types import (
+    VOID,
+    Array,
+    Compound,
+    Enum,
+    Float,
+    Function,
+    Pointer,
+    Type,
+    Void,
+)
 from rsp.values.numbers import MAX_SCALAR, decode, encode, is_scalar, is_signed
 from rsp.values.strings import read_string
 
@@ -21,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from rsp.symbols.table import SymbolTable
-    from rsp.symbols.types.types import Member, Type
+    from rsp.symbols.types.types import Member
 
 MAX_VALUE: Final = 1 << 24
 """The largest value in bytes that is read at once; a damaged file may claim any size."""
@@ -270,7 +280,7 @@ class Value:
             return self.__member(key)
         if isinstance(key, slice):
             return self.__slice(key)
-        return self.__element(index(key))
+        return self.__element(_whole(key, "the key", "a member's name, a number or a slice"))
 
     def __getattr__(self, name: str) -> Value:
         if name.startswith("__") and name.endswith("__"):
@@ -369,8 +379,11 @@ class Value:
         return self.__elements(range(len(self)))
 
     def __slice(self, key: slice) -> tuple[Value, ...]:
-        first, step = key.start or 0, 1 if key.step is None else key.step
-        end = len(self) if key.stop is None else key.stop
+        first, step = (
+            default if each is None else _whole(each, "a part of the slice", "a number")
+            for each, default in ((key.start, 0), (key.step, 1))
+        )
+        end = len(self) if key.stop is None else _whole(key.stop, "a part of the slice", "a number")
         if step < 1 or first < 0 or end < 0:
             raise SymbolError("a slice of a value counts from the first element upwards")
         return tuple(self.__elements(range(first, end, step)))
@@ -462,6 +475,8 @@ class Value:
         """
         if isinstance(ctype, str):
             ctype = self.space_.language.parse_type(ctype, self.space_)
+        if not isinstance(ctype, Type):
+            raise arguments.refused("ctype", ctype, "a Type or its name in C")
         to, bare = ctype.resolved, self.type_.resolved
         if self.__holes and self.absent_ is not None:
             return Value.absent_value_(self.space_, ctype, self.absent_)
@@ -488,6 +503,7 @@ class Value:
             SymbolError: it is neither an array of characters nor a pointer to some.
             MemoryFault: memory ends before the string does; ``partial`` has what there is.
         """
+        max_size = arguments.integer(max_size, "max_size", "a number of bytes")
         bare = self.type_.resolved
         target = bare.element if isinstance(bare, Array) else getattr(bare, "target", VOID)
         if not isinstance(bare, Array | Pointer) or target.size != 1:
@@ -571,6 +587,10 @@ class Value:
         that runs nothing is asked.
         """
         return self.space_.language.describe(self)
+
+
+def _whole(given: object, what: str, taken: str) -> int:
+    return arguments.integer(given, what, taken, lowest=None, below=None)
 
 
 def is_code(bare: Type) -> bool:

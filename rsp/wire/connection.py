@@ -25,6 +25,7 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NoReturn, ParamSpec, TypeVar
 
+from rsp import arguments
 from rsp.errors import LocalProtocolError, ProtocolError, RemoteProtocolError, RspTimeout
 from rsp.wire import codec
 from rsp.wire.commands import Command, StartNoAckMode
@@ -86,7 +87,7 @@ class Connection:
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
-        self._limits = limits or Limits()
+        self._limits = _checked(limits or Limits())
         self._line = SharedLine(shared=self._limits.shared_line)
         self._deframer = Deframer(self._limits.max_reply, shared=self._line.shared)
         self._state = State.STOPPED
@@ -135,7 +136,7 @@ class Connection:
 
     @limits.setter
     def limits(self, limits: Limits) -> None:
-        self._limits = limits
+        self._limits = _checked(limits)
         self._window = limits.window
         self._deframer.max_packet = limits.max_reply
         self._share(limits.shared_line and (self._line.shared or self._state is State.RUNNING))
@@ -154,7 +155,11 @@ class Connection:
         Raises:
             LocalProtocolError: the target runs, the connection is closed, or the packet would
                 harm the stub or is too long for it; nothing is sent.
+            ArgumentError: it is no command, or a field of it cannot be written.
         """
+        if not isinstance(command, Command):
+            raise arguments.refused("command", command, "an object of rsp.commands")
+        now = arguments.time(now)
         if self._state is not State.STOPPED:
             self._check()
             raise LocalProtocolError(
@@ -162,17 +167,17 @@ class Connection:
             )
         if self._queue and self._queue[-1].command.resumes:
             raise LocalProtocolError("nothing may follow a resume before its stop reply")
+        packet = codec.frame(command.encode())
         refusal = self._limits.refusal(command)
         if refusal is not None:
             raise LocalProtocolError(f"not sent, for it would do harm: {refusal}")
-        packet = codec.frame(command.encode())
         if len(packet) - 4 > self._limits.packet_size:
             raise LocalProtocolError(
                 f"{type(command).__name__} needs a packet of {len(packet) - 4} characters, and "
                 f"this stub takes {self._limits.packet_size}: split it"
             )
         self._now = now
-        wait = self._limits.timeout if timeout is None else timeout
+        wait = self._limits.timeout if timeout is None else arguments.seconds(timeout, "timeout")
         exchange = Exchange(command, packet, wait)
         if not self._flight and not self._queue:
             self._since = now
@@ -190,6 +195,7 @@ class Connection:
         Raises:
             LocalProtocolError: the target does not run, or a byte does not stop this one.
         """
+        now = arguments.time(now)
         self._check()
         if self._state is not State.RUNNING:
             raise LocalProtocolError(f"nothing to interrupt: the target is {self._state.value}")
@@ -208,6 +214,7 @@ class Connection:
         before what they are owed has come, and the line has been quiet. Until then go on as
         ``next_deadline`` says.
         """
+        now = arguments.time(now)
         self._check()
         self._now = now
         if self._state is State.STOPPED:
@@ -224,6 +231,8 @@ class Connection:
             now: the time, in seconds.
             timeout: seconds that the answers still under way may take.
         """
+        now = arguments.time(now)
+        timeout = arguments.seconds(timeout, "timeout")
         if self._state is State.CLOSED:
             return
         self._queue.clear()
@@ -244,6 +253,7 @@ class Connection:
         What comes late may be taken for the answer to another request. Where it makes no sense as
         one, it is dropped.
         """
+        now = arguments.time(now)
         self._check()
         self._now = now
         if self._state is State.STOPPED:
@@ -273,6 +283,8 @@ class Connection:
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Buffer what was received; ``b""`` means that the stream has ended."""
+        data = arguments.data(data, "data")
+        now = arguments.time(now)
         self._now = now
         if data:
             self._silence = max(self._silence, now - self._heard)
@@ -356,6 +368,7 @@ class Connection:
             RspTimeout: the oldest request has had no answer in its time. The connection is in
                 ERROR from now on, for a late answer would be taken for another's.
         """
+        now = arguments.time(now)
         self._check()
         self._now = now
         if self._line.waits:
@@ -763,3 +776,9 @@ def _shown(packet: bytes) -> str:
     """Return a packet as the log has it: its beginning, with what is not printable as escapes."""
     text = packet[:_MOST_SHOWN].decode("latin-1").encode("unicode_escape").decode("ascii")
     return text if len(packet) <= _MOST_SHOWN else f"{text}… ({len(packet)} bytes)"
+
+
+def _checked(limits: object) -> Limits:
+    if not isinstance(limits, Limits):
+        raise arguments.refused("limits", limits, "an object of rsp.Limits")
+    return limits

@@ -16,7 +16,8 @@ from binascii import hexlify, unhexlify
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
-from rsp.errors import LocalProtocolError
+from rsp.arguments import data, shown
+from rsp.errors import ArgumentError, LocalProtocolError
 from rsp.wire.threads import THREAD_PATTERN, ThreadId
 from rsp.wire.value import Value
 
@@ -132,7 +133,9 @@ KINDS: Final[dict[str, Kind]] = {
     "flag": Kind(rb"[01]", lambda data: data == b"1", _flag),
     "hex": HEX,  # bytes, two digits each
     "hextext": HEXTEXT,  # text, in hex
-    "bin": Kind(rb".*", bytes, bytes),  # bytes as they are; the framing escapes them
+    "bin": Kind(
+        rb".*", bytes, lambda given: data(given, "the data")
+    ),  # bytes as they are; the framing escapes them
     "text": _text(rb".*"),
     "annex": _text(rb"[^:]*"),
     "word": WORD,
@@ -197,20 +200,31 @@ class Syntax:
         """Return the payload of a value.
 
         Raises:
-            LocalProtocolError: a field's value cannot be written.
+            LocalProtocolError: a field's value cannot be written; ArgumentError where it is of
+                another type.
         """
         if self._template is not None:
             numbers = self._getter(value)
-            for number in numbers:
-                if number >> 64:
-                    raise LocalProtocolError(f"{number:#x} is not in the range 0 to 2**64 - 1")
-            return self._template % numbers
+            try:
+                for number in numbers:
+                    if number >> 64:
+                        raise LocalProtocolError(f"{number:#x} is not in the range 0 to 2**64 - 1")
+                return self._template % numbers
+            except (TypeError, ValueError):
+                pass  # and which field it is comes out below
         out = []
         for fixed, lead, name, kind, optional in self.pieces:
             out.append(fixed)
-            item = getattr(value, name)
-            if not (optional and (item is None or item == ())):
-                out += (lead, kind.encode(item))
+            item: object = None
+            try:
+                item = getattr(value, name)
+                if not (optional and (item is None or item == ())):
+                    out += (lead, kind.encode(item))
+            except (TypeError, ValueError, AttributeError, OverflowError, BytesWarning) as error:
+                raise ArgumentError(
+                    f"{name} of {type(value).__name__} is {shown(item)}, which cannot stand in its "
+                    f"packet, {self._text}"
+                ) from error
         out.append(self._tail)
         return b"".join(out)
 

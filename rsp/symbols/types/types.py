@@ -17,6 +17,7 @@ from enum import IntFlag
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
+from rsp import arguments
 from rsp.errors import SymbolNotFound, nearest
 from rsp.symbols.types.spelling import canonical
 
@@ -96,6 +97,7 @@ class Type:
         >>> Pointer(Function(VOID, ()), 8).declaration("handler")
         'void (*handler)(void)'
         """
+        arguments.text(name, "name", "the name that is declared")
         return Declarator().declare(self, name, elided)
 
     @property
@@ -135,6 +137,7 @@ class Type:
         Raises:
             SymbolNotFound: there is none of that name.
         """
+        arguments.text(name, "name", "the name of a member")
         known = []
         for base, member in self._named_members():
             if member.name == name:

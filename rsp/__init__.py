@@ -289,7 +289,8 @@ def connect(
             loaded, and followed while it runs.
         slide: how far from its link addresses that image was loaded; "auto" is as linked, or as the
             table says; of a Linux kernel, and of a position-independent program whose stub tells
-            its entry point, it is found out as soon as symbols are used.
+            its entry point, it is found out as soon as symbols are used. A slide that is given is
+            held against the build-id in memory then: a wrong one is a SymbolError.
         timeout: seconds that the connection, and then each request, may take.
         record: a file to record the session in, in the form of gdb's remotelog.
         interrupt: whether a kernel that runs behind a serial line is stopped: by BREAK and g
@@ -388,7 +389,9 @@ def _follow(
     if table is not None and "linux_banner" in table:
         target.follow = partial(_follow_linux, target, modules, slide)
         target.thread_unwinders.append(_resumption_on_linux)
-    elif table is not None and slide == "auto" and _may_lie_anywhere(target, table):
+    elif table is not None and slide != "auto":
+        target.follow = partial(_check_executable, target, slide)
+    elif table is not None and _may_lie_anywhere(target, table):
         target.follow = partial(_follow_executable, target)
 
 
@@ -460,6 +463,12 @@ def _follow_executable(target: Target) -> None:
     from rsp.target.executable import follow
 
     follow(target)
+
+
+def _check_executable(target: Target, slide: int) -> None:
+    from rsp.target.executable import check
+
+    check(target, slide)
 
 
 def _resumption_on_linux(thread: Thread) -> Resumption | None:

@@ -59,7 +59,8 @@ class Kernel:
         modules: a directory with the files of modules, ``/lib/modules/RELEASE`` or
             ``/usr/lib/debug/lib/modules/RELEASE``: their symbols are loaded, and followed while the
             kernel runs.
-        slide: how far the kernel lies from its link addresses, None to find it out.
+        slide: how far the kernel lies from its link addresses, None to find it out. A slide that is
+            given is held against the build-id in the kernel's memory, once that is there.
 
     Raises:
         SymbolError: the target has no symbols, or they are not those of a kernel.
@@ -91,6 +92,7 @@ class Kernel:
         self._directory = modules
         self._slide = slide
         self._is_fixed = slide is not None
+        self._is_checked = slide is None
         if slide is not None:
             self._table.slide = slide
         self._placed = self._table.slide  # where the breakpoints by name were put
@@ -113,8 +115,11 @@ class Kernel:
         """Find out, as far as that is not known, where the kernel and its modules are.
 
         Raises:
-            SymbolError: another kernel runs than that of the symbols.
+            SymbolError: another kernel runs than that of the symbols, or it lies elsewhere than at
+                the slide that was given.
         """
+        if not self._is_checked:
+            self._check_slide()
         rebooted = self._slide is not None and self._has_gone()
         if self._slide is None:
             self._slide = SlideFinder(self._target, self._table).find()
@@ -136,6 +141,21 @@ class Kernel:
                 self._follow_modules(list_modules(self._target))
             except (StubError, SymbolError) as error:  # not set up yet
                 logger.debug("the modules cannot be listed: %s", error)
+
+    def _check_slide(self) -> None:
+        """Hold the slide that was given against what runs, as soon as a kernel is seen there."""
+        assert self._slide is not None
+        finder = SlideFinder(self._target, self._table)
+        if not finder.is_still_at(self._slide):
+            found = finder.find()
+            if found is None:
+                return
+            raise SymbolError(
+                f"the kernel of {self._table.path} lies at the slide {found:#x}, and not at "
+                f"{self._slide:#x}: leave slide= (--slide) out, and it is found; `rsp slide` "
+                "prints it"
+            )
+        self._is_checked = True
 
     def _has_gone(self) -> bool:
         """Forget where the kernel and its modules were if the machine boots anew."""

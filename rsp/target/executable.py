@@ -27,18 +27,45 @@ def follow(target: Target) -> None:
     """
     table = target.image_symbols
     binary, _ = next(table.binaries())
-    auxv = target.session.transfer("auxv")
-    entry = _value(auxv, AT_ENTRY, binary.image.word_size) if auxv is not None else None
+    entry = _entry(target, binary)
     if entry is None:
         return
     slide = entry - binary.image.entry
-    if not _is_at(target, binary, slide):
+    if _is_at(target, binary, slide) is False:
         raise SymbolError(
             f"{binary.path} is not the program that runs, whose entry point is {entry:#x}: give "
             "the file of that, or say where this one lies (slide=, --slide)"
         )
     table.slide = slide
     target.follow = None
+
+
+def check(target: Target, slide: int) -> None:
+    """Hold a slide that was given against the build-id in the memory of the program that runs.
+
+    Of a machine, as against a process, nothing is concluded: its code may be loaded later.
+
+    Raises:
+        SymbolError: the program lies elsewhere, or is another one.
+    """
+    binary, _ = next(target.image_symbols.binaries())
+    entry = _entry(target, binary) if _is_at(target, binary, slide) is False else None
+    if entry is not None:
+        right = entry - binary.image.entry
+        where = f"lies at {right:#x}" if _is_at(target, binary, right) else "is not there"
+        raise SymbolError(
+            f"slide {slide:#x} is wrong: by the build-ids in memory {binary.path} {where}; leave "
+            "slide= (--slide) out, and it is found"
+        )
+    target.follow = None
+
+
+def _entry(target: Target, binary: Binary) -> int | None:
+    """Return the entry point of the program that runs, None where the stub does not tell it."""
+    if target.stub.features.get("qXfer:auxv:read") is not True:
+        return None
+    auxv = target.session.transfer("auxv")
+    return _value(auxv, AT_ENTRY, binary.image.word_size) if auxv is not None else None
 
 
 def _value(auxv: bytes, kind: int, word: int) -> int | None:
@@ -53,14 +80,13 @@ def _value(auxv: bytes, kind: int, word: int) -> int | None:
     return None
 
 
-def _is_at(target: Target, binary: Binary, slide: int) -> bool:
-    """Whether a file lies there, as far as it has something to recognize it by."""
-    image = binary.image
-    note = image.named(_NOTE)
+def _is_at(target: Target, binary: Binary, slide: int) -> bool | None:
+    """Whether a file lies there; None where there is nothing to tell it by."""
+    note = binary.image.named(_NOTE)
     try:
-        expected = bytes(image.contents(note).view) if note is not None and note.loaded else b""
-        if note is None or not expected:
-            return True
+        expected = bytes(binary.image.contents(note).view) if note and note.loaded else b""
+        if not note or not expected:
+            return None
         return target.read_memory(note.address + slide, len(expected)) == expected
     except (BadImage, MemoryFault, LocalProtocolError):  # no address at all
         return False

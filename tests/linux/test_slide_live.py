@@ -112,6 +112,42 @@ def test_no_kaslr(shared_kernel: BootKernel, kernel: KernelName) -> None:
         assert rsp.linux.Kernel(target).slide == 0
 
 
+@pytest.mark.parametrize("kernel", ["debian", "x86_64", "i386"])
+@pytest.mark.parametrize("away", [-0x200000, 0x200000, 0x1000, 0x10])
+def test_a_wrong_slide_is_noticed(shared_kernel: BootKernel, kernel: KernelName, away: int) -> None:
+    guest = shared_kernel(kernel)  # without KASLR: it lies where it was linked
+    with rsp.connect(guest.address, symbols=guest.symbols, slide=away) as target:
+        for ask in (
+            lambda: target.breakpoint("schedule"),
+            lambda: target.read_memory("init_task", 4),
+            lambda: rsp.linux.Kernel(target, slide=away).slide,
+        ):
+            with pytest.raises(
+                rsp.SymbolError,
+                match=rf"lies at the slide 0x0, and not at {away:#x}: .*`rsp slide`",
+            ):
+                ask()
+        assert not target.breakpoints
+        # What needs no symbols goes on.
+        assert target.read_memory(target.registers.pc, 1)
+
+
+def test_a_slide_that_was_given_is_proved_once_the_kernel_is_there(boot_kernel: BootKernel) -> None:
+    guest = boot_kernel("debian", stopped=True, **SMALL | {"kaslr": False})
+    log = []
+    with rsp.connect(guest.address, symbols=guest.symbols, slide=0x200000) as target:
+        # At the reset vector nothing tells that it is wrong.
+        assert target.symbols["_text"].address == linked_text(guest) + 0x200000
+        target.resume(wait=False)
+        guest.wait_for("lab: the guest is up")
+        target.interrupt()
+        with pytest.raises(rsp.SymbolError, match="lies at the slide 0x0, and not at 0x200000"):
+            log.append(target.symbols)
+    assert not log
+    with rsp.connect(guest.address, symbols=guest.symbols, slide=0) as target:
+        assert target.value("init_task")["comm"].string_() == b"swapper/0"
+
+
 @pytest.mark.parametrize("kernel", ["debian", "i386"])
 def test_slide_while_it_boots(boot_kernel: BootKernel, kernel: KernelName) -> None:
     """Nothing at the reset vector; then nothing or the truth, wherever it is stopped."""

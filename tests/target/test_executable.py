@@ -125,14 +125,47 @@ def test_another_program(program: Path, tmp_path: Path) -> None:
 
 @live
 def test_where_it_lies_is_not_asked_for_if_it_was_said(program: Path, tmp_path: Path) -> None:
+    with servers.gdbserver_tcp(program) as address, rsp.connect(address, symbols=program) as target:
+        slide = target.symbols.slide
     log = tmp_path / "log"
     with (
         servers.gdbserver_tcp(program) as address,
-        rsp.connect(address, symbols=program, slide=0x1000, record=log) as target,
+        rsp.connect(address, symbols=program, slide=slide, record=log) as target,
     ):
         linked = rsp.SymbolTable(program)["total"].address
-        assert target.symbols["total"].address == linked + 0x1000
+        assert target.symbols["total"].address == linked + slide
+        assert target.until("total", timeout=60).function == "total"
     assert "$qXfer:auxv" not in log.read_text()
+
+
+@live
+@pytest.mark.parametrize("wrong", [0, 0x1000, -0x1000, 1 << 63])
+def test_a_wrong_slide_is_noticed_by_the_build_id(program: Path, wrong: int) -> None:
+    with (
+        servers.gdbserver_tcp(program) as address,
+        rsp.connect(address, symbols=program, slide=wrong) as target,
+    ):
+        for _ in range(2):
+            with pytest.raises(
+                rsp.SymbolError, match=rf"^slide {wrong:#x} is wrong: .* lies at 0x5.*leave slide="
+            ):
+                target.breakpoint("total")
+        assert not target.breakpoints
+        # What needs no symbols goes on.
+        assert target.read_memory(target.registers.pc, 4)
+
+
+@live
+def test_a_slide_of_another_program_is_noticed(program: Path, tmp_path: Path) -> None:
+    other = compiled(tmp_path / "other", "-pie", more="int other;")
+    with servers.gdbserver_tcp(program) as address, rsp.connect(address, symbols=program) as target:
+        slide = target.symbols.slide
+    with (
+        servers.gdbserver_tcp(program) as address,
+        rsp.connect(address, symbols=other, slide=slide) as target,
+        pytest.raises(rsp.SymbolError, match=r"is wrong: .*other is not there"),
+    ):
+        target.read_memory("total", 4)
 
 
 def a_stub(auxv: bytes | None) -> Stub:

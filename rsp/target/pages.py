@@ -82,7 +82,7 @@ class Pages:
         self._focus()
         cache = self._physical if physical else self._virtual
         fetch = self._fetch_physical if physical else self._fetch
-        if self._whole and 0 < length <= _MOST_CACHED and cache.get(address, length) is None:
+        if self._whole and 0 < length <= _MOST_CACHED:
             begin, end = address - address % PAGE, address + length
             with suppress(MemoryFault):  # the pages that can be read are kept
                 _kept(cache, fetch, begin, end + -end % PAGE - begin)
@@ -104,19 +104,23 @@ class Pages:
 
 
 def _kept(cache: _Cache, fetch: Callable[[int, int], bytes], address: int, length: int) -> bytes:
-    """Return memory from the cache, else fetch it and keep it there, also what a fault spares."""
+    """Return memory from the cache; fetch what is missing and keep it, also what a fault spares."""
     if length > _MOST_CACHED:
         return fetch(address, length)
-    known = cache.get(address, length)
-    if known is not None:
-        return known
-    try:
-        data = fetch(address, length)
-    except MemoryFault as fault:
-        cache.put(address, fault.partial)
-        raise
-    cache.put(address, data)
-    return data
+    out = bytearray()
+    for at, size, known in cache.runs(address, length):
+        if known is not None:
+            out += known
+            continue
+        try:
+            data = fetch(at, size)
+        except MemoryFault as fault:
+            cache.put(at, fault.partial)
+            fault.partial = bytes(out) + fault.partial
+            raise
+        cache.put(at, data)
+        out += data
+    return bytes(out)
 
 
 def checked_length(address: int, length: SupportsIndex) -> int:
@@ -139,16 +143,25 @@ class _Cache:
     def __init__(self) -> None:
         self._pages: dict[int, tuple[bytearray, int]] = {}
 
-    def get(self, address: int, length: int) -> bytes | None:
-        out = bytearray()
+    def runs(self, address: int, length: int) -> Iterator[tuple[int, int, bytes | None]]:
+        """Divide a range into what is known, with its bytes, and what is missing, with None.
+
+        Neighbouring pages of which something is missing are one run.
+        """
+        missing = 0
         for at, size in _by_page(address, length):
             base, offset = at - at % PAGE, at % PAGE
             content, known = self._pages.get(base, (b"", 0))
             wanted = (1 << size) - 1
             if (known >> offset) & wanted != wanted:
-                return None
-            out += content[offset : offset + size]
-        return bytes(out)
+                missing += size
+                continue
+            if missing:
+                yield at - missing, missing, None
+                missing = 0
+            yield at, size, bytes(content[offset : offset + size])
+        if missing:
+            yield address + length - missing, missing, None
 
     def put(self, address: int, data: bytes) -> None:
         if len(self._pages) > _MOST_PAGES:

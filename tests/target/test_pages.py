@@ -51,8 +51,35 @@ def test_a_page_is_read_once(personality: Personality) -> None:
         assert target.read_memory(BASE + 0x1FFF, 1) == CONTENT[0x1FFF:0x2000]
         assert reads == []
         assert target.pages.read(BASE + 0xFFE, 4) == CONTENT[0xFFE:0x1002]
-        # The page that was read is asked for again only with the one before it.
-        assert {at & ~0xFFF for at, _ in reads} >= {BASE}
+        assert {at & ~0xFFF for at, _ in reads} == {BASE}
+
+
+@pytest.mark.parametrize("known", [(0,), (1,), (2,), (0, 2), (0, 1, 2)])
+def test_of_several_pages_only_those_that_are_not_known_are_read(known: tuple[int, ...]) -> None:
+    stub = stub_of()
+    with connected(stub) as target:
+        for page in known:
+            target.pages.read(BASE + page * 0x1000, 1)
+        reads = asked(stub)
+        assert target.pages.read(BASE + 0xFF0, 0x1020) == CONTENT[0xFF0:0x2010]
+        missing = {page for page in range(3) if page not in known}
+        assert {(at - BASE) // 0x1000 for at, _ in reads} == missing
+        assert sum(size for _, size in reads) == 0x1000 * len(missing)
+        del reads[:]
+        assert target.pages.read(BASE, 0x3000) == CONTENT
+        assert reads == []
+
+
+def test_a_fault_behind_pages_that_are_known() -> None:
+    stub = stub_of()
+    stub.memory.unmap(BASE + 0x2000, 0x1000)
+    with connected(stub) as target:
+        target.pages.read(BASE, 1)
+        for read in (target.pages.read, target.read_memory):
+            with pytest.raises(rsp.MemoryFault) as caught:
+                read(BASE + 0xFF0, 0x1020)
+            assert caught.value.address == BASE + 0x2000
+            assert caught.value.partial == CONTENT[0xFF0:0x2000]
 
 
 def test_only_what_is_asked_for_is_read_exactly() -> None:

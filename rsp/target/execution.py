@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 logger: Final = logging.getLogger("rsp.target")
 
 
+_NO_CHILDREN: Final = "No unwaited-for children left"
+
+
 class Execution:
     """Runs a target, and tells what its stops are.
 
@@ -69,6 +72,7 @@ class Execution:
         self._by_instruction = False  # and what was stepped was an instruction, not a line
         self._interrupting = False
         self._under_way = False  # a resume was sent, and its stop has not been taken
+        self._alone = False  # of one thread, the others standing still
         self._echo_due = False  # QEMU will report the last watchpoint once more
         self._hit: Sequence[Point] = ()  # the points that the last stop is at
         self._before: Registers | None = None  # where a step that may be such an echo began
@@ -346,9 +350,11 @@ class Execution:
                 self._put_back()
             raise
         self._under_way = True
+        self._alone = False
         if goal.others or goal.thread is None:
             self._standing.clear()
         else:
+            self._alone = True
             self._standing.pop(goal.thread, None)
         self._target.forget()
 
@@ -453,6 +459,10 @@ class Execution:
         target = self._target
         target.forget()
         under_way, self._under_way = self._under_way, False
+        if under_way and self._was_killed_alone(reply):
+            self._alone, self._under_way = False, True
+            self._resumes.send(Resume(kind=ActionKind.CONTINUE), signal=None, stopped=None)
+            return False
         if isinstance(reply, replies.ErrorReply | replies.Unsupported):
             self._put_back()
             code = reply.code if isinstance(reply, replies.ErrorReply) else None
@@ -501,6 +511,19 @@ class Execution:
         # of its own heap).
         foreign = stop.reason is StopReason.WATCHPOINT and stop.address is not None
         return None if self._hit or foreign else True
+
+    def _was_killed_alone(self, reply: Reply) -> bool:
+        """Return whether the signal of a thread that was stepped alone has ended the process.
+
+        gdbserver (13.1) waits for that thread only, and finds it gone. How the process ended it
+        tells as soon as it waits for the others too, which end with it.
+        """
+        return (
+            self._alone
+            and isinstance(reply, replies.ErrorReply)
+            and reply.text.startswith(_NO_CHILDREN)
+            and self._signal_to_deliver() is not None
+        )
 
     def note_mode(self) -> bool:
         """Note in which mode the stopped thread's CPU is; return whether it was in another one.

@@ -396,6 +396,15 @@ def test_a_process_that_crashes(gdbserver: StartServer, names: dict[str, int]) -
         assert stop.status is None
 
 
+def test_a_step_at_the_signal_that_ends_a_process(gdbserver: StartServer) -> None:
+    # Of the threads gdbserver waits for the one that is stepped, and may find it gone.
+    for _ in range(8):
+        with rsp.connect(gdbserver("crash")) as target:
+            assert target.resume(timeout=240).signal_name == "SIGSEGV"
+            stop = target.step(timeout=240)
+            assert (stop.reason, stop.signal_name) == (StopReason.TERMINATED, "SIGSEGV")
+
+
 # --- the end ---
 
 

@@ -510,6 +510,30 @@ def test_a_signal_is_delivered_when_a_process_goes_on() -> None:
     assert [p for p in stub.received if p.startswith(b"vCont;")][1] == b"vCont;S1e:p01.01"
 
 
+@pytest.mark.parametrize("signal", [int(Signal.SIGSEGV), 0])
+def test_a_thread_that_is_stepped_alone_and_is_gone(signal: int) -> None:
+    """As gdbserver 13.1 at times: it waits for no thread but that one."""
+
+    def is_gone(stub: Stub, command: commands.Command) -> bytes | None:
+        if isinstance(command, commands.VCont):
+            (action,) = command.actions
+            if action.kind is commands.ActionKind.STEP:
+                return b"E.No unwaited-for children left."
+        return None
+
+    program = [State(registers={"rip": START + 1}, signal=signal)]
+    stub = stub_of(GDBSERVER, program, end=stops.Terminated(signal=int(Signal.SIGSEGV)))
+    stub.hooks.append(is_gone)
+    with connected(stub) as target:
+        if signal:
+            assert resumed(target).reason is rsp.StopReason.SIGNAL
+            assert target.step(timeout=5).reason is rsp.StopReason.TERMINATED
+        else:  # it may have ended by itself: the others are not to run for that
+            with pytest.raises(StubError, match="refuses to let the target run"):
+                target.step(timeout=5)
+            assert not target.running
+
+
 @pytest.mark.parametrize(
     ("end", "reason"),
     [

@@ -293,7 +293,8 @@ class SymbolTable:
         if address is not None:
             symbol = self.lookup(address)
             if symbol is None:
-                raise SymbolNotFound(f"no symbol at {address:#x} in {self.path}", name=str(query))
+                name = query if isinstance(query, str) else f"{address:#x}"
+                raise SymbolNotFound(f"no symbol at {address:#x} in {self.path}", name=name)
             return (symbol,)
         assert isinstance(query, str)
         found = tuple(self._named(query))

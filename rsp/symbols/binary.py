@@ -331,8 +331,7 @@ class Binary:
 
     def is_code(self, symbol: ElfSymbol) -> bool:
         """Return whether a symbol stands for code."""
-        section = self.image.section_at(symbol.address)
-        return section is not None and section.executable
+        return self.symtab.is_code(symbol)
 
     def describe(self, symbol: ElfSymbol) -> Declaration:
         """Return what the debug information says of a symbol, as far as that is to be had."""

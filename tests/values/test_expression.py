@@ -302,11 +302,15 @@ def test_symbols_without_debug_information() -> None:
     scope = Scope(space=Space(read=read, symbols=table, word_size=8, language=C))
     untyped = "<text variable, no debug info>"
     # As gdb shows them.
-    assert str(evaluate("greeting", scope)) == f"{{{untyped}}} 0x7d1b <greeting>"
-    assert str(evaluate("&greeting", scope)) == f"({untyped} *) 0x7d1b <greeting>"
-    assert str(evaluate("*greeting", scope)) == f"{{{untyped}}} 0x7d1b <greeting>"
-    assert str(evaluate("(long)greeting", scope)) == str(0x7D1B)
-    assert str(evaluate("sizeof(greeting)", scope)) == "1"
+    assert str(evaluate("gdt_pointer", scope)) == f"{{{untyped}}} 0x7d58 <gdt_pointer>"
+    assert str(evaluate("&gdt_pointer", scope)) == f"({untyped} *) 0x7d58 <gdt_pointer>"
+    assert str(evaluate("*gdt_pointer", scope)) == f"{{{untyped}}} 0x7d58 <gdt_pointer>"
+    assert str(evaluate("(long)gdt_pointer", scope)) == str(0x7D58)
+    assert str(evaluate("sizeof(gdt_pointer)", scope)) == "1"
+    # An object, in the section of the code: gdb takes it for code.
+    assert str(evaluate("&greeting", scope)) == (
+        "(<data variable, no debug info> *) 0x7d1b <greeting>"
+    )
     assert str(evaluate("(long)&tick + 2", scope)) == str(0x7D14)
     assert str(evaluate("(void *)0x7d14", scope)) == "(void *) 0x7d14 <tick+2>"
     counter = evaluate("counter", scope)

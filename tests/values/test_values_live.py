@@ -299,6 +299,42 @@ def test_memory_is_read_once_and_only_when_it_is_needed(
         assert requests(log)[before + len(everything) :] == [f"m{page:x},1000"]
 
 
+# --- one section ---
+
+OF_ONE_SECTION = (
+    "counter | list | &list | list.next->number | which | *which | table | label | &label"
+    " | sizeof(list) | here | &here | table[1] + counter | (long)&counter | *list.next"
+)
+
+
+@pytest.mark.live("gdb", "gdbserver", "gcc")
+def test_variables_in_an_executable_section_are_variables(tmp_path: Path) -> None:
+    linked = SOURCES / "one_section" / "boot.ld"
+    program = tmp_path / "boot"
+    options = ("-g", "-O1", "-ffreestanding", "-nostdlib", "-static", "-no-pie", "-fno-pie")
+    linker = (f"-Wl,-T,{linked}", "-Wl,--no-warn-rwx-segments", "-Wl,--build-id=none")
+    source = SOURCES / "one_section" / "boot.c"
+    subprocess.run(["gcc", *options, *linker, "-o", program, source], check=True)
+    table = rsp.SymbolTable(program, cache=False)
+    kinds = {name: table.variable(name).type for name in ("counter", "list", "label")}
+    assert {name: str(each) for name, each in kinds.items()} == {
+        "counter": "int", "list": "struct node", "label": "char [5]",
+    }  # fmt: skip
+    assert [place.function for place in table.locations("here")] == ["here"]
+    with pytest.raises(rsp.SymbolNotFound):
+        table.locations("counter")
+    expressions = split(OF_ONE_SECTION)
+    with gdbserver_tcp(program) as address:
+        gdb = Gdb(address=address, symbols=program, settings=PRINTING)
+        gdb.run("break here", "continue")
+        theirs = answers(gdb, expressions)
+        with connected(gdb) as target:
+            ours = asked(target, expressions)
+            [frame] = [each for each in target.backtrace() if each.function == "here"]
+            assert str(frame.arguments[0].value) == "7"
+    assert_equal(expressions, ours, theirs)
+
+
 # --- kernels ---
 
 KERNEL = """

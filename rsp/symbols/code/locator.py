@@ -24,7 +24,6 @@ from rsp.symbols.dwarf.line_header import LineHeader, program_offsets
 from rsp.symbols.dwarf.line_search import programs_with_file
 from rsp.symbols.dwarf.ranges import pc_ranges
 from rsp.symbols.dwarf.walk import occurrences
-from rsp.symbols.elf.image import SHF_EXECINSTR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -141,7 +140,7 @@ class Locator:
                         address, die.unit, name, inlined=True, moved=address != begin
                     )
         for symbol in self._symtab.find(name):
-            if self._is_code(symbol.address):
+            if self._symtab.is_code(symbol):
                 unit = self._unit_at(symbol.address)
                 address = self._behind(symbol.address, symbol.address + symbol.size, unit)
                 if address not in places:
@@ -312,10 +311,6 @@ class Locator:
         if not symbols:
             raise SymbolNotFound(f"no symbol {name!r}{self._hint(name)}", name=name)
         return symbols[0]
-
-    def _is_code(self, address: int) -> bool:
-        section = self._image.section_at(address)
-        return section is not None and bool(section.flags & SHF_EXECINSTR)
 
     def _hint(self, name: str) -> str:
         if not len(self._symtab) and not len(self._units):

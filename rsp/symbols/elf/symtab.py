@@ -185,6 +185,17 @@ class Symtab:
             self._aliases[address] = found
         return found
 
+    def is_code(self, symbol: ElfSymbol) -> bool:
+        """Return whether a symbol stands for code: as its type says; of a label, its section.
+
+        A variable may lie in an executable section, too: small kernels are one section, and Linux
+        7.2 is linked with an executable .data.
+        """
+        if symbol.kind is SymbolKind.LABEL:
+            section = self._image.section_at(symbol.address)
+            return section is not None and section.executable
+        return symbol.kind is SymbolKind.FUNCTION
+
     def __iter__(self) -> Iterator[ElfSymbol]:
         """Iterate over all symbols in the order of the file."""
         for index in self._usable:

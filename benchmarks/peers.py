@@ -1,6 +1,6 @@
 """Who is compared on a guest: ours within this process and as one of its own, and gdb.
 
-Here live: how each is started, what a whole process takes, and what it has sent. gdb's command line
+Contents: how each is started, what a whole process takes, and what it has sent. gdb's command line
 is that of the lab's oracle.
 """
 

@@ -1,8 +1,8 @@
 """gdb-rsp: a client library for the GDB Remote Serial Protocol on i386 and x86-64.
 
-Here live ``connect``, where transport, stub and symbols meet, and the public names. Importing this
-package loads none of what they stand for: each is loaded when it is first used, so that a tool
-pays for what it needs and nothing third-party is loaded before.
+Contents: ``connect``, where transport, stub and symbols meet, and the public names. Importing this
+package loads none of what they stand for: each is loaded when it is first used, so that a tool pays
+for what it needs and nothing third-party is loaded before.
 """
 
 from __future__ import annotations

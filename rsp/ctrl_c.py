@@ -1,6 +1,6 @@
 """Ctrl-C held back while the target is between two states.
 
-Here live the block that holds it back, and the waits that let it through. Between the removal of a
+Contents: the block that holds it back, and the waits that let it through. Between the removal of a
 breakpoint and the note of it, say, there is no good moment for a KeyboardInterrupt; a little later
 there is. What else a program may turn into an exception (SIGTERM, SIGHUP, SIGALRM) is held, too.
 """

@@ -1,8 +1,8 @@
 """The exceptions of the library, all under one root.
 
-Here live: every type of error that leaves the library because of what a stub, a file, a line or a
-user did. Anything else that comes out of it is a bug. Each error carries its datum as an
-attribute, and its message says what to do next.
+Contents: every type of error that leaves the library because of what a stub, a file, a line or a
+user did. Anything else that comes out of it is a bug. Each error carries its datum as an attribute,
+and its message says what to do next.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 r"""The remote session log of gdb (``set remotelogfile``), read and written.
 
-Here live: the `Recorder`, which writes such a log, and `read_log`, which gives its entries. What
+Contents: the `Recorder`, which writes such a log, and `read_log`, which gives its entries. What
 makes a log from a connection, and what plays one, are transports (`rsp.transports.record`,
 `rsp.transports.replay`); nothing here knows packets.
 

@@ -7,7 +7,6 @@ direction is a direction.
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -345,4 +344,4 @@ def test_every_file_opens_with_its_charter(name: str) -> None:
     "directory", sorted({path.parent for path in MODULES.values()}), ids=lambda path: path.name
 )
 def test_every_package_says_what_lives_in_it(directory: Path) -> None:
-    assert re.search("Contents:|Here live", charter_of(directory / "__init__.py"))
+    assert "Contents" in charter_of(directory / "__init__.py")

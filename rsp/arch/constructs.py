@@ -1,7 +1,7 @@
 """The declarations in construct: the one place that imports it, and itself imported late.
 
-Here live: x86 structures of memory as construct declarations, and the making of one from a list of
-integers. What must not live here: what the fields mean (``descriptors``, ``layout``).
+Contents: x86 structures of memory as construct declarations, and the making of one from a list of
+integers. Not here: what the fields mean (``descriptors``, ``layout``).
 
 Descriptors and table entries are declared from the highest bit down, as the figures of Intel's
 SDM draw them, and byte-swapped as a whole: x86 stores the lowest byte first.

@@ -1,8 +1,7 @@
 """Target descriptions: what a stub says in XML about its registers.
 
-Here live: the reading of ``target.xml`` and what it includes, and the making of a
-`RegisterLayout` from it. What must not live here: asking the stub for the documents, which is
-the ``fetch`` that the caller gives.
+Contents: the reading of ``target.xml`` and what it includes, and the making of a `RegisterLayout`
+from it. Not here: asking the stub for the documents, which is the ``fetch`` that the caller gives.
 
 Source: gdb manual, appendix G "Target Descriptions", and gdb/features/gdb-target.dtd.
 

@@ -1,7 +1,7 @@
 """The tables that an x86 CPU and its kernel keep in memory, as typed values.
 
-Here live: segment descriptors, gates, page-table entries and ``pt_regs``, read from bytes. What
-must not live here: the declarations (``constructs``), and reading memory.
+Contents: segment descriptors, gates, page-table entries and ``pt_regs``, read from bytes. Not here:
+the declarations (``constructs``), and reading memory.
 
 Source: Intel SDM volume 3A, sections 3.4.5 and 3.5 (segments), 6.11 and 6.14 (gates), 4.3 to 4.5
 (paging entries).

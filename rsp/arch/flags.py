@@ -1,7 +1,7 @@
 """Flag registers, by the names of Intel's SDM.
 
-Here live: EFLAGS, CR0, CR4, EFER and MXCSR as IntFlags. What must not live here: which register
-a layout has them in.
+Contents: EFLAGS, CR0, CR4, EFER and MXCSR as IntFlags. Not here: which register a layout has them
+in.
 
 Sources: Intel SDM volume 1, sections 3.4.3 (EFLAGS) and 10.2.3 (MXCSR); volume 3A, sections 2.5
 (CR0, CR4) and 2.2.1 (IA32_EFER); AMD64 APM volume 2, section 3.1.7, for the bits of EFER that

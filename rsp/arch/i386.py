@@ -1,8 +1,7 @@
 """The registers of i386, as data.
 
-Here live: names, widths, DWARF numbers, roles and sub-registers, in groups that the layouts are
-put together from. What must not live here: offsets, ``p`` numbers, and who sends what
-(``layouts``).
+Contents: names, widths, DWARF numbers, roles and sub-registers, in groups that the layouts are put
+together from. Not here: offsets, ``p`` numbers, and who sends what (``layouts``).
 
 Sources: gdb/features/i386/32bit-*.xml for names and order; System V ABI, Intel386 Architecture
 Processor Supplement, for DWARF numbers, which binutils' readelf confirms (k0 to k7 are gcc's).

@@ -1,9 +1,9 @@
 """Registers and the layouts they are sent in.
 
-Here live: what a register is (`Register`), names made of parts of registers (`SubRegister`), and
-`RegisterLayout`, the one object that drives decoding, encoding, offsets in ``g``, numbers of
-``p`` and DWARF numbers. What must not live here: the registers of a CPU (``i386``, ``x86_64``)
-and who sends which layout (``layouts``).
+Contents: what a register is (`Register`), names made of parts of registers (`SubRegister`), and
+`RegisterLayout`, the one object that drives decoding, encoding, offsets in ``g``, numbers of ``p``
+and DWARF numbers. Not here: the registers of a CPU (``i386``, ``x86_64``) and who sends which
+layout (``layouts``).
 
 A register's value is an unsigned int at the register's own width, or None where the stub does not
 give it.

@@ -1,8 +1,8 @@
 """Who sends which registers: every ``g`` reply that the stubs in use are known to send.
 
-Here live: the layouts, put together from the tables of ``i386`` and ``x86_64``, and the choice of
-one by length. What must not live here: registers (the tables), and layouts that a stub describes
-itself (``description``).
+Contents: the layouts, put together from the tables of ``i386`` and ``x86_64``, and the choice of
+one by length. Not here: registers (the tables), and layouts that a stub describes itself
+(``description``).
 
 The length is a hint, not an identity. Trust first the stub's own target description, then what
 the stub is known to be together with the length, then the caller.

@@ -1,8 +1,7 @@
 """The mode an x86 CPU is in, and what follows from it.
 
-Here live: the modes, their inference from registers, the reading of QEMU's ``info registers``,
-which has what the registers lack, and linear addresses of code. What must not live here: asking
-a stub for any of it.
+Contents: the modes, their inference from registers, the reading of QEMU's ``info registers``, which
+has what the registers lack, and linear addresses of code. Not here: asking a stub for any of it.
 
 Sources: Intel SDM volume 3A, sections 2.2 (modes), 3.4.5 (the L and D bits), 9.1.4 (the first
 instruction) and 20 (8086 emulation); QEMU target/i386/cpu-dump.c.

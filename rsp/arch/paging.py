@@ -1,8 +1,7 @@
 """From linear addresses to physical ones, by the page tables of an x86 CPU.
 
-Here live: the paging modes as data, and the walk through the tables as a pure function of what is
-in physical memory. What must not live here: reading that memory, and the layout of an entry
-(``descriptors``).
+Contents: the paging modes as data, and the walk through the tables as a pure function of what is in
+physical memory. Not here: reading that memory, and the layout of an entry (``descriptors``).
 
 Source: Intel SDM volume 3A, sections 4.1.1 (modes), 4.3 (32-bit), 4.4 (PAE), 4.5 (4- and 5-level
 paging) and 4.6.1 (access rights).

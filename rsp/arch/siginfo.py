@@ -1,6 +1,6 @@
 """What Linux tells of a signal: ``struct siginfo`` of x86.
 
-Here live the layouts of 64-bit and 32-bit processes and the names of the codes. Asking a stub for
+Contents: the layouts of 64-bit and 32-bit processes and the names of the codes. Asking a stub for
 the bytes is not for here.
 
 Sources: Linux include/uapi/asm-generic/siginfo.h, and kernel/signal.c, siginfo_layout, for which

@@ -1,8 +1,8 @@
 """What the registers of i386 and x86-64 have in common.
 
-Here live: the registers with the same names on both (segments, x87, control registers), and the
-helpers that the two tables are written with. What must not live here: what differs (``i386``,
-``x86_64``), and who sends what (``layouts``).
+Contents: the registers with the same names on both (segments, x87, control registers), and the
+helpers that the two tables are written with. Not here: what differs (``i386``, ``x86_64``), and who
+sends what (``layouts``).
 
 Names and order are those of gdb's target descriptions (gdb/features/i386/*.xml), which its own
 default layouts follow.

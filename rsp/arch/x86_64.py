@@ -1,8 +1,7 @@
 """The registers of x86-64, as data.
 
-Here live: names, widths, DWARF numbers, roles and sub-registers, in groups that the layouts are
-put together from. What must not live here: offsets, ``p`` numbers, and who sends what
-(``layouts``).
+Contents: names, widths, DWARF numbers, roles and sub-registers, in groups that the layouts are put
+together from. Not here: offsets, ``p`` numbers, and who sends what (``layouts``).
 
 Sources: gdb/features/i386/64bit-*.xml for names and order; System V ABI, AMD64 Architecture
 Processor Supplement, figure "DWARF Register Number Mapping", which binutils' readelf confirms.

@@ -1,6 +1,6 @@
 """The command ``rsp``.
 
-Here live: `run` and `help`, which are the same for all commands; what several commands have in
+Contents: `run` and `help`, which are the same for all commands; what several commands have in
 common (`arguments`, `text`, `json`, `values`, `frames`, `progress`, `kernel`, and for recordings
 `listen`, `relay` and `playback`); and in `commands` one module a command.
 """

@@ -1,6 +1,6 @@
 """The running Linux kernel: slide, modules, tasks, per-CPU data, log.
 
-Here lives what is known of Linux and of no other program. A target knows none of it: this room is
+Contents: what is known of Linux and of no other program. A target knows none of it: this room is
 plugged into the target's doors, which ``rsp.connect`` does where the symbols are those of a kernel.
 Importing the package loads nothing of it.
 """

@@ -1,6 +1,6 @@
 """A running Linux kernel: its slide, modules, tasks, per-CPU data and log.
 
-Here live `Kernel`, which puts the parts of this room together, and what it plugs into a target: at
+Contents: `Kernel`, which puts the parts of this room together, and what it plugs into a target: at
 each stop, before symbols are used at it, the kernel's place is found out and its modules are
 followed. How each part is read lives in a file of its own.
 """

@@ -1,6 +1,6 @@
 """The kernel's log, read from its ring buffer.
 
-Here live the three forms that it has had (Linux kernel/printk/): a ring of descriptors since 5.10
+Contents: the three forms that it has had (Linux kernel/printk/): a ring of descriptors since 5.10
 (printk_ringbuffer.h), a ring of records since 3.5 (``struct printk_log``, at first ``struct log``),
 and plain text before. Which one it is, is asked of the kernel's symbols and types. Nothing of it is
 trusted: it may have been stopped in the middle of writing.

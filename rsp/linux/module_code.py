@@ -1,6 +1,6 @@
 """The code of a module whose file is not here, by what the kernel keeps of it in its memory.
 
-Here live: the module's ORC, by which the kernel itself unwinds, and the names of its functions, as
+Contents: the module's ORC, by which the kernel itself unwinds, and the names of its functions, as
 /proc/kallsyms shows them. Which of them a kernel has is asked of its types. What an ORC entry means
 is the business of `rsp.symbols.unwind.orc`.
 

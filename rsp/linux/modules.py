@@ -1,6 +1,6 @@
 """The modules of a running kernel: where each lies, and the file with its symbols.
 
-Here live the walk along the kernel's list, the places of a module's sections in the structures that
+Contents: the walk along the kernel's list, the places of a module's sections in the structures that
 kernels have had for them, and its parameters. Which structure it is, is asked of the kernel's
 types. Applying a file's relocations is the business of ``rsp.symbols``.
 

@@ -1,6 +1,6 @@
 """Members of kernel structures by name, decoded from bytes that were read in one piece.
 
-Here lives what makes the walk of a list or a table cheap: which bytes of a structure hold the
+Contents: what makes the walk of a list or a table cheap: which bytes of a structure hold the
 members in question, and their numbers. Which members a kernel has is asked of its types, never of
 its version.
 """

@@ -1,6 +1,6 @@
 """Addresses of modules' sections, copied from a running kernel as files.
 
-Here lives the reading of a copy of /sys/module/*/sections, which the kernel's owner can make where
+Contents: the reading of a copy of /sys/module/*/sections, which the kernel's owner can make where
 no stub is at hand; what a target has in its own memory is the business of ``modules``, and gdb's
 ``add-symbol-file`` lines that of ``rsp.symbols.elf.modules``.
 

@@ -1,6 +1,6 @@
 """Where a task goes on that sleeps: what a backtrace of it begins with.
 
-Here lives what the switch from one task to another leaves on a kernel's stack. A task that does not
+Contents: what the switch from one task to another leaves on a kernel's stack. A task that does not
 run has no registers but those; stubs show zeros for it, or nothing. What is there is told by the
 kernel's types, never by its version.
 

@@ -1,6 +1,6 @@
 """Where a running kernel is: how far KASLR has moved it from its link addresses.
 
-Here live the ways to a guess and the one way to certainty, which is the build-id in the kernel's
+Contents: the ways to a guess and the one way to certainty, which is the build-id in the kernel's
 own notes: it proves the place and the vmlinux at once. Code proves little: a running kernel has
 patched it, and much of it is alike. Nothing is searched for in memory as long as there is a better
 way: copies of vmlinux in the page cache look like the kernel itself.

@@ -1,6 +1,6 @@
 """The tasks of a running kernel: every thread, of processes and of the kernel itself.
 
-Here live the walk along the kernel's lists, and what ``ps`` shows of a task. Which members a
+Contents: the walk along the kernel's lists, and what ``ps`` shows of a task. Which members a
 ``task_struct`` has is asked of the kernel's types. Where a task's backtrace begins is the business
 of ``sleeping``.
 

@@ -1,8 +1,7 @@
 """One file and all that can be read of it, each part when a question first needs it.
 
-Here live: which reader answers what, and in which order they are asked, so that a question about
-one name costs no index. Here must not live: slides and several files (`table`), and how anything is
-read.
+Contents: which reader answers what, and in which order they are asked, so that a question about one
+name costs no index. Not here: slides and several files (`table`), and how anything is read.
 
 Addresses are those of the link, or where a module was placed.
 """

@@ -1,8 +1,8 @@
 """The symbols of a binary and of the modules beside it: the public door of this room.
 
-Here live: `SymbolTable` and the values it answers with, the slide, and the choice among several
-files. Here must not live: how any of them is read (`binary`), and finding out a slide or where a
-module is: here they are numbers that are given.
+Contents: `SymbolTable` and the values it answers with, the slide, and the choice among several
+files. Not here: how any of them is read (`binary`), and finding out a slide or where a module is:
+here they are numbers that are given.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The breakpoints and watchpoints of a target: inserted, counted, removed.
 
-Here lives the table of them, and the packets. What each is to its user is in ``points``; where a
+Contents: the table of them, and the packets. What each is to its user is in ``points``; where a
 name's places are, and what holds there, in ``placement``; running into them, and past them, in
 ``execution``.
 """

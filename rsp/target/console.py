@@ -1,6 +1,6 @@
 """Text that comes between packets: a console that shares the line.
 
-Here lives the bounded buffer behind ``target.console``. Where the bytes come from and go to is the
+Contents: the bounded buffer behind ``target.console``. Where the bytes come from and go to is the
 business of ``session``, breaking in that of ``line``.
 """
 

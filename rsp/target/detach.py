@@ -1,6 +1,6 @@
 """The way back: a target is left as it was found, wherever the greeting of its stub has broken off.
 
-Here lives what a session does for that before there is a Target. How a Target leaves is its own
+Contents: what a session does for that before there is a Target. How a Target leaves is its own
 business.
 """
 

@@ -1,6 +1,6 @@
 """Machine code as text.
 
-Here lives the only use of capstone: from bytes in the target's memory to instructions, in the mode
+Contents: the only use of capstone: from bytes in the target's memory to instructions, in the mode
 of the CPU, spelled as gdb does (AT&T syntax). Where the code is, is for others to say.
 """
 

@@ -1,6 +1,6 @@
 """Running the target: resume, step, wait, interrupt.
 
-Here live stepping over one's own breakpoints, the order of resumes and stops, and conditions. What
+Contents: stepping over one's own breakpoints, the order of resumes and stops, and conditions. What
 a stop reply means is in ``stop_report``, how a stub is told to resume in ``resumes``; inserting
 breakpoints is the business of ``breakpoints``.
 """

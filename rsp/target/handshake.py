@@ -1,6 +1,6 @@
 """The first words with a stub, in gdb's order, and what follows from them.
 
-Here live the handshake and its diagnosis when it fails. What the answers mean for the code is in
+Contents: the handshake and its diagnosis when it fails. What the answers mean for the code is in
 ``stub``.
 """
 

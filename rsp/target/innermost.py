@@ -1,6 +1,6 @@
 """The innermost activation of a thread, which its backtrace and its steps begin at.
 
-Here live: of a thread that a CPU executes, how wide its code and its stack are, and with which
+Contents: of a thread that a CPU executes, how wide its code and its stack are, and with which
 segment bases; of code that none does, what it will go on with. The way to the callers is the
 business of `rsp.unwind`.
 """

@@ -1,6 +1,6 @@
 """Getting the attention of a kernel that may be running: kgdb on a serial line.
 
-Here live the ways to stop a running kernel through its line, and the first request that each of the
+Contents: the ways to stop a running kernel through its line, and the first request that each of the
 states it may be found in answers. Linux's own words for them are those of drivers/tty/sysrq.c,
 kernel/debug/debug_core.c and kernel/debug/kdb/kdb_main.c (6.1).
 

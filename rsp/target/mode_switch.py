@@ -1,7 +1,7 @@
 """Running until the CPU is in another mode, and stopping at the first instruction in it.
 
-Here lives: what tells where a CPU will change its mode, so that it need not be stepped there. How
-it is let run is the business of ``execution``.
+Contents: what tells where a CPU will change its mode, so that it need not be stepped there. How it
+is let run is the business of ``execution``.
 
 There are three kinds of modes: real, protected, and long (which pages). From one kind to another a
 CPU goes only by a write to CR0, which is ``mov cr0`` or ``lmsw`` (Intel SDM volume 3A, section

@@ -1,7 +1,7 @@
 """The page tables of a target's CPU: where linear addresses are, also of another address space.
 
-Here live: which registers the walk takes, whose memory it reads, and memory read through page
-tables that the CPU does not use now. The walk itself is `rsp.arch.paging`.
+Contents: which registers the walk takes, whose memory it reads, and memory read through page tables
+that the CPU does not use now. The walk itself is `rsp.arch.paging`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A breakpoint and a watchpoint, as users hold them.
 
-Here live the handles: where they are, what they count, and how gdb's table shows each. Inserting
+Contents: the handles: where they are, what they count, and how gdb's table shows each. Inserting
 and removing them is the business of ``breakpoints``.
 """
 

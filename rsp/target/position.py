@@ -1,7 +1,7 @@
 """Where a thread of the target is in the program.
 
-Here lives: whose pc it is, and what counts as entered there. Here must not live: what the symbols
-say of a pc (`rsp.symbols.at_pc`), stacks (`rsp.unwind`), and letting anything run (`stepping`).
+Contents: whose pc it is, and what counts as entered there. Not here: what the symbols say of a pc
+(`rsp.symbols.at_pc`), stacks (`rsp.unwind`), and letting anything run (`stepping`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The CPU as a stub shows it: registers, the layout they are sent in, and the mode.
 
-Here live reading and writing registers, deriving the layout anew at every stop, and finding the
+Contents: reading and writing registers, deriving the layout anew at every stop, and finding the
 mode. The snapshot is in ``registers``, the tables are in ``rsp.arch``.
 """
 

@@ -1,6 +1,6 @@
 """How a stub is told to let a target run.
 
-Here lives the choice between ``vCont`` and ``c``, ``s`` and ``Hc`` (gdb manual, "Packets"). What is
+Contents: the choice between ``vCont`` and ``c``, ``s`` and ``Hc`` (gdb manual, "Packets"). What is
 to run, and what its stop then means, is the business of ``execution``.
 """
 

@@ -1,6 +1,6 @@
 """A Connection driven over a transport: requests that block until they are answered.
 
-Here lives the only loop that reads and writes the stream, and the only clock. It knows nothing of
+Contents: the only loop that reads and writes the stream, and the only clock. It knows nothing of
 registers, memory or breakpoints.
 """
 

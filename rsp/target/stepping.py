@@ -1,6 +1,6 @@
 """Stepping by source lines: into calls, over them, and to the end of a function.
 
-Here live the rules by which a step ends, which are gdb's (infrun.c, process_event_stop_test of gdb
+Contents: the rules by which a step ends, which are gdb's (infrun.c, process_event_stop_test of gdb
 13.1), so that a step of ours stops where one of gdb's does. Where a pc is in the program is the
 business of ``position``, whom a frame was called by that of `rsp.unwind`, and letting the target
 run that of ``execution``.

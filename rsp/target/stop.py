@@ -1,6 +1,6 @@
 """A stop of the target: why, and where.
 
-Here lives what users get of a stop; how it is made of a stop reply is for ``execution``.
+Contents: what users get of a stop; how it is made of a stop reply is for ``execution``.
 """
 
 from __future__ import annotations

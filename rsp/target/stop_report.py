@@ -1,6 +1,6 @@
 """What a stop reply means.
 
-Here live the signs by which a breakpoint, a watchpoint, the end of a step and an interrupt are told
+Contents: the signs by which a breakpoint, a watchpoint, the end of a step and an interrupt are told
 from each other and from all else. What follows from a stop is the business of ``execution``.
 """
 

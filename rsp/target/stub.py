@@ -1,6 +1,6 @@
 """Which stub answers, and what it can take.
 
-Here lives the fingerprint: the few facts that the handshake gathers, and the table that makes of
+Contents: the fingerprint: the few facts that the handshake gathers, and the table that makes of
 them one frozen Stub with its Limits. This is the only place that knows stubs by name; all other
 code asks the limits. Each row says what it rests on.
 """

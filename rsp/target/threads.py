@@ -1,6 +1,6 @@
 """The target's threads, and which of them the next request is about.
 
-Here live the list, the names and the focus (``Hg``). What a thread's registers are is the business
+Contents: the list, the names and the focus (``Hg``). What a thread's registers are is the business
 of ``processor``.
 """
 

@@ -1,6 +1,6 @@
 """The CPUs of a scripted stub, and what their program does.
 
-Here live values only: State, a step of a program, and Cpu, the registers and the mode. Packets are
+Contents: values only: State, a step of a program, and Cpu, the registers and the mode. Packets are
 the business of ``stub``.
 """
 

@@ -1,6 +1,6 @@
 """A line that comes to harm, and a slow one: both wrap any transport.
 
-Here live FaultyTransport, which corrupts, drops, doubles, delays and splits what passes, and
+Contents: FaultyTransport, which corrupts, drops, doubles, delays and splits what passes, and
 SlowTransport, which has the speed of a serial line. What a stub gets wrong by itself is in
 ``stub``.
 """

@@ -1,6 +1,6 @@
 """A machine for tests: threads, memory, breakpoints and a program, as the stub in front shows them.
 
-Here lives Machine: what commands do to it, given as the replies. The packets, and what may be sent,
+Contents: Machine: what commands do to it, given as the replies. The packets, and what may be sent,
 are in ``stub``; the CPUs are in ``cpu``.
 """
 

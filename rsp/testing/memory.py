@@ -1,6 +1,6 @@
 """Memory for a machine in a test: sparse, with holes of any size.
 
-Here lives SparseMemory. The stub that answers from it is in ``stub``.
+Contents: SparseMemory. The stub that answers from it is in ``stub``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """QEMU up to 2.8, and a CPU that boots under it: 16, 32 and 64 bit in one session.
 
-Here lives QemuOld, which no machine of today runs: its ``g`` changes between 308 and 536 bytes with
+Contents: QemuOld, which no machine of today runs: its ``g`` changes between 308 and 536 bytes with
 the CPU's mode, and no target description says so. What is told of it here is from its
 target-i386/gdbstub.c, helper.c (``info registers``) and gdbstub.c.
 """

@@ -1,8 +1,8 @@
 """Whom a stub in a test plays: the real stubs, as data.
 
-Here lives Personality, what differs between stubs that matters to a client, and one value for each
-stub that is played. What a personality does is in ``stub``. The facts are from the sources named
-at each; those of QEMU 7.2, gdbserver 13.1 and kgdb were measured as well.
+Contents: Personality, what differs between stubs that matters to a client, and one value for each
+stub that is played. What a personality does is in ``stub``. The facts are from the sources named at
+each; those of QEMU 7.2, gdbserver 13.1 and kgdb were measured as well.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A QEMU machine for a test: started, reachable through its gdbstub, ended with the test.
 
-Here lives: how QEMU is started, how one waits until it is ready, how it ends. Its monitor is at
-hand too, as a second way to ask the machine the same question. Here must not live: the remote
-protocol, or anything that a particular guest needs.
+Contents: how QEMU is started, how one waits until it is ready, how it ends. Its monitor is at hand
+too, as a second way to ask the machine the same question. Not here: the remote protocol, or
+anything that a particular guest needs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A scripted stub at the end of a transport, or behind a port.
 
-Here live the ways of carrying bytes between a Stub and its clients. What the stub says to them is
+Contents: the ways of carrying bytes between a Stub and its clients. What the stub says to them is
 in ``stub``.
 """
 

@@ -1,6 +1,6 @@
 """Hypothesis strategies for what is said on the wire.
 
-Here live strategies for commands, replies, stop replies, thread ids, features, payloads and
+Contents: strategies for commands, replies, stop replies, thread ids, features, payloads and
 packets, for users' tests as for this library's own. It is the one place that imports Hypothesis.
 What a strategy gives for a field follows from the kind of the field in the packet's syntax.
 """

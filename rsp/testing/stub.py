@@ -1,10 +1,9 @@
 """A stub to test clients with: a machine of a few registers and pages, and its packets.
 
-Here lives Stub, which takes bytes and returns bytes; ``serve`` puts it on a transport or a port.
-It reads commands with ``commands.parse`` and writes replies with ``encode_reply``, the tables that
-the client reads and writes with too, and it is strict: what would harm the stub that it plays is
-noted in ``violations``. The machine behind it is in ``machine``, whom it can play in
-``personalities``.
+Contents: Stub, which takes bytes and returns bytes; ``serve`` puts it on a transport or a port. It
+reads commands with ``commands.parse`` and writes replies with ``encode_reply``, the tables that the
+client reads and writes with too, and it is strict: what would harm the stub that it plays is noted
+in ``violations``. The machine behind it is in ``machine``, whom it can play in ``personalities``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Byte streams to stubs.
 
-Here lives: the choice of the module for an address. Each is imported when its kind of address is
+Contents: the choice of the module for an address. Each is imported when its kind of address is
 opened, so that a library which only one of them needs is loaded by nobody else.
 """
 

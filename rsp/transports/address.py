@@ -1,8 +1,8 @@
 """The addresses that ``connect`` takes, in the spellings of gdb and QEMU.
 
-Here live: one frozen type for each kind of address, and the parser. ``str()`` of an address is its
-canonical spelling, which parses to an equal address. Nothing here looks at the machine: whether
-the device or the host exists is found out by who opens it.
+Contents: one frozen type for each kind of address, and the parser. ``str()`` of an address is its
+canonical spelling, which parses to an equal address. Nothing here looks at the machine: whether the
+device or the host exists is found out by who opens it.
 """
 
 from __future__ import annotations

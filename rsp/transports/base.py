@@ -1,6 +1,6 @@
 """What a byte stream to a stub is, and how the operating system's errors become the library's.
 
-Here live: the `Transport` interface and the one translation of OSError. What opens streams is in a
+Contents: the `Transport` interface and the one translation of OSError. What opens streams is in a
 module for each kind; nothing here knows packets, and nothing here opens anything.
 """
 

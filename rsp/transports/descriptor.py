@@ -1,7 +1,7 @@
 """A transport over one file descriptor: what sockets, pipes and serial devices have in common.
 
-Here live: the waiting, the reading and the writing, once for all of them (POSIX: poll, and reads
-and writes that do not block). Opening is the business of each kind.
+Contents: the waiting, the reading and the writing, once for all of them (POSIX: poll, and reads and
+writes that do not block). Opening is the business of each kind.
 """
 
 from __future__ import annotations

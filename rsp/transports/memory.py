@@ -1,6 +1,6 @@
 """A transport in memory: two ends joined in one process, for tests.
 
-Here lives: the pair. What a stub in a test does with its end is the test's business.
+Contents: the pair. What a stub in a test does with its end is the test's business.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A BREAK on a virtual serial port, by QEMU's monitor: for a line that carries none itself.
 
-Here lives one function, which says `chardev-send-break` to a monitor for people (QEMU manual,
-"QEMU Monitor": `-monitor unix:/path,server=on,wait=off`). It finds out by itself which chardev the
-line is.
+Contents: one function, which says `chardev-send-break` to a monitor for people (QEMU manual, "QEMU
+Monitor": `-monitor unix:/path,server=on,wait=off`). It finds out by itself which chardev the line
+is.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A program started here, which speaks on its standard input and output: ``| gdbserver - ./prog``.
 
-Here live: starting it, and ending it again. Reading and writing are in `rsp.transports.descriptor`:
+Contents: starting it, and ending it again. Reading and writing are in `rsp.transports.descriptor`:
 as in gdb (gdb/ser-pipe.c), the program gets one end of a pair of sockets.
 """
 

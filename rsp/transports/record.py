@@ -1,6 +1,6 @@
 """A transport that records what goes over another one.
 
-Here lives: the wrapper. The format of the log is in `rsp.recording`, playing it in
+Contents: the wrapper. The format of the log is in `rsp.recording`, playing it in
 `rsp.transports.replay`.
 """
 

@@ -1,9 +1,9 @@
 """A transport that plays a recording to the client that made it, or to one that does the same.
 
-Here live: the strict order of what is sent, and of what is received; nothing is received before
-what was sent ahead of it. The format is in `rsp.recording`. There is no pacing: what was received
-is there at once. Only a recorded timeout takes its time, since a client that goes by a clock must
-find that it has passed.
+Contents: the strict order of what is sent, and of what is received; nothing is received before what
+was sent ahead of it. The format is in `rsp.recording`. There is no pacing: what was received is
+there at once. Only a recorded timeout takes its time, since a client that goes by a clock must find
+that it has passed.
 """
 
 from __future__ import annotations

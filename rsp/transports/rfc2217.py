@@ -1,10 +1,10 @@
 """A serial port of another machine behind RFC 2217 (ser2net, terminal servers), through pyserial.
 
-Here lives: making pyserial's client (3.5) keep the rules of a Transport. It reads the socket in a
-thread of its own into a queue of single bytes, which is bounded here; its own waits are bounded
-by its five seconds for the socket and by our timeout for each step of the negotiation. Each change
-of its settings, the timeout of its reads among them, negotiates with the server anew: so that
-one is set when it is opened, and never again.
+Contents: making pyserial's client (3.5) keep the rules of a Transport. It reads the socket in a
+thread of its own into a queue of single bytes, which is bounded here; its own waits are bounded by
+its five seconds for the socket and by our timeout for each step of the negotiation. Each change of
+its settings, the timeout of its reads among them, negotiates with the server anew: so that one is
+set when it is opened, and never again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Serial devices of this machine, through pyserial.
 
-Here live: opening, the speed, BREAK, and advice on what keeps a device from being opened. Reading
+Contents: opening, the speed, BREAK, and advice on what keeps a device from being opened. Reading
 and writing are in `rsp.transports.descriptor`.
 """
 

@@ -1,6 +1,6 @@
 """TCP: QEMU's ``-s``, gdbserver, valgrind, and the sockets under telnet.
 
-Here live: resolving, connecting and the options of the socket. Reading and writing are in
+Contents: resolving, connecting and the options of the socket. Reading and writing are in
 `rsp.transports.descriptor`.
 """
 

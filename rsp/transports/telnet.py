@@ -1,7 +1,7 @@
 """Telnet: a QEMU chardev with ``telnet=on``, ser2net; the simplest line that carries a BREAK.
 
-Here live: the filter that takes the telnet commands out of the stream and answers them
-(RFC 854, 855), and the transport that puts it on a TCP connection.
+Contents: the filter that takes the telnet commands out of the stream and answers them (RFC 854,
+855), and the transport that puts it on a TCP connection.
 
 QEMU 7.2 does not double the 0xff bytes that it sends (measured), so those of a guest are taken for
 commands. The stub of a kernel sends none: its replies are hexadecimal text.

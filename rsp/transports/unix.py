@@ -1,6 +1,6 @@
 """Unix domain sockets: QEMU's ``-gdb unix:/path,server=on,wait=off``, virtual serial ports.
 
-Here lives: connecting. Reading and writing are in `rsp.transports.descriptor`.
+Contents: connecting. Reading and writing are in `rsp.transports.descriptor`.
 """
 
 from __future__ import annotations

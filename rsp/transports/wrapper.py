@@ -1,7 +1,7 @@
 """A transport that stands before another one and lets everything through.
 
-Here lives: what all wrappers have in common. What one of them does with the bytes on their way is
-in a module of its own (`rsp.transports.record`, `rsp.testing.faults`).
+Contents: what all wrappers have in common. What one of them does with the bytes on their way is in
+a module of its own (`rsp.transports.record`, `rsp.testing.faults`).
 """
 
 from __future__ import annotations

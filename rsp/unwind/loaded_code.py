@@ -1,6 +1,6 @@
 """Code that no file of the symbols has, as the program that has loaded it knows it.
 
-Here lives what a backtrace asks of such code, and of whom. Who answers knows the program: for the
+Contents: what a backtrace asks of such code, and of whom. Who answers knows the program: for the
 modules of Linux `rsp.linux.module_code`.
 """
 

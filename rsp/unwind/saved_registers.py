@@ -1,8 +1,8 @@
 """The registers of a caller: those that lie on the stack are read when they are asked for.
 
-Here lives what makes an unwound frame cheap: of all that a function has saved, a backtrace needs
-the return address, and now and then a register that an argument is in. On a serial line the
-others cost milliseconds each.
+Contents: what makes an unwound frame cheap: of all that a function has saved, a backtrace needs the
+return address, and now and then a register that an argument is in. On a serial line the others cost
+milliseconds each.
 """
 
 from __future__ import annotations

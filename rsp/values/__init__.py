@@ -1,6 +1,6 @@
 """Typed values and expressions of C, over any memory.
 
-Here live values, what they look like as text, what names stand for, and expressions. They need a
+Contents: values, what they look like as text, what names stand for, and expressions. They need a
 `Space`: something that reads memory, and symbols. Not here: where registers and stacks come from
 (see `rsp.unwind`, `rsp.frames`).
 """

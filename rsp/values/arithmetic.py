@@ -1,7 +1,7 @@
 """The operators of C on values: promotions, conversions, and arithmetic on pointers.
 
-Here live: what an operator computes and the type that it has (C17, sections 6.3.1 and 6.5), as gdb
-does it where it differs. Here must not live: their precedence (`c_expression`).
+Contents: what an operator computes and the type that it has (C17, sections 6.3.1 and 6.5), as gdb
+does it where it differs. Not here: their precedence (`c_expression`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Expressions of C: what ``rsp print`` takes.
 
-Here live: the grammar (C17, section 6.5, without assignments and calls) and the names of types in
-it. Here must not live: what names stand for (`scope`), what operators compute (`c_arithmetic`).
+Contents: the grammar (C17, section 6.5, without assignments and calls) and the names of types in
+it. Not here: what names stand for (`scope`), what operators compute (`c_arithmetic`).
 
 An expression is evaluated while it is read: values read memory only when they must, and what need
 not be evaluated (behind ``sizeof``, or on the other side of ``&&``) is, over memory of zeros.

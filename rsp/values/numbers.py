@@ -1,8 +1,7 @@
 """Numbers of C and the bytes that they are: integers, pointers, enumerations, floating point.
 
-Here live: the formats of x86, in both directions, and how gdb writes a floating-point number. Here
-must not live: where the bytes come from (`values`), and what is written around a number
-(`value_text`).
+Contents: the formats of x86, in both directions, and how gdb writes a floating-point number. Not
+here: where the bytes come from (`values`), and what is written around a number (`value_text`).
 """
 
 from __future__ import annotations

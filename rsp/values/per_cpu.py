@@ -1,7 +1,7 @@
 """Variables that each CPU of a Linux kernel has its own of.
 
-Here lives: where a CPU's own data is (Linux include/asm-generic/percpu.h), and which CPU the
-current thread is on. Here must not live: how such a variable is found (`scope`).
+Contents: where a CPU's own data is (Linux include/asm-generic/percpu.h), and which CPU the current
+thread is on. Not here: how such a variable is found (`scope`).
 
 The kernel keeps the offset of a CPU's own data in the base of a segment: GS on x86-64, where user
 mode has it swapped out, FS on i386. On i386 FS is user mode's own until the kernel's entry code has

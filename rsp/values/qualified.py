@@ -1,7 +1,7 @@
 """Names that are said to be of a function or a file: ``function::name``, ``'file.c'::name``.
 
-Here lives: the scope that stands before a ``::`` (gdb manual, "Variables"). Here must not live: the
-grammar (`c_expression`), and the order in which a scope is searched (`scope`).
+Contents: the scope that stands before a ``::`` (gdb manual, "Variables"). Not here: the grammar
+(`c_expression`), and the order in which a scope is searched (`scope`).
 """
 
 from __future__ import annotations

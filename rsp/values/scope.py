@@ -1,8 +1,8 @@
 """What names stand for at a stop: variables, functions, enumerators, types, registers.
 
-Here lives: the order in which names are looked up, which is gdb's (gdb/symtab.c, lookup_symbol):
-the blocks outwards, the file, what all files see, other files. Here must not live: the grammar
-(`c_expression`), and what a block or a file declares (`rsp.symbols.at_pc`).
+Contents: the order in which names are looked up, which is gdb's (gdb/symtab.c, lookup_symbol): the
+blocks outwards, the file, what all files see, other files. Not here: the grammar (`c_expression`),
+and what a block or a file declares (`rsp.symbols.at_pc`).
 """
 
 from __future__ import annotations

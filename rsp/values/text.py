@@ -1,8 +1,8 @@
 """Values as text: what gdb 13's ``print`` shows, with its default settings, to the last blank.
 
-Here live: the forms of gdb (gdb manual, "Print Settings"; measured on gdb 13.1), where strings and
-arrays are cut off, and what a backtrace shows of an argument. Here must not live: where bytes come
-from (`values`), floating point (`scalars`), and which symbol an address has (`symbolic`).
+Contents: the forms of gdb (gdb manual, "Print Settings"; measured on gdb 13.1), where strings and
+arrays are cut off, and what a backtrace shows of an argument. Not here: where bytes come from
+(`values`), floating point (`scalars`), and which symbol an address has (`symbolic`).
 
 Strings are taken for UTF-8, as gdb does where the user's locale is.
 """

@@ -1,8 +1,8 @@
 """Typed values: a type, and where its bytes are.
 
-Here live: `Value`, with its members, elements and conversions. Nothing is read before it is
-needed, and then no more than that. Here must not live: how a value is printed (`value_text`), names
-and expressions (`scope`, `c_expression`), and what the bytes of a number mean (`scalars`).
+Contents: `Value`, with its members, elements and conversions. Nothing is read before it is needed,
+and then no more than that. Not here: how a value is printed (`value_text`), names and expressions
+(`scope`, `c_expression`), and what the bytes of a number mean (`scalars`).
 """
 
 from __future__ import annotations

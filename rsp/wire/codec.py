@@ -1,6 +1,6 @@
 """Packet contents as bytes: checksum, escapes, run-length.
 
-Here live the encodings of "Overview" in appendix E of the gdb manual, both ways, as pure functions.
+Contents: the encodings of "Overview" in appendix E of the gdb manual, both ways, as pure functions.
 Where packets begin and end in a stream is the business of ``framing``.
 """
 

@@ -1,6 +1,6 @@
 r"""The protocol's state, without I/O: commands and bytes in, events and bytes out.
 
-Here live acknowledgement, retransmission, pipelining and deadlines. There is no socket, no clock
+Contents: acknowledgement, retransmission, pipelining and deadlines. There is no socket, no clock
 and no thread: the time is an argument, in seconds of any steady clock. What the commands and
 replies mean is in ``commands`` and ``replies``; what the stub can take is asked of ``limits``.
 

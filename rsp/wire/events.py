@@ -1,6 +1,6 @@
 """What a Connection gives out: one frozen value for each thing that happened.
 
-Here live the events only. The values inside them (typed replies, stop replies) are those of
+Contents: the events only. The values inside them (typed replies, stop replies) are those of
 ``replies`` and ``stops``.
 """
 

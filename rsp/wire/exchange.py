@@ -1,6 +1,6 @@
 """A request on its way.
 
-Here lives the record only. What makes progress, and when it is tried again, is for ``connection``.
+Contents: the record only. What makes progress, and when it is tried again, is for ``connection``.
 """
 
 from __future__ import annotations

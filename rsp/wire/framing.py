@@ -1,6 +1,6 @@
 r"""Where packets begin and end in a stream of bytes.
 
-Here lives the Deframer: it cuts what was received into frames and checks their checksums, nothing
+Contents: the Deframer: it cuts what was received into frames and checks their checksums, nothing
 more. What a payload means, and what is answered to a corrupt one, is decided above.
 
 ::

@@ -9,7 +9,7 @@ Silence alone proves nothing where a machine under load may stand still within a
 asked for once more, with ``-``: a stub sends the same packet, and nothing else, and a console goes
 on with other text, at any time.
 
-Here live the packet that waits for its silence, and the questions which have to. There is no clock:
+Contents: the packet that waits for its silence, and the questions which have to. There is no clock:
 the time is an argument. What a packet answers is for ``connection``.
 """
 

@@ -1,7 +1,7 @@
 """Signal numbers as the protocol has them.
 
-Here lives gdb's own numbering (gdb, include/gdb/signals.def), which is no system's: SIGBUS is 10
-and SIGUSR1 is 30 on every target. A stub may send any number, so values elsewhere are plain ints.
+Contents: gdb's own numbering (gdb, include/gdb/signals.def), which is no system's: SIGBUS is 10 and
+SIGUSR1 is 30 on every target. A stub may send any number, so values elsewhere are plain ints.
 """
 
 from __future__ import annotations

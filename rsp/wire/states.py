@@ -1,6 +1,6 @@
 """What a Connection may do when: the states and the table of transitions.
 
-Here live tables only; ``connection`` acts on them. The diagram in docs/architecture.md is drawn
+Contents: tables only; ``connection`` acts on them. The diagram in docs/architecture.md is drawn
 from TRANSITIONS.
 """
 

@@ -1,6 +1,6 @@
 """Stop replies: why and where a target stopped.
 
-Here live the typed forms of ``S T W X N O F`` (gdb manual, "Stop Reply Packets"), both ways, and
+Contents: the typed forms of ``S T W X N O F`` (gdb manual, "Stop Reply Packets"), both ways, and
 the test that tells an unsolicited stop reply from an answer. What a stop means for breakpoints and
 registers is for ``rsp.target``.
 """

@@ -1,6 +1,6 @@
 """How packets are spelled: one line of syntax for each, which both writes and reads it.
 
-Here live the kinds of fields and Message, the base of commands and replies. A syntax follows the
+Contents: the kinds of fields and Message, the base of commands and replies. A syntax follows the
 templates of the gdb manual: text stands for itself, ``{address:x}`` is the field ``address`` of the
 kind ``x``, and ``[;{process:x}]`` is left out when its field is None or empty. What the packets
 mean is not known here.

@@ -1,6 +1,6 @@
 """Thread ids, as they stand in packets.
 
-Here lives ThreadId alone (gdb manual, "Packets", thread-id syntax). What a thread is to a stub - a
+Contents: ThreadId alone (gdb manual, "Packets", thread-id syntax). What a thread is to a stub - a
 CPU to QEMU, a task or a CPU to kgdb - is not known here.
 """
 

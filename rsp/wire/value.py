@@ -1,9 +1,9 @@
 """Frozen values with named fields: what commands, replies and stop replies are made of.
 
-Here lives Value, which does what ``dataclass(frozen=True, slots=True, kw_only=True)`` does, and
-nothing about the protocol. The vocabulary has a hundred such classes; a dataclass costs 0.3 ms
-each when it is made, which is time that every ``import rsp`` would pay, and these cost a tenth of
-it: what a class needs is put together when its first object is made.
+Contents: Value, which does what ``dataclass(frozen=True, slots=True, kw_only=True)`` does, and
+nothing about the protocol. The vocabulary has a hundred such classes; a dataclass costs 0.3 ms each
+when it is made, which is time that every ``import rsp`` would pay, and these cost a tenth of it:
+what a class needs is put together when its first object is made.
 """
 
 from __future__ import annotations

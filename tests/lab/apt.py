@@ -1,7 +1,7 @@
 """Debian's packages, unpacked into a directory: this needs no root, and changes nothing else.
 
-Here lives: asking apt. ``python3 tests/lab/apt.py PACKAGE DIRECTORY`` unpacks one, with nothing but
-Python's own library. Here must not live: what the lab makes of a package (`obtain`).
+Contents: asking apt. ``python3 tests/lab/apt.py PACKAGE DIRECTORY`` unpacks one, with nothing but
+Python's own library. Not here: what the lab makes of a package (`obtain`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The oracle for backtraces of a kernel: gdb's at the same stop, less what is known to be wrong.
 
-Here lives: what of gdb's answer is believed, and how it is compared with a backtrace of ours.
-docs/differences.md has the reasons. Here must not live: how gdb is asked (`gdb`, `gdb_session`).
+Contents: what of gdb's answer is believed, and how it is compared with a backtrace of ours.
+docs/differences.md has the reasons. Not here: how gdb is asked (`gdb`, `gdb_session`).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     make bare                          all four systems, one after the other
     make bare ARGS=bookworm-user       one of SYSTEMS
 
-Here lives: the systems, which debootstrap makes of Debian's packages in the user's cache, and what
+Contents: the systems, which debootstrap makes of Debian's packages in the user's cache, and what
 the commands said, took and left on the disk. They run on an overlay that is thrown away, in mount
 and process namespaces of their own, so that nothing is left behind. The commit that is checked out
 is what is tried. The lab's kernels are shared with them, read-only, and so is how this machine

@@ -1,7 +1,7 @@
 """The boot sector under test: its labels, the modes on its way, and whether it still runs.
 
-Here lives what the live tests and the recorder of the corpus know of `rsp.testing.boot`; the
-address of each label is read from its ELF. Here must not live: how a machine is started.
+Contents: what the live tests and the recorder of the corpus know of `rsp.testing.boot`; the address
+of each label is read from its ELF. Not here: how a machine is started.
 """
 
 from __future__ import annotations

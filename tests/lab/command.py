@@ -1,6 +1,6 @@
 """The command ``rsp``, run as its users do: a process of its own.
 
-Here lives: how it is started and what it leaves behind. Here must not live: what a command prints.
+Contents: how it is started and what it leaves behind. Not here: what a command prints.
 """
 
 from __future__ import annotations

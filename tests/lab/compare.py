@@ -1,6 +1,6 @@
 """Our registers beside gdb's, value for value.
 
-Here lives the one comparison that all live tests make; `gdb` has the oracle itself.
+Contents: the one comparison that all live tests make; `gdb` has the oracle itself.
 """
 
 from __future__ import annotations

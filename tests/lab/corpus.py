@@ -1,9 +1,9 @@
 """What was asked of the live stubs when the corpus was recorded, and what is asked again.
 
-Here live: the sessions, each a function of a target whose answers can be written as JSON. The
+Contents: the sessions, each a function of a target whose answers can be written as JSON. The
 recorder (`record_corpus`) runs them on the stubs and stores the answers beside the log;
-tests/test_corpus.py runs them on the logs. Here must not live: how a stub is started, and anything
-whose answer depends on the time.
+tests/test_corpus.py runs them on the logs. Not here: how a stub is started, and anything whose
+answer depends on the time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The PATH of a test: what every machine has, and the programs that the test declares.
 
-Here lives: the directories of links that stand for PATH. A program that a test uses and has not
+Contents: the directories of links that stand for PATH. A program that a test uses and has not
 declared is therefore missing on any machine, so that the test fails where it is written, and not
 only where the program is not installed. Which programs there are: `packages`.
 """

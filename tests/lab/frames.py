@@ -1,6 +1,6 @@
 """A program of many kinds of calls, compiled in every way that matters to a backtrace.
 
-Here lives: how it is compiled; its source is programs/frames.c. It is static, so that all of the
+Contents: how it is compiled; its source is programs/frames.c. It is static, so that all of the
 stack is its own; the 32-bit ones are without a library, which need not be installed.
 """
 

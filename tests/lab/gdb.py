@@ -1,7 +1,7 @@
 """The oracle: the real gdb, asked about the stop that a stub is in.
 
-Here lives: running gdb in batch, and reading its answers into values. Here must not live: any
-code of the library under test.
+Contents: running gdb in batch, and reading its answers into values. Not here: any code of the
+library under test.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One gdb for many stops: it loads the symbols once, and connects to the stub at each stop.
 
-Here lives: a gdb that is told what to do line by line. Here must not live: what is asked at one
-stop only (`gdb`), and any code of the library under test.
+Contents: a gdb that is told what to do line by line. Not here: what is asked at one stop only
+(`gdb`), and any code of the library under test.
 """
 
 from __future__ import annotations

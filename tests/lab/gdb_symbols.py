@@ -1,8 +1,8 @@
 """Runs inside gdb: what its Python knows of the symbols of the files that it has open.
 
-Here lives: the answers, as JSON, thousands of them in one process; by address wherever that can be,
-as a question by name costs gdb a walk over everything. `lab.offline` starts it. Here must not live:
-any code of the library under test.
+Contents: the answers, as JSON, thousands of them in one process; by address wherever that can be,
+as a question by name costs gdb a walk over everything. `lab.offline` starts it. Not here: any code
+of the library under test.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ Always going on: TCP connections (tcp_init_sock), reads and writes of files (vfs
 in a 64-bit one is a process of four. A gdb that does
 not detach leaves the machine standing: ``guest.monitor("cont")``.
 
-Here live: the initial ramdisk and the machine around it; the scripts of the guest are in guest/.
-Here must not live: how a kernel is obtained (`kernels`), and anything of the remote protocol.
+Contents: the initial ramdisk and the machine around it; the scripts of the guest are in guest/. Not
+here: how a kernel is obtained (`kernels`), and anything of the remote protocol.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
         ...                     # a client at line.address waits for its first answer
         line.release()          # from now on all passes
 
-Here lives the line. Here must not live: anything of the protocol.
+Contents: the line. Not here: anything of the protocol.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A program whose functions are inlined, split and repeated, compiled in every way that matters.
 
-Here lives: how it is compiled; its sources are in programs/inlining. It never runs.
+Contents: how it is compiled; its sources are in programs/inlining. It never runs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The kernels under test: two of Debian's own, and two built from Debian's source.
 
-Here lives: what they are, and where their files are: in the user's cache, by recipe. A test takes
-what is there and never asks the network; `obtain` is what puts them there. Here must not live: how
-a machine boots them.
+Contents: what they are, and where their files are: in the user's cache, by recipe. A test takes
+what is there and never asks the network; `obtain` is what puts them there. Not here: how a machine
+boots them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a test does that cannot run here.
 
-Here lives: the skip. Where nothing may be skipped (RSP_LAB=required), tests/conftest.py makes a
+Contents: the skip. Where nothing may be skipped (RSP_LAB=required), tests/conftest.py makes a
 failure of it, as of any other.
 """
 

@@ -7,7 +7,7 @@ A moment is a line of rsp, or of the context managers that it uses, which is abo
 one of the stubs under test (rsp.testing) is none. There SIGINT is raised, and Python's own handler
 does what it does.
 
-Here must not live: what is to hold afterwards.
+Not here: what is to hold afterwards.
 """
 
 from __future__ import annotations

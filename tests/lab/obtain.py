@@ -1,6 +1,6 @@
 """``python tests/lab/obtain.py``: what `make lab` puts into the user's cache, once.
 
-Here lives: Debian's kernels, downloaded; the kernels with kgdb, built; busybox for i386. What is
+Contents: Debian's kernels, downloaded; the kernels with kgdb, built; busybox for i386. What is
 there is used as it is, with no question to the network, so that a run of the tests never begins to
 download because Debian has a newer one (remove its directory for that). No test calls any of it.
 """

@@ -1,6 +1,6 @@
 """Odd values for arguments, and what a call with one must come to.
 
-Here lives: the values, a way to put one in the place of each argument of each public method of an
+Contents: the values, a way to put one in the place of each argument of each public method of an
 object, and the rule: an error of the library, or none.
 """
 

@@ -1,7 +1,7 @@
 """The oracle without a target: what the real gdb says of a file.
 
-Here lives: running gdb in batch on a program, a question an answer, and reading where it puts
-breakpoints. Here must not live: any code of the library under test.
+Contents: running gdb in batch on a program, a question an answer, and reading where it puts
+breakpoints. Not here: any code of the library under test.
 """
 
 from __future__ import annotations

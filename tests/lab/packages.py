@@ -1,6 +1,6 @@
 """Which programs and headers the live tests need, and the Debian package of each.
 
-Here lives: the one table. The skip reasons, the fixtures' needs, the PATH of a test and `make lab`
+Contents: the one table. The skip reasons, the fixtures' needs, the PATH of a test and `make lab`
 are read from it: ``python tests/lab/packages.py`` prints the packages that are missing.
 """
 

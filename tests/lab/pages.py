@@ -7,8 +7,8 @@ A page is played in a fresh directory, block after block, on the machines that i
 - ``python`` with ``>>>``: run as a doctest, with the names of the blocks before.
 - ``python`` and ``c`` otherwise: a file, whose name is the comment in its first line.
 
-Here lives: how a page is divided and played. Here must not live: what a page needs that it does not
-make itself, which is for tests/test_pages.py.
+Contents: how a page is divided and played. Not here: what a page needs that it does not make
+itself, which is for tests/test_pages.py.
 """
 
 from __future__ import annotations

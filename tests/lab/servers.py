@@ -1,7 +1,7 @@
 """gdbserver and valgrind's vgdb, each on a program of the lab.
 
-Here lives: how they are started, how their address is learnt, how they end. QEMU's launcher is a
-part of the library: `rsp.testing.qemu`.
+Contents: how they are started, how their address is learnt, how they end. QEMU's launcher is a part
+of the library: `rsp.testing.qemu`.
 """
 
 from __future__ import annotations

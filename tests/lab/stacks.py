@@ -1,6 +1,6 @@
 """The oracle for tasks that sleep: the kernel's own account of their stacks, /proc/PID/stack.
 
-Here lives: reading it in a guest, and comparing it with a backtrace. The kernel leaves out its
+Contents: reading it in a guest, and comparing it with a backtrace. The kernel leaves out its
 scheduler (kernel/stacktrace.c), and inlined copies.
 """
 

@@ -1,7 +1,7 @@
 """The program to step through, and gdb as it steps through it.
 
-Here lives: how the program is compiled in the ways that matter, and a run of gdb that tells where
-each of many commands has stopped. Here must not live: any code of the library under test.
+Contents: how the program is compiled in the ways that matter, and a run of gdb that tells where
+each of many commands has stopped. Not here: any code of the library under test.
 """
 
 from __future__ import annotations

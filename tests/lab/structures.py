@@ -1,6 +1,6 @@
 """Programs that hold structures of kernels that do not run here, under gdbserver.
 
-Here lives how they are compiled, one for each set of macros, and how their memory is changed.
+Contents: how they are compiled, one for each set of macros, and how their memory is changed.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
         terminal.type("\\x03")                                 # Ctrl-C, as the terminal sends it
         assert terminal.finish() == 130
 
-Here lives the terminal. Here must not live: what a command prints.
+Contents: the terminal. Not here: what a command prints.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Made-up stacks, code and rules for the step from a frame to its caller.
 
-Here live: memory with holes, the table of one file, and a machine of both. What the file is, a test
+Contents: memory with holes, the table of one file, and a machine of both. What the file is, a test
 says itself.
 """
 

@@ -1,6 +1,6 @@
 """What a user's tool may look like: each public noun of `rsp`, as type checkers see it.
 
-Here lives nothing that runs. tests/test_type_checkers.py copies it to another directory, and has
+Contents: nothing that runs. tests/test_type_checkers.py copies it to another directory, and has
 mypy and pyright check it there, in their strict modes, against the installed package.
 """
 

@@ -1,7 +1,7 @@
 """The blocks that a pc is in: a function, copies inlined into it, and what is in braces there.
 
-Here live: what is asked of a block, and of a variable that it declares. Here must not live: which
-blocks there are at a pc, and which declaration a name means (`scopes`); values.
+Contents: what is asked of a block, and of a variable that it declares. Not here: which blocks there
+are at a pc, and which declaration a name means (`scopes`); values.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A call that has left a frame: where it may go, and what it passes.
 
-Here lives: what is asked of an entry of a call, given the frame that it is made in. Here must not
-live: how entries tell it (`rsp.symbols.code.call_sites`), and whose frames there are.
+Contents: what is asked of an entry of a call, given the frame that it is made in. Not here: how
+entries tell it (`rsp.symbols.code.call_sites`), and whose frames there are.
 """
 
 from __future__ import annotations

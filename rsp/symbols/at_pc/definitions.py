@@ -1,7 +1,7 @@
 """What a name of the source stands for: a variable, a function or an enumerator.
 
-Here lives: what the file alone says of one. Here must not live: which of several is meant
-(`scopes` and whoever asks them), and values.
+Contents: what the file alone says of one. Not here: which of several is meant (`scopes` and whoever
+asks them), and values.
 """
 
 from __future__ import annotations

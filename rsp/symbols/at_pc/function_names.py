@@ -1,7 +1,7 @@
 """The names that a function declares, in itself and in the blocks within it.
 
-Here lives: which of them a name means when nothing tells where in the function one is, as behind
-``function::`` (gdb manual, "Variables"). Here must not live: names at a pc (`scopes`), and values.
+Contents: which of them a name means when nothing tells where in the function one is, as behind
+``function::`` (gdb manual, "Variables"). Not here: names at a pc (`scopes`), and values.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the source declares around a place in the code: the blocks there, and the file.
 
-Here lives: which declaration a name means as the compiler sees it (C17, section 6.2.1), as far as
-the file goes. Here must not live: what a declaration says (`definitions`), and other files.
+Contents: which declaration a name means as the compiler sees it (C17, section 6.2.1), as far as the
+file goes. Not here: what a declaration says (`definitions`), and other files.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Where a pc is in the source: the function, the line, the inlined copies.
 
-Here lives what gdb shows at a stop. An inlined copy whose code begins at the pc has not been
-entered yet, as far as the source goes: gdb shows the line of its call, and a step "into" it moves
-only the view (gdb/inline-frame.c; checked on gdb 13.1). Here must not live: whose pc it is, and
-stacks.
+Contents: what gdb shows at a stop. An inlined copy whose code begins at the pc has not been entered
+yet, as far as the source goes: gdb shows the line of its call, and a step "into" it moves only the
+view (gdb/inline-frame.c; checked on gdb 13.1). Not here: whose pc it is, and stacks.
 """
 
 from __future__ import annotations

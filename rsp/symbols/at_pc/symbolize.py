@@ -1,7 +1,7 @@
 """Addresses by the symbols that they lie in: ``<vfs_read+16>``.
 
-Here lives: which of several symbols is meant, as gdb decides it. Here must not live: how a symbol
-is found (`rsp.symbols.elf.symtab`), and what is printed around its name.
+Contents: which of several symbols is meant, as gdb decides it. Not here: how a symbol is found
+(`rsp.symbols.elf.symtab`), and what is printed around its name.
 """
 
 from __future__ import annotations

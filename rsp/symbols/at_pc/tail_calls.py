@@ -1,8 +1,8 @@
 """Functions that have left no frame: they ended in a jump to the next one.
 
-Here live: the ways of tail calls between two functions, which the debug information lists, and the
-frames that they stand for where there is only one way. Here must not live: registers, and what is
-told of one call (`calls`).
+Contents: the ways of tail calls between two functions, which the debug information lists, and the
+frames that they stand for where there is only one way. Not here: registers, and what is told of one
+call (`calls`).
 
 The rules are those of gdb 13 (gdb/dwarf2/loc.c, call_site_find_chain and
 func_verify_no_selftailcall): as soon as one call on the way goes nobody knows where, nothing is

@@ -1,7 +1,7 @@
 """Where a variable is at a pc.
 
-Here lives: the choice of what tells it, a location for the pc or a constant (DWARF 5, sections 2.6
-and 4.1), and the door to what that comes to. Here must not live: how an expression is evaluated
+Contents: the choice of what tells it, a location for the pc or a constant (DWARF 5, sections 2.6
+and 4.1), and the door to what that comes to. Not here: how an expression is evaluated
 (`rsp.symbols.dwarf.expressions`), and what is at the location.
 """
 

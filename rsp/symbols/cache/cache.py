@@ -1,7 +1,7 @@
 """What took long to compute, kept in the user's cache directory for the next process.
 
-Here lives: files that are whole or are not there, whoever else writes, and a bound on their size.
-Here must not live: what is in them, and what they were computed from.
+Contents: files that are whole or are not there, whoever else writes, and a bound on their size. Not
+here: what is in them, and what they were computed from.
 
 Nothing that goes wrong here is an error of the user's: without a directory that can be written,
 every process computes for itself, and the log (`rsp.symbols`, DEBUG) says why.

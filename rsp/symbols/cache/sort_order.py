@@ -1,7 +1,7 @@
 """The order of a file's entries by address, kept for the next process.
 
-Here lives: a column of numbers in the cache, each of which says where an entry is. Here must not
-live: what entries are, and their addresses: these are read from the file, whatever is kept.
+Contents: a column of numbers in the cache, each of which says where an entry is. Not here: what
+entries are, and their addresses: these are read from the file, whatever is kept.
 """
 
 from __future__ import annotations

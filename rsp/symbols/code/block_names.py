@@ -1,8 +1,8 @@
 """What an entry of .debug_info declares itself, by name: a unit, a function or a block in one.
 
-Here lives: the names that a compiler knows in a scope, as one look through the entry's children
-tells them. Here must not live: the order in which scopes are asked (`rsp.values.scope`), and names
-of the whole image (`rsp.symbols.dwarf.name_index`).
+Contents: the names that a compiler knows in a scope, as one look through the entry's children tells
+them. Not here: the order in which scopes are asked (`rsp.values.scope`), and names of the whole
+image (`rsp.symbols.dwarf.name_index`).
 """
 
 from __future__ import annotations

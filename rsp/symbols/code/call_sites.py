@@ -1,8 +1,8 @@
 """Calls: what a caller's debug information says of the values that it passed.
 
-Here live: the entry of a call by its return address, the values of its parameters, the functions
+Contents: the entry of a call by its return address, the values of its parameters, the functions
 that it may go to, and the tail calls of a function (DWARF 5, section 3.4; in version 4 as GNU's
-extension). Here must not live: the registers that any of it is computed from.
+extension). Not here: the registers that any of it is computed from.
 
 Addresses are those of the link.
 """

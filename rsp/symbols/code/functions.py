@@ -1,8 +1,8 @@
 """Which function an address is in, and which inlined copies of others it is in there.
 
-Here live: the concrete functions of a unit by address, the chain of inlined subroutines at an
-address, and what their entries say of them (DWARF 5, sections 3.3.1 to 3.3.8). Here must not live:
-line programs, names of the whole image, types.
+Contents: the concrete functions of a unit by address, the chain of inlined subroutines at an
+address, and what their entries say of them (DWARF 5, sections 3.3.1 to 3.3.8). Not here: line
+programs, names of the whole image, types.
 """
 
 from __future__ import annotations

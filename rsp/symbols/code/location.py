@@ -1,7 +1,7 @@
 """A place in the code that a breakpoint goes to.
 
-Here lives: what is known of one. Here must not live: which there are (`locator`), which most
-questions do not ask.
+Contents: what is known of one. Not here: which there are (`locator`), which most questions do not
+ask.
 """
 
 from __future__ import annotations

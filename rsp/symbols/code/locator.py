@@ -1,8 +1,8 @@
 """The places that a breakpoint goes to: all of them, for a name, a source line or an address.
 
-Here lives: what gdb's linespecs stand for in C (gdb manual, "Location Specifications"), chosen as
-gdb 13 chooses (gdb/linespec.c, gdb/symtab.c; the differences are in the docstrings). Here must not
-live: how names are indexed, and what is done at a place.
+Contents: what gdb's linespecs stand for in C (gdb manual, "Location Specifications"), chosen as gdb
+13 chooses (gdb/linespec.c, gdb/symtab.c; the differences are in the docstrings). Not here: how
+names are indexed, and what is done at a place.
 
 A function that was inlined has a place for each copy: in a Debian kernel 6.1 `list_add` has 534.
 """

@@ -1,8 +1,7 @@
 """Where a function's prologue ends: the address that a breakpoint on its name goes to.
 
-Here lives: what gdb does for x86 (symtab.c, i386-tdep.c, amd64-tdep.c; checked on gdb 13.1), so
-that a breakpoint of ours stops where one of gdb's does. Here must not live: names, and which
-functions there are.
+Contents: what gdb does for x86 (symtab.c, i386-tdep.c, amd64-tdep.c; checked on gdb 13.1), so that
+a breakpoint of ours stops where one of gdb's does. Not here: names, and which functions there are.
 
 Parameters can be read at every address of a function whose location lists say where they are; so
 in the units of a compiler that writes such lists nothing is skipped, nor is it in assembler. In

@@ -1,7 +1,7 @@
 """Source files: where those that a compiler noted are on this machine, and their lines.
 
-Here lives: the substitution of path prefixes (gdb manual, "Specifying Source Directories") and the
-reading of a few lines. Here must not live: which line an address belongs to.
+Contents: the substitution of path prefixes (gdb manual, "Specifying Source Directories") and the
+reading of a few lines. Not here: which line an address belongs to.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Variables at fixed addresses: their entries, found by address or name without any index.
 
-Here lives: the search of .debug_info for the expression that names an address (DWARF 5, sections
-2.6.1.1.1 and 4.1), or for declarations of a name. Here must not live: variables in registers and
-frames, values, and types beyond the entry of one.
+Contents: the search of .debug_info for the expression that names an address (DWARF 5, sections
+2.6.1.1.1 and 4.1), or for declarations of a name. Not here: variables in registers and frames,
+values, and types beyond the entry of one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Entries that complete others: instances of functions, definitions of what was declared.
 
-Here lives: the way from an entry to those that say the rest of it (DWARF 5, sections 2.13.2 and
-3.3.8). Here must not live: what any attribute means.
+Contents: the way from an entry to those that say the rest of it (DWARF 5, sections 2.13.2 and
+3.3.8). Not here: what any attribute means.
 """
 
 from __future__ import annotations

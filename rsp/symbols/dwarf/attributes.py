@@ -1,7 +1,7 @@
 """The attributes of an entry, by their forms (DWARF 5, section 7.5.5).
 
-Here lives: the bytes of attributes made into numbers and bytes. Here must not live: what these are
-in a unit, where a number may stand for a string or an address (`units`).
+Contents: the bytes of attributes made into numbers and bytes. Not here: what these are in a unit,
+where a number may stand for a string or an address (`units`).
 """
 
 from __future__ import annotations

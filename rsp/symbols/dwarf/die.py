@@ -1,6 +1,6 @@
 """A debugging information entry: its tag, its attributes, its children (DWARF 5, section 7.5).
 
-Here must not live: what the entries mean.
+Not here: what the entries mean.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Entries by their names, found without an index: by a search of .debug_info for the name's offset.
 
-Here lives: that search, and its bounds. Here must not live: what is made of an entry.
+Contents: that search, and its bounds. Not here: what is made of an entry.
 """
 
 from __future__ import annotations

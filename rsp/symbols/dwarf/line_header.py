@@ -1,7 +1,7 @@
 """The header of a line program: which files and directories its rows speak of.
 
-Here lives: the header of versions 2 to 5 (DWARF 5, section 6.2.4), the names of its files, and
-where the headers of a whole section are. Here must not live: the program's opcodes and rows.
+Contents: the header of versions 2 to 5 (DWARF 5, section 6.2.4), the names of its files, and where
+the headers of a whole section are. Not here: the program's opcodes and rows.
 
 A kernel has 2,000 headers with 300,000 files in them, and one question about a header file looks at
 all of these: so a table is split by one regular expression, made of the format that it declares.

@@ -1,8 +1,7 @@
 """Which line programs know a source file, found without an index.
 
-Here lives: the search through the headers of all programs for a name as people write it:
-``list.h``, ``include/linux/list.h``, an absolute path. Here must not live: which of their rows are
-meant.
+Contents: the search through the headers of all programs for a name as people write it: ``list.h``,
+``include/linux/list.h``, an absolute path. Not here: which of their rows are meant.
 
 Only the last component of the name is looked for in the string sections. Strings are merged there
 by their ends: ``list.h`` may be the end of ``rculist.h``, and then its offset lies within that; and

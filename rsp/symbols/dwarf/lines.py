@@ -1,7 +1,7 @@
 """Line programs: from opcodes to rows, and from rows to the answers that gdb gives.
 
-Here live: the state machine (DWARF 5, section 6.2.5), and the table of a unit, in which an address
-has one line. Here must not live: headers and names of files, and which programs to look at.
+Contents: the state machine (DWARF 5, section 6.2.5), and the table of a unit, in which an address
+has one line. Not here: headers and names of files, and which programs to look at.
 
 A kernel has 4 million rows. They are kept as three arrays, and only those asked for become objects.
 """

@@ -1,7 +1,6 @@
 """Where a variable is: what a DWARF expression comes to (DWARF 5, section 2.6).
 
-Here live: the kinds of locations. Here must not live: how one is found (`expressions`), and what is
-there.
+Contents: the kinds of locations. Not here: how one is found (`expressions`), and what is there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Location lists: which expression locates a variable at which pc.
 
-They are in .debug_loclists (DWARF 5, section 7.7.3) or .debug_loc (DWARF 4, section 2.6.2). Here
-must not live: what an expression says (`rsp.symbols.dwarf.expressions`).
+They are in .debug_loclists (DWARF 5, section 7.7.3) or .debug_loc (DWARF 4, section 2.6.2). Not
+here: what an expression says (`rsp.symbols.dwarf.expressions`).
 """
 
 from __future__ import annotations

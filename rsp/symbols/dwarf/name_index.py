@@ -1,8 +1,8 @@
 """The names of an image's DWARF and the functions at its addresses, kept ready for look-up.
 
-Here lives: the form that the result of `rsp.symbols.dwarf.scan` is kept in. To open it decodes
-nothing, and a question reads some dozens of bytes, wherever they are. Here must not live: how
-entries are found, and where the bytes are between two processes (`rsp.symbols.cache`).
+Contents: the form that the result of `rsp.symbols.dwarf.scan` is kept in. To open it decodes
+nothing, and a question reads some dozens of bytes, wherever they are. Not here: how entries are
+found, and where the bytes are between two processes (`rsp.symbols.cache`).
 
 ```
 header      W, the size of an offset; C, F, N, D, and the size of the text

@@ -1,8 +1,8 @@
 """What .debug_info defines: one pass over the outermost entries of all units.
 
-Here lives: which entries answer to a name or to an address, and the pass itself. Here must not
-live: what an abbreviation says of the entries that have it (`skip_plans`), and how the result is
-kept (`name_index`).
+Contents: which entries answer to a name or to an address, and the pass itself. Not here: what an
+abbreviation says of the entries that have it (`skip_plans`), and how the result is kept
+(`name_index`).
 
 A kernel has 14 million entries, 3.6 million of them outermost. Most have nothing to be taken along:
 their plan says how far the next one is, or where the reference to the sibling is. An entry with a

@@ -1,8 +1,8 @@
 """How to get past the entries of .debug_info without decoding them, by their abbreviations.
 
-Here lives: what an abbreviation says of all entries that have it, worked out once for each distinct
-one; a kernel has 8,484 of them, declared 315,132 times. Here must not live: what is done with the
-entries (`rsp.symbols.dwarf.scan`).
+Contents: what an abbreviation says of all entries that have it, worked out once for each distinct
+one; a kernel has 8,484 of them, declared 315,132 times. Not here: what is done with the entries
+(`rsp.symbols.dwarf.scan`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Numbers of the base types that DWARF expressions compute with (DWARF 5, sections 2.5.1 and 5.1).
 
-Here live: the bits of a number in a type, and division as C has it. Here must not live: operations
-and the stack (`rsp.symbols.dwarf.expressions`).
+Contents: the bits of a number in a type, and division as C has it. Not here: operations and the
+stack (`rsp.symbols.dwarf.expressions`).
 """
 
 from __future__ import annotations

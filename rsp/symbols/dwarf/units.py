@@ -1,6 +1,6 @@
 """The units of .debug_info: their headers (DWARF 5, section 7.5.1) and where each entry is.
 
-Here must not live: what the entries mean.
+Not here: what the entries mean.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """A walk over the entries of a unit that steps over what is not asked for.
 
-Here lives: how long an entry is, found out without decoding it, so that one of a kernel's units
-(some 7,000 entries) is searched in a fraction of a millisecond. Here must not live: what the
-entries mean.
+Contents: how long an entry is, found out without decoding it, so that one of a kernel's units (some
+7,000 entries) is searched in a fraction of a millisecond. Not here: what the entries mean.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The separate file that has the debug information of another.
 
-Here lives: where it is searched, as gdb does it (gdb manual, "Debugging Information in Separate
-Files"), and what proves that it belongs to the file. Here must not live: what is in it.
+Contents: where it is searched, as gdb does it (gdb manual, "Debugging Information in Separate
+Files"), and what proves that it belongs to the file. Not here: what is in it.
 """
 
 from __future__ import annotations

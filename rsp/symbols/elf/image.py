@@ -1,8 +1,7 @@
 """An ELF file, mapped: its sections, their bytes, its notes.
 
-Here lives: the layout of ELF headers (System V ABI, chapter 4) and the checks that keep a damaged
-or hostile file from costing more than its size. Here must not live: what the bytes of a section
-mean.
+Contents: the layout of ELF headers (System V ABI, chapter 4) and the checks that keep a damaged or
+hostile file from costing more than its size. Not here: what the bytes of a section mean.
 
 The headers are read by `struct`: with pyelftools and construct, importing alone would take as long
 as all of a question about a kernel (benchmarks/symbols.py).

@@ -1,6 +1,6 @@
 """Compressed sections and compressed files, unpacked.
 
-Here lives: the choice of the library for each method, and the bounds. What is unpacked goes into a
+Contents: the choice of the library for each method, and the bounds. What is unpacked goes into a
 temporary file that is mapped, so that the system can drop its pages as it does those of the
 original; it is gone with the process.
 """

@@ -1,7 +1,7 @@
 """Kernel modules as files: found, opened at their addresses, and held against their kernel.
 
-Here live: what a module says of itself, the search for its file, and gdb's ``add-symbol-file``
-lines. Here must not live: relocation (`relocation`), and reading addresses from a running kernel.
+Contents: what a module says of itself, the search for its file, and gdb's ``add-symbol-file``
+lines. Not here: relocation (`relocation`), and reading addresses from a running kernel.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Objects and modules (ET_REL) that have addresses, relocated as a linker or the kernel does it.
 
-Here live: `RelocatedImage`, and what each type of relocation writes (psABI of x86-64, table 4.9;
-of i386, table 2.10). Here must not live: where the addresses come from (`modules`).
+Contents: `RelocatedImage`, and what each type of relocation writes (psABI of x86-64, table 4.9; of
+i386, table 2.10). Not here: where the addresses come from (`modules`).
 """
 
 from __future__ import annotations

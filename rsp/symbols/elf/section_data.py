@@ -1,7 +1,7 @@
 """The bytes of a section, where they lie in the mapped file.
 
-Here lives: access to them without a copy of the whole, and the error for bytes that do not follow
-their format. Here must not live: what the bytes mean.
+Contents: access to them without a copy of the whole, and the error for bytes that do not follow
+their format. Not here: what the bytes mean.
 """
 
 from __future__ import annotations

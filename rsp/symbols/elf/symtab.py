@@ -1,8 +1,8 @@
 """The symbol table of an ELF file: names to symbols, addresses to symbols.
 
-Here lives: the layout of .symtab (System V ABI, "Symbol Table"), read two ways: one name by a
-search of the bytes, which costs a millisecond in a kernel, and all of it, once, for what needs
-the order. Here must not live: DWARF, and slides.
+Contents: the layout of .symtab (System V ABI, "Symbol Table"), read two ways: one name by a search
+of the bytes, which costs a millisecond in a kernel, and all of it, once, for what needs the order.
+Not here: DWARF, and slides.
 """
 
 from __future__ import annotations

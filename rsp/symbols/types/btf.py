@@ -1,7 +1,7 @@
 """BTF, the types that a Linux kernel carries in itself (Documentation/bpf/btf.rst).
 
-Here lives: reading `.BTF` sections of kernels and modules into types. Here must not live: what a
-type is (`types`), and .BTF.ext, which is about BPF programs.
+Contents: reading `.BTF` sections of kernels and modules into types. Not here: what a type is
+(`types`), and .BTF.ext, which is about BPF programs.
 
 A question about one name needs no index: the name is found among the strings, and its offset among
 the records. Records have no table of contents and different sizes, so that the number of a record,

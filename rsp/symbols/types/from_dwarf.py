@@ -1,7 +1,7 @@
 """Types from DWARF's entries (DWARF 5, chapter 5).
 
-Here lives: an entry made into a type. Here must not live: what a type is (`types`), and
-which of several entries of one name is meant.
+Contents: an entry made into a type. Not here: what a type is (`types`), and which of several
+entries of one name is meant.
 """
 
 from __future__ import annotations

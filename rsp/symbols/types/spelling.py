@@ -1,6 +1,6 @@
 """The names of types as C spells them, and as debug files do.
 
-Here lives: what the text of a name tells by itself. Here must not live: the types (`types`).
+Contents: what the text of a name tells by itself. Not here: the types (`types`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The definitions of types as C text, as gdb 13 prints them.
 
-Here live: the members of structures, one a line, and the columns of `ptype /o`. Here must not
-live: what a type is and how something of it is declared (`types`), and where it comes from.
+Contents: the members of structures, one a line, and the columns of `ptype /o`. Not here: what a
+type is and how something of it is declared (`types`), and where it comes from.
 
 gdb is the measure, down to the blank (checked on gdb 13.1): what looks odd here, as a
 structure's offsets counting from 0 behind a pointer to it, is odd there.

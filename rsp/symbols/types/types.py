@@ -1,8 +1,8 @@
 """C types as values: what `ptype` knows of them, wherever they were read from.
 
-Here live: the classes of types and their members, the same for BTF and DWARF, and how something of
-a type is declared: what a type is called is made of the types in it. Here must not live: how
-either is read (`btf`, `from_dwarf`), definitions as text (`text`), and values.
+Contents: the classes of types and their members, the same for BTF and DWARF, and how something of a
+type is declared: what a type is called is made of the types in it. Not here: how either is read
+(`btf`, `from_dwarf`), definitions as text (`text`), and values.
 
 Types refer to each other in circles (a list node points to list nodes), so that what a type is
 made of is looked up when it is first asked for. A damaged file can make a typedef of itself or an

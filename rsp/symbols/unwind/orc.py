@@ -1,7 +1,7 @@
 """ORC, the Linux kernel's own unwinding tables, which cover its assembly too.
 
-Here live: the formats that kernels have had, and the search for an address in a file's table. Here
-must not live: other tables, and the choice between them (`tables`).
+Contents: the formats that kernels have had, and the search for an address in a file's table. Not
+here: other tables, and the choice between them (`tables`).
 
 A table is two sections of equal length: ``.orc_unwind_ip`` has a signed 32-bit number for each
 entry, its address relative to where the number itself is, and ``.orc_unwind`` has the entries::

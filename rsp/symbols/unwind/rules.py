@@ -1,8 +1,8 @@
 """How to find the caller's registers from a frame's: rules as data, whatever table they come from.
 
-Here lives: the vocabulary of rules, that of DWARF's call frame information (DWARF 5, section
-6.4.1), which ORC's entries are put into as well. Here must not live: the tables (`cfi`, `orc`), and
-registers or memory of a target: who has these follows the rules.
+Contents: the vocabulary of rules, that of DWARF's call frame information (DWARF 5, section 6.4.1),
+which ORC's entries are put into as well. Not here: the tables (`cfi`, `orc`), and registers or
+memory of a target: who has these follows the rules.
 
 Registers are DWARF numbers throughout (`rsp.arch` has their names), addresses link addresses.
 """

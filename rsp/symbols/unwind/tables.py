@@ -1,7 +1,7 @@
 """The unwinding tables of a file together: which of them has the rules for an address.
 
-Here lives: the choice between call frame information and ORC. Here must not live: how either is
-read (`cfi`, `orc`), and what is done with the rules (`rules` says what they are).
+Contents: the choice between call frame information and ORC. Not here: how either is read (`cfi`,
+`orc`), and what is done with the rules (`rules` says what they are).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The boot sector that the demo and the live tests run: 16, 32 and 64 bit on one way.
 
-Here live: its source, the two files built from it, and the recipe. Both files are part of the
-package, so that nothing here needs a compiler. Here must not live: code that talks to a target.
+Contents: its source, the two files built from it, and the recipe. Both files are part of the
+package, so that nothing here needs a compiler. Not here: code that talks to a target.
 
 >>> IMAGE.stat().st_size, IMAGE.read_bytes()[-2:].hex()
 (512, '55aa')

@@ -1,7 +1,7 @@
 """The recipe of boot.elf and boot.img: ``python -m rsp.testing.boot.build``.
 
-Here lives: the command lines that make the two files of boot.S with gcc and GNU binutils. The
-output names no path of the machine that builds it.
+Contents: the command lines that make the two files of boot.S with gcc and GNU binutils. The output
+names no path of the machine that builds it.
 """
 
 from __future__ import annotations

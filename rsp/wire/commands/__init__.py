@@ -1,6 +1,6 @@
 """Commands: what a client asks of a stub, as frozen values.
 
-Here live one class for every packet of the vocabulary, by subject, and ``parse``, which reads them
+Contents: one class for every packet of the vocabulary, by subject, and ``parse``, which reads them
 as a stub does. What a command costs or harms is in ``limits``; how it is sent is in ``connection``.
 """
 

@@ -1,6 +1,6 @@
 """The base of all commands.
 
-Here live Command, what a session may ask of any of them, and how a reply finds its type.
+Contents: Command, what a session may ask of any of them, and how a reply finds its type.
 """
 
 from __future__ import annotations

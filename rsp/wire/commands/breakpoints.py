@@ -1,6 +1,6 @@
 """Commands that set and remove breakpoints and watchpoints.
 
-Here live ``Z`` and ``z`` (gdb manual, "Packets"). They are to be idempotent, says the manual, but
+Contents: ``Z`` and ``z`` (gdb manual, "Packets"). They are to be idempotent, says the manual, but
 kgdb refuses to set a software breakpoint twice, and for a hardware one spends another slot.
 """
 

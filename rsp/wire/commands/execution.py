@@ -1,6 +1,6 @@
 """Commands that run, step, start and end the target.
 
-Here live ``? c C s S vCont vCont? vCtrlC vStopped bs bc`` and ``vRun vAttach vKill k R D`` (gdb
+Contents: ``? c C s S vCont vCont? vCtrlC vStopped bs bc`` and ``vRun vAttach vKill k R D`` (gdb
 manual, "Packets"). What they may do to a stub is in ``limits``.
 """
 

@@ -1,6 +1,6 @@
 """Commands that read, write and describe memory.
 
-Here live ``m M x X`` and the queries about ranges of addresses (gdb manual, "Packets" and "General
+Contents: ``m M x X`` and the queries about ranges of addresses (gdb manual, "Packets" and "General
 Query Packets"; lldb's ``qMemoryRegionInfo``). How much one packet may ask for is in ``limits``.
 """
 

@@ -1,6 +1,6 @@
 """QEMU's own commands.
 
-Here live the ``qqemu`` and ``Qqemu`` packets (QEMU, docs/system/gdb, and gdbstub.c of 7.2).
+Contents: the ``qqemu`` and ``Qqemu`` packets (QEMU, docs/system/gdb, and gdbstub.c of 7.2).
 """
 
 from __future__ import annotations

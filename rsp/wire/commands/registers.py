@@ -1,6 +1,6 @@
 """Commands that read and write registers.
 
-Here live ``g G p P`` (gdb manual, "Packets"). Which bytes are which register is for ``rsp.arch``.
+Contents: ``g G p P`` (gdb manual, "Packets"). Which bytes are which register is for ``rsp.arch``.
 """
 
 from __future__ import annotations

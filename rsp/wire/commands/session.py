@@ -1,6 +1,6 @@
 """Commands that settle what client and stub can do, and ask about the process.
 
-Here live ``qSupported vMustReplyEmpty QStartNoAckMode !`` and the simple queries and settings (gdb
+Contents: ``qSupported vMustReplyEmpty QStartNoAckMode !`` and the simple queries and settings (gdb
 manual, "General Query Packets").
 """
 

@@ -1,6 +1,6 @@
 """Commands about threads.
 
-Here live ``H T qC qfThreadInfo qsThreadInfo qThreadExtraInfo`` (gdb manual, "Packets" and "General
+Contents: ``H T qC qfThreadInfo qsThreadInfo qThreadExtraInfo`` (gdb manual, "Packets" and "General
 Query Packets").
 """
 

@@ -1,6 +1,6 @@
 """Commands that move whole objects and files.
 
-Here live ``qXfer`` (gdb manual, "General Query Packets") and ``vFile`` ("Host I/O Packets").
+Contents: ``qXfer`` (gdb manual, "General Query Packets") and ``vFile`` ("Host I/O Packets").
 """
 
 from __future__ import annotations

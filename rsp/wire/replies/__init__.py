@@ -1,6 +1,6 @@
 """Replies: what a stub answers, as frozen values.
 
-Here live one class for every form of answer but stop replies, which are in ``stops``, and Dialect.
+Contents: one class for every form of answer but stop replies, which are in ``stops``, and Dialect.
 Payloads come here after run-length and escapes have been undone. Which command gets which reply is
 said by the command.
 """

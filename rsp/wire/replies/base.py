@@ -1,6 +1,6 @@
 """The base of all replies, and those that any command may get: an error, nothing, ``OK``.
 
-Here live also Dialect and what several replies are read with.
+Contents: also Dialect and what several replies are read with.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Replies that carry memory or registers.
 
-Here live the answers to the commands of ``commands.memory`` and ``commands.registers``.
+Contents: the answers to the commands of ``commands.memory`` and ``commands.registers``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Replies about threads, the process, the session, files and QEMU.
 
-Here live the answers to all queries but those for memory and registers. Stop replies are in
+Contents: the answers to all queries but those for memory and registers. Stop replies are in
 ``stops``.
 """
 

@@ -1,7 +1,7 @@
 """The programs under test: their sources are beside this file, built into the user's cache.
 
-Here lives: how each is compiled, and the cache, which is outside of the checkout and keyed by
-the source (its place too: the debugging information names it), the recipe and the compiler.
+Contents: how each is compiled, and the cache, which is outside of the checkout and keyed by the
+source (its place too: the debugging information names it), the recipe and the compiler.
 """
 
 from __future__ import annotations

@@ -60,7 +60,8 @@ _DRAIN_EVERY: Final = 0.02
 # How long the last requests of a session may take each, and a stub to be heard from at all: as long
 # as by default every request may.
 _PATIENCE: Final = 5.0
-# How long late answers are waited for once a stub has been heard from.
+# How long late answers are waited for once a stub has been heard from that takes the next request
+# even so; see `Session._late_answers_within`.
 _LATE: Final = 0.25
 # Of a stub that reports stops without end, the last are kept.
 _MOST_STOPS: Final = 256
@@ -468,18 +469,32 @@ class Session:
         with held():
             self._cut_off = False
             connection = self.connection
-            connection.recover(monotonic(), max(connection.limits.timeout, _PATIENCE))
+            # They are given up below, before that time is over.
+            connection.recover(monotonic(), 2 * max(connection.limits.timeout, _PATIENCE))
             forget = connection.give_up if last else connection.abandon
             if self._torn:
                 self._torn = False
-                forget(monotonic())
+                reliable = connection.limits.reliable
+                (forget if reliable else connection.abandon)(monotonic())
             seen, until = None, 0.0
             while not self.running and (left := connection.unanswered):
                 if seen != (self.heard, left):
                     seen = (self.heard, left)
-                    until = monotonic() + _LATE if self.heard else self._opened + _PATIENCE
+                    patience = self._late_answers_within
+                    until = monotonic() + patience if self.heard else self._opened + _PATIENCE
                 if self.next_event(until) is None or monotonic() > until:
                     forget(monotonic())
+
+    @property
+    def _late_answers_within(self) -> float:
+        """Seconds until an answer counts as lost.
+
+        A kernel reads a request that comes before its answer was acknowledged as a bad ack, and
+        drops it: then the late answer, an OK perhaps, is taken for that to D, and it stands still.
+        """
+        limits = self.connection.limits
+        is_console = not self.answered and self.console.recent.strip()
+        return _LATE if limits.reliable or is_console else max(limits.timeout, _PATIENCE)
 
     def next_event(self, deadline: float | None) -> Event | None:
         """Return the next answer or stop; what else there is is kept. None after the deadline."""

@@ -691,7 +691,8 @@ class Connection:
             )
         for exchange in self._flight:
             exchange.acked = False
-        owed = len(self._flight) - 1  # but what has come to harm
+        # But what has come to harm; more may be lost on a line that loses bytes.
+        owed = len(self._flight) - 1 if self._limits.reliable else 0
         self._queue.extendleft(reversed(self._flight))
         self._flight.clear()
         self._acks_ahead = max(0, self._acks_ahead - 1)
@@ -700,9 +701,9 @@ class Connection:
         self._await_quiet(owed)
 
     def _await_quiet(self, owed: int = 0) -> None:
-        """Send nothing until the line is quiet, and has given what it owes if it loses nothing."""
+        """Send nothing until the line is quiet, and has given what it owes."""
         limits = self._limits
-        self._owed = owed if limits.reliable else 0
+        self._owed = owed
         shortest = max(min(_QUIET, limits.retransmit_after), self._pace)
         self._quiet_at = self._now + (max(shortest, limits.timeout) if self._owed else shortest)
 
@@ -710,11 +711,16 @@ class Connection:
         if self._line.shared and kind is FrameKind.TEXT:
             return self._line.said(data)
         owed = self._owed
+        if kind is FrameKind.ACK and owed:
+            return None  # its answer is still to come
         if kind is FrameKind.PACKET:
             self._given_up = max(0, self._given_up - 1)
             self._acknowledge()
-            if data == b"OK" or not data.startswith(b"O"):  # of which an answer may have many
-                owed = max(0, owed - 1)
+        # An answer may have many packets of output; its beginning may have come before.
+        is_rest = kind is not FrameKind.PACKET and not self._limits.reliable
+        if is_rest or (kind is FrameKind.PACKET and (data == b"OK" or not data.startswith(b"O"))):
+            owed = max(0, owed - 1)
+            self._since = self._now
         self._await_quiet(owed)
         return None
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +21,7 @@ from lab.backtraces import SETTINGS, Score
 from lab.gdb import Gdb
 from rsp import OnExit, StopReason
 from rsp.transports import open_transport
+from rsp.transports.wrapper import TransportWrapper
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +85,50 @@ def test_a_running_kernel_is_broken_into_and_runs_on(
             assert banner in said
         assert alive(guest)
     assert "KGDB: BP" not in guest.console
+
+
+class Late(TransportWrapper):
+    """At a request of the client the machine stands still for a while, and Ctrl-C comes.
+
+    Args:
+        guest: the machine.
+        request: the number of the request, from 1.
+    """
+
+    def __init__(self, guest: Guest, request: int) -> None:
+        super().__init__(open_transport(guest.ports[0], timeout=PATIENCE))
+        self.came = False
+        self._pid = guest.pid
+        self._left = request
+
+    def write(self, data: bytes, timeout: float | None = None) -> None:
+        if self._left > 0:
+            self._left -= data.count(b"$") - data.count(b"$D")  # there Ctrl-C is held back
+            if self._left <= 0:
+                os.kill(self._pid, signal.SIGSTOP)
+        super().write(data, timeout)
+
+    def read(self, max_bytes: int, timeout: float | None) -> bytes:
+        if self._left <= 0 and not self.came:
+            self.came = True
+            threading.Timer(0.7, os.kill, (self._pid, signal.SIGCONT)).start()
+            raise KeyboardInterrupt
+        return super().read(max_bytes, timeout)
+
+
+def test_ctrl_c_while_the_kernel_lets_wait_for_an_answer(
+    boot_kernel: BootKernel, name: KernelName
+) -> None:
+    """An OK to Hg0 that comes after D is no answer to D, which kgdb has dropped."""
+    guest = boot_kernel(name, append="kgdboc=ttyS0", ports=("telnet", "shell"))
+    for request in count(1):
+        line = Late(guest, request)
+        with contextlib.suppress(KeyboardInterrupt), rsp.connect(line, timeout=PATIENCE) as target:
+            assert target.registers
+        assert alive(guest), f"Ctrl-C at request {request}"
+        if not line.came:
+            break
+    assert request > 5
 
 
 def test_a_block_that_is_left_while_the_kernel_runs(telnet: Guest) -> None:

@@ -29,6 +29,7 @@ from rsp.wire.events import (
 )
 from rsp.wire.limits import InterruptWay, Limits
 from rsp.wire.states import State
+from rsp.wire.threads import ANY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -743,6 +744,35 @@ def test_what_is_owed_for_abandoned_requests_is_waited_for() -> None:
     assert connection.data_to_send() == frame(b"m4,2")
     (event,) = receive(connection, b"$0404#c8", 5.5)
     assert answered(event) == b"\4\4"
+
+
+def test_what_is_owed_is_waited_for_where_bytes_may_be_lost() -> None:
+    """A kernel drops what comes before its answer has been acknowledged."""
+    connection = started(commands.SelectThread(operation="g", thread=ANY), limits=SERIAL)
+    connection.abandon(1.0)
+    connection.send(commands.Detach(), 1.0)
+    connection.handle_timeout(3.0)
+    assert connection.data_to_send() == b""
+    assert receive(connection, b"+$OK#9a", 3.5) == []
+    assert connection.data_to_send() == b"+"
+    connection.handle_timeout(due(connection))
+    assert connection.data_to_send() == frame(b"D")
+    (event,) = receive(connection, b"+$OK#9a", 5.0)
+    assert isinstance(event, Reply)
+    assert isinstance(event.command, commands.Detach)
+
+
+def test_the_rest_of_an_answer_that_was_cut_in_two() -> None:
+    """It was not acknowledged, so that a kernel takes the next request for a bad ack."""
+    connection = started(read(0), limits=replace(SERIAL, timeout=5.0))
+    assert receive(connection, b"+$ca", 0.5) == []
+    connection.abandon(1.0)
+    connection.send(commands.Detach(), 1.0)
+    assert receive(connection, b"fe#8f", 5.9) == []
+    connection.handle_timeout(due(connection))
+    assert connection.data_to_send() == frame(b"D")
+    assert receive(connection, b"-", 6.5) == []
+    assert connection.data_to_send() == frame(b"D")
 
 
 def test_what_an_abandoned_command_prints_is_not_its_answer() -> None:

@@ -119,10 +119,14 @@ def add_timeout(options: argparse._ActionsContainer) -> None:
     )
 
 
-def add_target(parser: argparse.ArgumentParser) -> None:
+def add_target(parser: argparse.ArgumentParser, *, runs: bool = False) -> None:
     """Add the TARGET, and in groups of their own the options that all commands with one have.
 
     The help of a command so begins with what is its own.
+
+    Args:
+        parser: of the command.
+        runs: whether the command lets the target run; else it only looks, and leaves it as found.
     """
     parser.add_argument(
         "target",
@@ -136,8 +140,10 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     common.add_argument(
         "--leave-stopped",
         action="store_true",
-        help="leave the target stopped at the end; by default it runs on",
+        help="leave the target stopped at the end; by default it runs on"
+        + ("" if runs else " if it ran before, and else stays stopped"),
     )
+    parser.set_defaults(on_exit="detach" if runs else "as found")
     add_record(common)
     symbols = parser.add_argument_group("symbols")
     symbols.add_argument("--symbols", metavar="FILE", help="an ELF file with symbols: vmlinux")
@@ -264,7 +270,7 @@ def connect(arguments: argparse.Namespace) -> Iterator[Target]:
             slide=arguments.slide,
             timeout=arguments.timeout,
             record=arguments.record,
-            on_exit="leave stopped" if arguments.leave_stopped else "detach",
+            on_exit="leave stopped" if arguments.leave_stopped else arguments.on_exit,
         ) as target,
     ):
         yield target

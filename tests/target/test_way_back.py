@@ -1,7 +1,7 @@
 """Wherever connecting or a session breaks off, the target is left as it was found.
 
 The stubs here are scripted, so that they can fail at any step; the real ones are in
-tests/live/test_interruptions.py. What is counted is what let the target run.
+tests/live/test_as_found.py. What is counted is what let the target run.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ EXAMPLES: Final = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    add_target(parser)
+    add_target(parser, runs=True)
     add_spec(parser)
     parser.add_argument("--hw", action="store_true", help="use a hardware breakpoint")
     add_count(parser)

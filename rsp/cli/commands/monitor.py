@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 USAGE: Final = "TARGET TEXT... [OPTION ...]"
 EXAMPLES: Final = (
     "rsp monitor :1234 info registers",
-    "rsp monitor :1234 'x /4xb 0xfffffff0' --leave-stopped",
+    "rsp monitor :1234 'x /4xb 0xfffffff0'",
 )
 
 

@@ -22,7 +22,7 @@ USAGE: Final = "TARGET [NAME=VALUE ...] [--thread ID] [OPTION ...]"
 EXAMPLES: Final = (
     "rsp regs :1234",
     "rsp regs :1234 --symbols vmlinux --thread p01.02",
-    "rsp regs :1234 rax=0x10 bl=-1 --leave-stopped",
+    "rsp regs :1234 rax=0x10 bl=-1",
 )
 
 

@@ -59,7 +59,7 @@ def _parse(text: str) -> _Watched:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    add_target(parser)
+    add_target(parser, runs=True)
     parser.add_argument(
         "watched",
         metavar="EXPR",

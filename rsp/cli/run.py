@@ -4,7 +4,7 @@ Contents: how any command ends, its exit status and its error in one line. Not h
 commands and their help (see `rsp.cli.help`), and what a command does (see `rsp.cli.commands`).
 
 Exit status: 0; 1 with one line on stderr; 2 for a wrong command line; as the shell counts them,
-130 after Ctrl-C and 141 when the reader of the output has gone.
+130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, 141 when the reader of the output has gone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import contextlib
 import io
 import logging
 import os
+import signal
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import rsp
@@ -23,7 +25,7 @@ from rsp.cli.text import printable
 from rsp.errors import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["main"]
 
@@ -47,10 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     failure: str | None = None
     status = 0
     try:
-        status = _run(argv)
+        with _orderly_end():
+            status = _run(argv)
         print(end="", flush=True)  # stdout may be closed, and None
     except KeyboardInterrupt as error:
-        status = 130
+        status = 128 + (error.number if isinstance(error, _Ended) else signal.SIGINT)
         # CPython dies of SIGINT at its end when a KeyboardInterrupt has passed through an exec() of
         # text, as it may in an import (dataclasses), unless another one has ended well since.
         exec("")  # noqa: S102
@@ -68,6 +71,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger("rsp").removeHandler(warnings)
     _report(failure, warnings.texts)
     return status
+
+
+class _Ended(KeyboardInterrupt):
+    """A signal whose default is to end the process at once, and to leave the target as it is."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextlib.contextmanager
+def _orderly_end() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP do what Ctrl-C does; one that is ignored (nohup) stays so."""
+
+    def end(number: int, _: object) -> None:
+        raise _Ended(number)
+
+    taken = []
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, end)
+                taken.append(number)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _with_notes(text: str, error: BaseException) -> str:

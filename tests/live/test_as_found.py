@@ -184,6 +184,22 @@ def test_a_command_that_runs_the_target_is_cut_off(
 
 
 @pytest.mark.live("qemu-system-x86_64")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_is_ended(counting: QemuMachine, forked: Forked, number: signal.Signals) -> None:
+    with TappedLine(counting.address) as line:
+        tally = cut_off(
+            forked,
+            line,
+            LOOKING["bt"],
+            lambda: "it stands" if stands(counting) else "",
+            prepare=lambda: counting.monitor("cont"),
+            number=number,
+        )
+    assert not tally.wrong
+    assert tally.within
+
+
+@pytest.mark.live("qemu-system-x86_64")
 @pytest.mark.parametrize("running", [True, False])
 def test_a_very_short_timeout(counting: QemuMachine, running: bool) -> None:
     counting.monitor("cont" if running else "stop")

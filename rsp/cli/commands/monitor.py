@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print what the monitor prints."""
     command = " ".join(arguments.text)
     with connect(arguments) as target:
-        output = target.monitor(command)
+        output = target.monitor(command).replace("\r\n", "\n")  # QEMU's lines end in both
     if arguments.json:
         print_json({"command": command, "output": output})
     elif output:

@@ -7,6 +7,7 @@ where it begins, the step to a caller (`rsp.unwind`) and what a frame is (`frame
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, overload
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 MAX_FRAMES: Final = 4096
 """About how many frames are shown; a kernel's stack has room for some hundred."""
+
+MAX_DEPTH: Final = 1 << 20
+"""About how many frames are gone through for the outermost ones: 8 MiB of stack have half of it."""
 
 _USER_PRIVILEGE: Final = 3
 
@@ -77,7 +81,7 @@ class Backtrace(Sequence[Frame]):
         return f"<Backtrace of {len(self)} frames, {self.end_reason}>"
 
     def __str__(self) -> str:
-        lines = [f"#{frame.level:<3}{frame}" for frame in self._frames]
+        lines = [f"#{frame.level:<2} {frame}" for frame in self._frames]
         if not self.complete:
             lines.append(f"Backtrace stopped: {self.end_reason}")
         elif self._user is not None:
@@ -86,7 +90,12 @@ class Backtrace(Sequence[Frame]):
 
 
 def walk(
-    activation: Activation, entry_code: EntryCode, not_entered: Callable[[], int] = int
+    activation: Activation,
+    entry_code: EntryCode,
+    not_entered: Callable[[], int] = int,
+    *,
+    limit: int | None = None,
+    outermost: int | None = None,
 ) -> Backtrace:
     """Return the frames from an activation on.
 
@@ -94,8 +103,12 @@ def walk(
         activation: the innermost one.
         entry_code: of the kernel that it may be in.
         not_entered: returns how many inlined copies begin at its pc and count as not entered yet.
+        limit: about how many frames are gone through.
+        outermost: how many of them are kept, those at the outer end; None for all.
     """
-    frames: list[Frame] = []
+    limit = limit or (MAX_FRAMES if outermost is None else MAX_DEPTH)
+    frames: deque[Frame] = deque(maxlen=outermost)
+    level = 0
     below: FrameContext | None = None
     above: FrameContext | None = None
     seen: set[tuple[int, int | None]] = set()
@@ -105,8 +118,8 @@ def walk(
         try:
             caller = caller_of(activation, entry_code)
             _check(activation, caller, seen)
-            if len(frames) >= MAX_FRAMES:
-                raise EndOfStack(f"there are more than {MAX_FRAMES} frames")
+            if level + 1 >= limit:
+                raise EndOfStack(f"there are more than {limit} frames")
         except EndOfStack as end:
             reason, complete, caller = str(end), end.complete, None
         except BadImage as damage:
@@ -118,20 +131,24 @@ def walk(
         if below is not None:
             below.caller = context
         kind, hidden = _kind(activation, caller), 0
-        if not frames and len(context.blocks) > 1:
+        if not level and len(context.blocks) > 1:
             hidden = not_entered()
-        frames += frames_of(context, kind, len(frames) - hidden)[hidden:]
+        shown = frames_of(context, kind, level - hidden)[hidden:]
+        frames += shown
+        level += len(shown)
         below, above = context, None
         if not reason and frames[-1].function == "main":
             # Where a program begins for who wrote it, as in gdb without `backtrace past-main`.
             reason, complete = "main", True
         if reason:
-            return Backtrace(frames, reason, complete=complete, user=user)
+            return Backtrace(tuple(frames), reason, complete=complete, user=user)
         assert caller is not None
         above = context_of(caller)
         for skipped in jumps_between(context, above):
             below.caller = skipped
-            frames += frames_of(skipped, FrameKind.TAIL_CALL, len(frames))
+            shown = frames_of(skipped, FrameKind.TAIL_CALL, level)
+            frames += shown
+            level += len(shown)
             below = skipped
         activation = caller
 

@@ -19,8 +19,14 @@ if TYPE_CHECKING:
     from rsp.wire.threads import ThreadId
 
 
-def backtrace(target: Target, thread: ThreadId | None) -> Backtrace:
-    """Return the backtrace of a thread.
+def backtrace(
+    target: Target,
+    thread: ThreadId | None,
+    *,
+    limit: int | None = None,
+    outermost: int | None = None,
+) -> Backtrace:
+    """Return the backtrace of a thread; the arguments are those of ``Target.backtrace``.
 
     Raises:
         StubError: the stub does not give its registers.
@@ -30,7 +36,13 @@ def backtrace(target: Target, thread: ThreadId | None) -> Backtrace:
     if registers[registers.layout.role(Role.PC).name] is None:
         return _of_sleeping(target, thread)
     innermost = executing(target, thread)
-    return walk(innermost, target.find_entry_code(), lambda: _not_entered(target, thread))
+    return walk(
+        innermost,
+        target.find_entry_code(),
+        lambda: _not_entered(target, thread),
+        limit=limit,
+        outermost=outermost,
+    )
 
 
 def backtrace_from(target: Target, resumption: Resumption) -> Backtrace:

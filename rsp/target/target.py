@@ -76,6 +76,9 @@ ModeName: TypeAlias = Literal[
     "REAL16", "PROTECTED16", "PROTECTED32", "COMPAT32", "LONG64", "UNKNOWN"
 ]
 
+MOST_FRAMES: Final = 1 << 24
+"""No stack of a thread has room for more."""
+
 _ID_EXAMPLES: Final = "1, p01.02, fffffffe (rsp info lists them)"
 
 
@@ -497,24 +500,42 @@ class Target:
 
     # --- the stack ---
 
-    def backtrace(self) -> Backtrace:
+    def backtrace(
+        self, *, limit: SupportsIndex | None = None, outermost: SupportsIndex | None = None
+    ) -> Backtrace:
         """Return who called whom in the current thread, the innermost frame first.
 
         It ends where it can go no further, and says why; what cannot be read is no error.
+
+        Args:
+            limit: about how many frames are gone through; 4096, or a million for the outermost.
+            outermost: how many are returned, those at the outer end, as of gdb's ``bt -3``; all
+                without it.
 
         Raises:
             StubError: the stub gives no registers.
             LocalProtocolError: the target runs.
         """
         self._check_stopped()
-        return self.backtrace_of(self._current)
+        return self.backtrace_of(self._current, limit=limit, outermost=outermost)
 
-    def backtrace_of(self, thread: ThreadId | None) -> Backtrace:
+    def backtrace_of(
+        self,
+        thread: ThreadId | None,
+        *,
+        limit: SupportsIndex | None = None,
+        outermost: SupportsIndex | None = None,
+    ) -> Backtrace:
         """Return the backtrace of a thread; see ``backtrace``."""
         from rsp.target.backtraces import backtrace
 
         self._check_stopped()
-        return backtrace(self, None if thread is None else self._thread_id(thread))
+        return backtrace(
+            self,
+            None if thread is None else self._thread_id(thread),
+            limit=_frames(limit, "limit"),
+            outermost=_frames(outermost, "outermost"),
+        )
 
     def disassemble(
         self, where: str | SupportsIndex, count: SupportsIndex = 16
@@ -1010,3 +1031,9 @@ def _leave_all() -> None:
 def _check_function(given: object, what: str) -> None:
     if given is not None and not callable(given):
         raise arguments.refused(what, given, "a function, or None")
+
+
+def _frames(given: SupportsIndex | None, name: str) -> int | None:
+    if given is None:
+        return None
+    return arguments.integer(given, name, "a number of frames", lowest=1, below=MOST_FRAMES + 1)

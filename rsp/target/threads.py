@@ -67,9 +67,11 @@ class Thread:
         """A snapshot of its registers; the same errors as ``Target.registers``."""
         return self.target.registers_of(self.thread_id)
 
-    def backtrace(self) -> Backtrace:
-        """Return who called whom in it; the same errors as ``Target.backtrace``."""
-        return self.target.backtrace_of(self.thread_id)
+    def backtrace(
+        self, *, limit: SupportsIndex | None = None, outermost: SupportsIndex | None = None
+    ) -> Backtrace:
+        """Return who called whom in it; the same arguments and errors as ``Target.backtrace``."""
+        return self.target.backtrace_of(self.thread_id, limit=limit, outermost=outermost)
 
     def write_register(self, name: str, value: SupportsIndex) -> None:
         """Write a register; the same errors as ``Target.write_register``."""

@@ -35,13 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--all", action="store_true", help="all threads; the threads of a machine are its CPUs"
     )
+    parser.add_argument(
+        "--outermost", metavar="N", type=int, help="only the last N frames, as gdb's bt -N"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the frames, the innermost first."""
     with connect(arguments) as target:
         threads = target.threads if arguments.all else (_thread(target, arguments.thread),)
-        found = [_Stack(target, thread) for thread in threads]
+        found = [_Stack(target, thread, arguments.outermost) for thread in threads]
         answer = (
             {"threads": [each.in_json() for each in found]}
             if arguments.json
@@ -58,10 +61,11 @@ def _thread(target: Target, name: str | None) -> Thread | None:
 class _Stack:
     """A thread, None with a stub that has none, and its backtrace."""
 
-    def __init__(self, target: Target, thread: Thread | None) -> None:
+    def __init__(self, target: Target, thread: Thread | None, outermost: int | None) -> None:
         self.id = thread.id if thread is not None else None
         self.name = thread.name if thread is not None else ""
-        self.frames = thread.backtrace() if thread is not None else target.backtrace()
+        stack = thread if thread is not None else target
+        self.frames = stack.backtrace(outermost=outermost)
 
     def in_json(self) -> dict[str, object]:
         frames = [frame_in_json(frame) for frame in self.frames]

@@ -18,6 +18,7 @@ SOURCES = Path(__file__).parent
 RECIPES = {
     "subject.c": ("gcc", "-g", "-O0", "-Wall", "-Wextra", "-Werror", "-no-pie", "-pthread"),
     "threads.c": ("gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-pthread"),
+    "deep.c": ("gcc", "-g", "-O1", "-fno-optimize-sibling-calls", "-no-pie"),
     "faults.c": ("gcc", "-g", "-O0", "-Wall", "-Wextra", "-Werror", "-no-pie"),
     "faults32.S": ("gcc", "-g", "-m32", "-static", "-no-pie", "-nostdlib"),
     "hidden_switch.S": (

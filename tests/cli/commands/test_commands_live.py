@@ -189,16 +189,20 @@ def test_writing(boot_qemu: BootQemu, gdb: type[Gdb]) -> None:
     run("write", machine.address, f"{MAPPED - 1:#x}", "aabb", STAY).fails(f"{MAPPED:#x}")
 
 
-def test_a_target_runs_on_unless_it_is_to_stand_still(boot_qemu: BootQemu) -> None:
+def test_a_target_is_left_as_it_was_found(boot_qemu: BootQemu) -> None:
     machine = boot_qemu()
-    for command in (("info",), ("regs",), ("read", "0", "16")):
-        assert run(command[0], machine.address, *command[1:], STAY).status == 0
+    for command in (("info",), ("regs",), ("read", "0", "16"), ("read", "0", "16", STAY)):
+        assert run(command[0], machine.address, *command[1:]).status == 0
         assert "paused" in machine.monitor("info status")
-    assert run("info", machine.address).status == 0
+    machine.monitor("cont")
     wait_until_it_counts(machine)
     # A stub that is connected to stops its machine; an error lets it run on as well.
     run("read", machine.address, f"{MAPPED:#x}", "1").fails()
     wait_until_it_counts(machine)
+    assert run("info", machine.address).status == 0
+    wait_until_it_counts(machine)
+    assert run("info", machine.address, STAY).status == 0
+    assert "paused" in machine.monitor("info status")
 
 
 def test_a_second_client_is_told_of_the_first(boot_qemu: BootQemu) -> None:

@@ -15,6 +15,7 @@ from rsp.errors import (
     ArgumentError,
     BadImage,
     ConnectionLost,
+    ExpressionError,
     LocalProtocolError,
     MemoryFault,
     ModeNotReached,
@@ -32,6 +33,7 @@ from rsp.errors import (
     TargetAddressError,
     TransportError,
     UnsupportedCommand,
+    ValueUnavailable,
 )
 
 if TYPE_CHECKING:
@@ -168,6 +170,7 @@ __all__ = [
     "CpuState",
     "DescriptorTable",
     "EFlags",
+    "ExpressionError",
     "Frame",
     "FrameKind",
     "GlobalVariable",
@@ -228,6 +231,7 @@ __all__ = [
     "Unsolicited",
     "UnsupportedCommand",
     "Value",
+    "ValueUnavailable",
     "Variable",
     "Watch",
     "Watchpoint",

@@ -191,6 +191,14 @@ class SymbolNotFound(SymbolError, KeyError):
         self.name = name
 
 
+class ExpressionError(SymbolError, ValueError):
+    """An expression of C is wrong, or an operation that the type of a value does not have."""
+
+
+class ValueUnavailable(SymbolError):
+    """A value cannot be had: it is optimized out, not known in this frame, or of no known type."""
+
+
 class BadImage(SymbolError):
     """The file is not an image that symbols can be taken from, or a part of it is damaged.
 

@@ -13,7 +13,7 @@ from rsp.cli.frames import backtrace_text, frame_in_json
 from rsp.cli.json import stop_in_json
 from rsp.cli.progress import Progress
 from rsp.cli.text import place, printable
-from rsp.errors import LocalProtocolError, RspTimeout
+from rsp.errors import LocalProtocolError, RspError, RspTimeout
 
 if TYPE_CHECKING:
     import argparse
@@ -39,6 +39,10 @@ def check_count(count: int) -> None:
     """Raise LocalProtocolError where there is nothing to run to."""
     if count < 1:
         raise LocalProtocolError("--count 0: a breakpoint is hit once at least")
+
+
+class Missed(RspError):
+    """The program ended before it came where it was awaited."""
 
 
 def run_to(target: Target, point: Point, arguments: argparse.Namespace, verb: str) -> Stop:

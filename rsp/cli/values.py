@@ -8,7 +8,7 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING, Final
 
-from rsp.errors import SymbolError
+from rsp.errors import ExpressionError, SymbolError
 from rsp.symbols.types.types import (
     VOID,
     Array,
@@ -39,17 +39,17 @@ def bare_value(value: Value) -> object:
 
     Raises:
         MemoryFault: it cannot be read.
-        SymbolError: it has more than 1 MiB.
+        ExpressionError: it has more than 1 MiB.
     """
     if (value.type_.size or 0) > _LARGEST:
-        raise SymbolError(f"{value.type_} has {value.type_.size} bytes: ask for a part of it")
+        raise ExpressionError(f"{value.type_} has {value.type_.size} bytes: ask for a part of it")
     return _bare(value, 0)
 
 
 def _bare(value: Value, depth: int) -> object:
     bare = value.type_.resolved
     if depth > _DEEPEST:
-        raise SymbolError(f"{value.type_}: more than {_DEEPEST} structures within each other")
+        raise ExpressionError(f"{value.type_}: more than {_DEEPEST} structures within each other")
     if value.all_absent_:
         return None
     if isinstance(bare, Compound):

@@ -10,7 +10,7 @@ import operator
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from rsp.errors import SymbolError
+from rsp.errors import ExpressionError
 from rsp.symbols.types.types import (
     VOID,
     Encoding,
@@ -86,7 +86,7 @@ def unary(symbol: str, value: Value) -> Value:
     """Return what ``* & + - ~ !`` makes of a value.
 
     Raises:
-        SymbolError: C has no such operation.
+        ExpressionError: C has no such operation.
         MemoryFault: the operand cannot be read.
     """
     if symbol == "*":
@@ -104,7 +104,7 @@ def unary(symbol: str, value: Value) -> Value:
     number = decode(promoted.type_, promoted.bytes_())
     if symbol == "~":
         if not isinstance(number, int):
-            raise SymbolError(f"~ of a {value.type_}")
+            raise ExpressionError(f"~ of a {value.type_}")
         number = ~number
     elif symbol == "-":
         number = -number
@@ -121,13 +121,13 @@ def binary(symbol: str, left: Value, right: Value, *, dry: bool = False) -> Valu
         dry: only the type matters: nothing is divided.
 
     Raises:
-        SymbolError: C has no such operation, or it divides by zero.
+        ExpressionError: C has no such operation, or it divides by zero.
         MemoryFault: an operand cannot be read.
     """
     left, right = left.decayed_(), right.decayed_()
     for value in (left, right):
         if not is_scalar(value.type_.resolved):
-            raise SymbolError(f"{symbol} needs numbers or pointers, not {value.type_}")
+            raise ExpressionError(f"{symbol} needs numbers or pointers, not {value.type_}")
     pointers = [isinstance(each.type_.resolved, Pointer) for each in (left, right)]
     if any(pointers) and (symbol in _COMPARISONS or symbol in "+-"):
         return _on_pointers(symbol, left, right, pointers)
@@ -151,13 +151,13 @@ def _computed(symbol: str, left: float, right: float, kind: Type, *, dry: bool) 
             return left / right
         return float("nan") if not left or left != left else left * float("inf")
     if not isinstance(left, int) or not isinstance(right, int):
-        raise SymbolError(f"{symbol} needs integers")
+        raise ExpressionError(f"{symbol} needs integers")
     if symbol in _BITWISE:
         return _BITWISE[symbol](left, right)
     if right == 0:
         if dry:
             return 0
-        raise SymbolError("division by zero")
+        raise ExpressionError("division by zero")
     quotient = abs(left) // abs(right) * (1 if (left < 0) == (right < 0) else -1)
     return quotient if symbol == "/" else left - right * quotient
 
@@ -168,19 +168,19 @@ def _on_pointers(symbol: str, left: Value, right: Value, pointers: list[bool]) -
         return integer(space, int(_COMPARISONS[symbol](int(left), int(right))))
     if all(pointers):
         if symbol == "+":
-            raise SymbolError("two pointers cannot be added")
+            raise ExpressionError("two pointers cannot be added")
         one, other = (_target_size(each) for each in (left, right))
         if one != other:
-            raise SymbolError(f"{left.type_} and {right.type_} point to what differs in size")
+            raise ExpressionError(f"{left.type_} and {right.type_} point to what differs in size")
         difference = int(left) - int(right)
         steps = abs(difference) // max(one, 1)
         return integer(space, -steps if difference < 0 else steps, "long")
     if not pointers[0]:
         if symbol == "-":
-            raise SymbolError(f"a pointer cannot be taken from {left.type_}")
+            raise ExpressionError(f"a pointer cannot be taken from {left.type_}")
         left, right = right, left
     if isinstance(right.type_.resolved, Float):
-        raise SymbolError(f"{right.type_} cannot be added to a pointer")
+        raise ExpressionError(f"{right.type_} cannot be added to a pointer")
     distance = int(right) * _target_size(left)
     moved = int(left) + (distance if symbol == "+" else -distance)
     return Value.number_(space, left.type_, moved)
@@ -201,7 +201,7 @@ def _address(value: Value) -> Value:
 def _shifted(symbol: str, left: Value, right: Value) -> Value:
     number, count = decode(left.type_, left.bytes_()), decode(right.type_, right.bytes_())
     if not isinstance(number, int) or not isinstance(count, int):
-        raise SymbolError(f"{symbol} needs integers")
+        raise ExpressionError(f"{symbol} needs integers")
     width = 8 * (left.type_.size or 0)
     if symbol == "<<":
         result = number << count if 0 <= count < width else 0
@@ -217,7 +217,7 @@ def _promoted(value: Value) -> Value:
     if isinstance(bare, Float) or (isinstance(bare, Integer) and bare.size >= _INT):
         return value
     if not isinstance(bare, Integer | Enum):
-        raise SymbolError(f"{value.type_} is no number")
+        raise ExpressionError(f"{value.type_} is no number")
     return value.cast_(_promoted_type(value.space_.word_size, bare))
 
 

@@ -15,7 +15,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rsp import arguments
-from rsp.errors import SymbolError
+from rsp.errors import ExpressionError
 from rsp.symbols.types.spelling import canonical
 from rsp.symbols.types.types import MAX_CHAIN, Array, Pointer, Qualified, Qualifier
 from rsp.values.arithmetic import base_types, binary, integer, unary
@@ -74,7 +74,7 @@ def evaluate(text: str, scope: Scope) -> Value:
 
     Raises:
         SymbolNotFound: a name stands for nothing; the message has the nearest.
-        SymbolError: the text is no expression, or C has no such operation.
+        ExpressionError: the text is no expression, or C has no such operation.
         ArgumentError: it is no text.
         MemoryFault: what a pointer in it points to cannot be read.
         RegisterUnavailable: there is no such register.
@@ -90,7 +90,7 @@ def parse_type(text: str, space: Space) -> Type:
 
     Raises:
         SymbolNotFound: there is no such type.
-        SymbolError: the text is none of a type.
+        ExpressionError: the text is none of a type.
     """
     parser = _Parser(text, Scope(space=space))
     ctype = parser.type_name()
@@ -109,7 +109,9 @@ class _Parser:
 
     def __init__(self, text: str, scope: Scope) -> None:
         if len(text) > MAX_LENGTH:
-            raise SymbolError(f"an expression of {len(text)} characters; {MAX_LENGTH} are allowed")
+            raise ExpressionError(
+                f"an expression of {len(text)} characters; {MAX_LENGTH} are allowed"
+            )
         self._text = text
         self._scope = scope
         self._dry = 0
@@ -142,7 +144,7 @@ class _Parser:
     def _operand(self) -> Value:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise SymbolError(f"{self._shown()}: deeper than {MAX_DEPTH} levels")
+            raise ExpressionError(f"{self._shown()}: deeper than {MAX_DEPTH} levels")
         try:
             symbol = self._peek()
             if symbol in _UNARY:
@@ -244,7 +246,7 @@ class _Parser:
         """Return an integer in the first of the types that has it (C17, section 6.4.4.1)."""
         found = _NUMBER.fullmatch(token.text)
         if found is None or (found[2] and found[4]) or len(token.text) > _LONGEST_NUMBER:
-            raise SymbolError(f"{self._shown()}: {token.text[:80]!r} is no number")
+            raise ExpressionError(f"{self._shown()}: {token.text[:80]!r} is no number")
         digits, unsigned, longs = found[1], bool(found[2] or found[4]), len(found[3])
         octal = len(digits) > 1 and digits[0] == "0" and digits.isdigit()
         number = int(digits, 8 if octal else 0)
@@ -258,7 +260,7 @@ class _Parser:
                     continue
                 if number < 1 << 8 * size - (not sign):
                     return Value.number_(self._scope.space, types[sign + name], number)
-        raise SymbolError(f"{self._shown()}: {token.text} is larger than any integer")
+        raise ExpressionError(f"{self._shown()}: {token.text} is larger than any integer")
 
     # --- types ---
 
@@ -357,14 +359,14 @@ class _Parser:
         self._take()
 
     def at_end(self) -> None:
-        """Raise SymbolError unless all has been read."""
+        """Raise ExpressionError unless all has been read."""
         if self._tokens[self._next].kind != "end":
             raise self._error("an operator should be")
 
-    def _error(self, what: str) -> SymbolError:
+    def _error(self, what: str) -> ExpressionError:
         token = self._tokens[self._next]
         where = f"where {token.text!r} is" if token.text else "at the end"
-        return SymbolError(f"{self._shown()}: {what} {where} (column {token.at + 1})")
+        return ExpressionError(f"{self._shown()}: {what} {where} (column {token.at + 1})")
 
     def _shown(self) -> str:
         return repr(self._text if len(self._text) <= 80 else f"{self._text[:80]}…")
@@ -377,7 +379,7 @@ def _tokens(text: str) -> list[_Token]:
         found = _TOKEN.match(text, at)
         if found is None or found.lastgroup is None:
             at += len(text[at:]) - len(text[at:].lstrip())
-            raise SymbolError(
+            raise ExpressionError(
                 f"{text[:80]!r}: {text[at : at + 1]!r} is nothing of C (column {at + 1})"
             )
         kind = found.lastgroup
@@ -391,7 +393,7 @@ def _character(text: str) -> int:
     try:
         return ord(ast.literal_eval(f"b{text}"))
     except (SyntaxError, ValueError, TypeError):
-        raise SymbolError(f"{text} is no character of C") from None
+        raise ExpressionError(f"{text} is no character of C") from None
 
 
 def _base_name(words: list[str]) -> str:

@@ -11,7 +11,7 @@ from fractions import Fraction
 from math import ceil, log10
 from typing import NamedTuple
 
-from rsp.errors import SymbolError
+from rsp.errors import ExpressionError, ValueUnavailable
 from rsp.symbols.types.types import Encoding, Enum, Float, Integer, Pointer, Type
 
 MAX_SCALAR = 64
@@ -83,12 +83,12 @@ def _take_apart(ctype: Float, data: bytes) -> _Parts:
     """Return the parts of a number.
 
     Raises:
-        SymbolError: it is in no format of x86.
+        ValueUnavailable: it is in no format of x86.
     """
     name = ctype.name or ""
     form = _QUAD if "128" in name and len(data) == 16 else _FORMATS.get(len(data))
     if form is None or "Decimal" in name:
-        raise SymbolError(f"{name or 'a floating-point number'}: its format is not known here")
+        raise ValueUnavailable(f"{name or 'a floating-point number'}: its format is not known here")
     bits = int.from_bytes(data, "little")
     exponent = bits >> form.mantissa & (1 << form.exponent) - 1
     negative = bool(bits >> form.mantissa + form.exponent & 1)
@@ -178,7 +178,7 @@ def decode(ctype: Type, data: bytes) -> int | float:
     r"""Return the number that the bytes of a type are.
 
     Raises:
-        SymbolError: the type is none of a number.
+        ExpressionError: the type is none of a number.
 
     >>> decode(Integer("short", 2, signed=True), b"\xfe\xff")
     -2
@@ -186,7 +186,7 @@ def decode(ctype: Type, data: bytes) -> int | float:
     bare = ctype.resolved
     if isinstance(bare, Float):
         if is_complex(bare):
-            raise SymbolError(f"{ctype} is two numbers")
+            raise ExpressionError(f"{ctype} is two numbers")
         parts = _take_apart(bare, data)
         sign = -1.0 if parts.negative else 1.0
         if parts.special or not parts.valid:
@@ -196,7 +196,7 @@ def decode(ctype: Type, data: bytes) -> int | float:
         except OverflowError:  # a long double has more room than a float of Python
             return sign * float("inf")
     if not is_scalar(bare):
-        raise SymbolError(f"{ctype} is no number: ask for a member or an element of it")
+        raise ExpressionError(f"{ctype} is no number: ask for a member or an element of it")
     return int.from_bytes(data, "little", signed=is_signed(bare))
 
 
@@ -204,11 +204,11 @@ def encode(ctype: Type, number: float) -> bytes:
     """Return the bytes of a number in a type, cut off as a cast does.
 
     Raises:
-        SymbolError: the type is none of a number, or has no size.
+        ExpressionError: the type is none of a number, or has no size.
     """
     bare, size = ctype.resolved, ctype.size
     if not is_scalar(bare) or size is None or size > MAX_SCALAR:
-        raise SymbolError(f"a number cannot be made a {ctype}")
+        raise ExpressionError(f"a number cannot be made a {ctype}")
     if isinstance(bare, Float):
         return _encode_float(bare, number, size)
     if isinstance(number, float) and (number != number or abs(number) == float("inf")):

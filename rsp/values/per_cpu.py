@@ -13,7 +13,7 @@ from __future__ import annotations
 from operator import index
 from typing import TYPE_CHECKING, Final, SupportsIndex, overload
 
-from rsp.errors import SymbolError
+from rsp.errors import ValueUnavailable
 from rsp.values.value import Value
 
 if TYPE_CHECKING:
@@ -61,12 +61,14 @@ class PerCpuValue(Value):
         """Return that of a CPU.
 
         Raises:
-            SymbolError: the kernel cannot have that CPU, or this is no kernel.
+            ValueUnavailable: the kernel cannot have that CPU, or this is no kernel.
             MemoryFault: its place cannot be read.
         """
         size = self.space_.word_size
         if not 0 <= cpu < self.__count():
-            raise SymbolError(f"there is no CPU {cpu}: they are numbered below {self.__count()}")
+            raise ValueUnavailable(
+                f"there is no CPU {cpu}: they are numbered below {self.__count()}"
+            )
         where = self.__offsets() + cpu * size
         offset = int.from_bytes(self.space_.read(where, size), "little")
         address = (self.__offset + offset) % (1 << 8 * size)
@@ -87,7 +89,7 @@ class PerCpuValue(Value):
     def __offsets(self) -> int:
         symbols = self.space_.symbols
         if symbols is None or _OFFSETS not in symbols:
-            raise SymbolError(
+            raise ValueUnavailable(
                 f"a per-CPU variable, and no {_OFFSETS} that says where each CPU's is"
             )
         return symbols[_OFFSETS].address
@@ -106,7 +108,7 @@ class PerCpuValue(Value):
             found = self.__cpus_at(bases)
             if len(found) == 1:
                 return found[0]
-        raise SymbolError(
+        raise ValueUnavailable(
             "each CPU has its own, and nothing tells the CPU of the current thread: say which, "
             'as in value("runqueues", cpu=0) or runqueues[0]'
         )

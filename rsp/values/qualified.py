@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rsp.errors import SymbolError, SymbolNotFound
+from rsp.errors import ExpressionError, SymbolError, SymbolNotFound, ValueUnavailable
 from rsp.symbols.at_pc.function_names import FunctionNames
 from rsp.symbols.at_pc.scopes import scopes_of, scopes_of_file
 from rsp.values.definition import value_of
@@ -29,7 +29,8 @@ def scope_of(scope: Scope, name: str) -> Scope:
 
     Raises:
         SymbolNotFound: there is neither; the message names the nearest.
-        SymbolError: there are no symbols, or several files are meant that each have one.
+        SymbolError: there are no symbols.
+        ExpressionError: several files are meant that each have one.
     """
     symbols = scope.space.symbols
     if symbols is None:
@@ -44,7 +45,7 @@ def scope_of(scope: Scope, name: str) -> Scope:
         return replace(scope, names={}, around=lambda: found, within=name)
     if name.isidentifier():
         scope.value(name)  # raises SymbolNotFound, with the nearest
-        raise SymbolError(f"{name!r} is no function: a function or 'file.c' stands before ::")
+        raise ExpressionError(f"{name!r} is no function: a function or 'file.c' stands before ::")
     symbols.locations(f"{name}:1")  # raises SymbolNotFound, with the nearest files
     raise SymbolNotFound(f"{name!r} is neither a function nor a source file", name=name)
 
@@ -81,7 +82,7 @@ class _Values(Mapping[str, Value]):
     def _find(self, name: str) -> Definition | None:
         found = self._names.find(name)
         if len(found) > 1:
-            raise SymbolError(
+            raise ExpressionError(
                 f"{len(found)} blocks of {self._function.name}() have a {name!r}: "
                 "give its address, or its name in the symbol table"
             )
@@ -92,7 +93,7 @@ class _Values(Mapping[str, Value]):
         for frame in self._scope.frames():
             if frame.function == function.name and self._is_of(frame):
                 return frame.variable(name)
-        raise SymbolError(
+        raise ValueUnavailable(
             f"{name!r} is on the stack while {function.name}() runs, "
             "and the current thread is not in it"
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from rsp.arch.layout import Role
-from rsp.errors import RegisterUnavailable, SymbolError, SymbolNotFound, nearest
+from rsp.errors import ExpressionError, RegisterUnavailable, SymbolError, SymbolNotFound, nearest
 from rsp.symbols.at_pc.definitions import defined_in, function_of
 from rsp.symbols.types.types import VOID, Function, Pointer
 from rsp.values.arithmetic import base_types
@@ -106,7 +106,8 @@ class Scope:
 
         Raises:
             SymbolNotFound: nothing; the message names the nearest symbols.
-            SymbolError: there are no symbols, or several files are meant that each have one.
+            SymbolError: there are no symbols.
+            ExpressionError: several files are meant that each have one.
             BadImage: the file is damaged.
         """
         given = self.names.get(name)
@@ -168,7 +169,9 @@ class Scope:
             if (definition := around.in_file(name)) is not None
         }
         if len(found) > 1:
-            raise SymbolError(f"each of {', '.join(found)} has {name!r}: say which, by its path")
+            raise ExpressionError(
+                f"each of {', '.join(found)} has {name!r}: say which, by its path"
+            )
         return next(iter(found.values()), None)
 
     def _linked(self, name: str) -> tuple[Binary, int, ElfSymbol] | None:
@@ -234,7 +237,7 @@ class Scope:
 
         Raises:
             RegisterUnavailable: there is no such register.
-            SymbolError: it is no number of C.
+            ExpressionError: it is no number of C.
         """
         given = self.names.get(f"${name}")
         if given is not None:
@@ -252,7 +255,7 @@ class Scope:
         number = registers[name]
         pointers = {layout.role(role).name: kind for role, kind in _ROLES.items()}
         if bits > 64:
-            raise SymbolError(f"${name} has {bits} bits: `rsp regs` shows it")
+            raise ExpressionError(f"${name} has {bits} bits: `rsp regs` shows it")
         ctype: Type | None = roles.get(pointers.get(name, ""))
         if ctype is None:
             ctype = base_types(word)["int" if bits <= 32 else "long long" if word == 4 else "long"]

@@ -12,7 +12,7 @@ from functools import total_ordering
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, SupportsIndex, overload
 
 from rsp import arguments
-from rsp.errors import SymbolError, SymbolNotFound, nearest
+from rsp.errors import ExpressionError, SymbolNotFound, ValueUnavailable, nearest
 from rsp.symbols.types.types import (
     VOID,
     Array,
@@ -67,7 +67,7 @@ class Language(Protocol):
 
         Raises:
             SymbolNotFound: there is no such type.
-            SymbolError: the text does not name a type.
+            ExpressionError: the text does not name a type.
         """
         ...
 
@@ -153,7 +153,7 @@ class Value:
         """Return a computed number, cut off as a cast does.
 
         Raises:
-            SymbolError: the type is none of a number.
+            ExpressionError: the type is none of a number.
         """
         return cls(space, ctype, data=encode(ctype, number))
 
@@ -207,10 +207,11 @@ class Value:
 
         Raises:
             MemoryFault: they cannot be read.
-            SymbolError: it is not known, or has no size, or more than 16 MiB.
+            ValueUnavailable: it is not known, or has no size.
+            ExpressionError: it has more than 16 MiB.
         """
         if self.absent_:
-            raise SymbolError(f"the value of this {self.type_} is not known: {self.absent_}")
+            raise ValueUnavailable(f"the value of this {self.type_} is not known: {self.absent_}")
         if self.__bits is not None:
             return self.__field_bytes()
         return self.__read(self.__size())
@@ -223,7 +224,7 @@ class Value:
         if size is None:
             raise _no_size(self.type_)
         if size > (MAX_SCALAR if is_scalar(bare) else MAX_VALUE):
-            raise SymbolError(
+            raise ExpressionError(
                 f"{self.type_} has {size} bytes: ask for a member or an element of it"
             )
         return size
@@ -231,11 +232,11 @@ class Value:
     def __read(self, size: int) -> bytes:
         if self.__data is not None:
             if len(self.__data) < size:
-                raise SymbolError(f"only {len(self.__data)} of {size} bytes are at hand")
+                raise ValueUnavailable(f"only {len(self.__data)} of {size} bytes are at hand")
             return self.__data[:size]
         address = self._place_()
         if address is None:
-            raise SymbolError(f"this {self.type_} has neither an address nor a value")
+            raise ValueUnavailable(f"this {self.type_} has neither an address nor a value")
         return self.space_.read(address, size) if size else b""
 
     def __field_bytes(self) -> bytes:
@@ -243,7 +244,7 @@ class Value:
         first, count = self.__bits
         size = self.__size()
         if not 0 < count <= 8 * size:
-            raise SymbolError(f"a bit-field of {count} bits in {self.type_}")
+            raise ExpressionError(f"a bit-field of {count} bits in {self.type_}")
         number = int.from_bytes(self.__read((first + count + 7) // 8), "little") >> first
         number &= (1 << count) - 1
         if is_signed(self.type_.resolved) and number >> count - 1:
@@ -254,7 +255,7 @@ class Value:
         """Return the same with its bytes at hand: what is taken of it costs no further request.
 
         Raises:
-            MemoryFault, SymbolError: as `bytes_`; what is not known stays so.
+            MemoryFault, ValueUnavailable, ExpressionError: as `bytes_`; what is not known stays so.
         """
         if self.__data is not None:
             return self
@@ -273,7 +274,7 @@ class Value:
 
         Raises:
             SymbolNotFound: there is no such member.
-            SymbolError: it has no elements, or a slice has no end.
+            ExpressionError: it has no elements, or a slice has no end.
             MemoryFault: a pointer cannot be read.
         """
         if isinstance(key, str):
@@ -310,7 +311,7 @@ class Value:
     def __find(self, owner: Type, name: str) -> Member:
         if isinstance(owner, Compound):
             if not owner.complete:
-                raise SymbolError(f"{owner} is only declared: its members are not known")
+                raise ExpressionError(f"{owner} is only declared: its members are not known")
             return owner.member(name)
         hint = nearest(name, (each for each in dir(type(self)) if each.endswith("_")))
         raise SymbolNotFound(f"{self.type_} has no member {name!r}{hint}", name=name)
@@ -331,7 +332,7 @@ class Value:
             size = (ctype.size or 0) if bits is None else (sum(bits) + 7) // 8
             inside = 0 <= offset <= offset + size <= len(data)
             if not inside and address is None and not self.__holes:
-                raise SymbolError(f"there is nothing at offset {offset} of this {self.type_}")
+                raise ExpressionError(f"there is nothing at offset {offset} of this {self.type_}")
             flexible = isinstance(ctype.resolved, Array) and ctype.size is None
             data = data[offset : offset + size] if inside and not flexible else None
             if data is None and address is None:
@@ -348,7 +349,7 @@ class Value:
         if isinstance(bare, Pointer):
             return self.deref_().__shifted(number)
         if not isinstance(bare, Array):
-            raise SymbolError(f"{self.type_} has no elements: it is neither array nor pointer")
+            raise ExpressionError(f"{self.type_} has no elements: it is neither array nor pointer")
         return self.__part(bare.element, number * element_size(bare.element))
 
     def __shifted(self, number: int) -> Value:
@@ -365,14 +366,18 @@ class Value:
         """Return how many elements the array has.
 
         Raises:
-            SymbolError: it is none, a flexible one, or has more than 2**24.
+            ExpressionError: it is none, a flexible one, or has more than 2**24.
         """
         bare = self.type_.resolved
         if isinstance(bare, Array) and bare.count is not None:
             if bare.count <= MAX_VALUE:
                 return bare.count
-            raise SymbolError(f"{self.type_}: too many elements for a list: give a slice, [0:8]")
-        raise SymbolError(f"nothing says how many elements {self.type_} has: give a slice, [0:8]")
+            raise ExpressionError(
+                f"{self.type_}: too many elements for a list: give a slice, [0:8]"
+            )
+        raise ExpressionError(
+            f"nothing says how many elements {self.type_} has: give a slice, [0:8]"
+        )
 
     def __iter__(self) -> Iterator[Value]:
         """Iterate over the elements of an array; the errors of ``len`` and of reading."""
@@ -385,7 +390,7 @@ class Value:
         )
         end = len(self) if key.stop is None else _whole(key.stop, "a part of the slice", "a number")
         if step < 1 or first < 0 or end < 0:
-            raise SymbolError("a slice of a value counts from the first element upwards")
+            raise ExpressionError("a slice of a value counts from the first element upwards")
         return tuple(self.__elements(range(first, end, step)))
 
     def __elements(self, numbers: range) -> Iterator[Value]:
@@ -416,7 +421,7 @@ class Value:
         """Return what a pointer points to; of an array, the first element.
 
         Raises:
-            SymbolError: it is no pointer, or one to void.
+            ExpressionError: it is no pointer, or one to void.
             MemoryFault: the pointer itself cannot be read; what it points to is read later.
         """
         bare = self.type_.resolved
@@ -425,21 +430,21 @@ class Value:
         if is_code(bare):
             return self
         if not isinstance(bare, Pointer):
-            raise SymbolError(f"{self.type_} is no pointer")
+            raise ExpressionError(f"{self.type_} is no pointer")
         if bare.target.resolved is VOID:
-            raise SymbolError("void * says nothing of what it points to: cast_ it to a type")
+            raise ExpressionError("void * says nothing of what it points to: cast_ it to a type")
         return Value(self.space_, bare.target, address=int(self))
 
     def address_of_(self) -> Value:
         """Return a pointer to it.
 
         Raises:
-            SymbolError: it is not in memory, or a bit-field.
+            ExpressionError: it is not in memory, or a bit-field.
         """
         address = self.address_
         if address is None:
             what = "a bit-field" if self.__bits is not None else "not in memory"
-            raise SymbolError(f"this {self.type_} has no address: it is {what}")
+            raise ExpressionError(f"this {self.type_} has no address: it is {what}")
         pointer = Pointer(self.type_, self.space_.word_size)
         return Value.number_(self.space_, pointer, address)
 
@@ -459,7 +464,7 @@ class Value:
     def __need_address(self) -> int:
         address = self.address_
         if address is None:
-            raise SymbolError(f"this {self.type_} is not in memory")
+            raise ExpressionError(f"this {self.type_} is not in memory")
         return address
 
     def cast_(self, ctype: Type | str) -> Value:
@@ -470,7 +475,7 @@ class Value:
 
         Raises:
             SymbolNotFound: there is no type of that name.
-            SymbolError: C has no such cast.
+            ExpressionError: C has no such cast.
             MemoryFault: it must be read for it, and cannot be.
         """
         if isinstance(ctype, str):
@@ -492,7 +497,7 @@ class Value:
             return Value(self.space_, ctype, address=self.address_, data=self.__data)
         elif type(to) is type(bare) and str(to) == str(bare):
             return self
-        raise SymbolError(f"{self.type_} cannot be cast to {ctype}")
+        raise ExpressionError(f"{self.type_} cannot be cast to {ctype}")
 
     # --- as Python's ---
 
@@ -500,14 +505,14 @@ class Value:
         """Return the bytes up to a NUL, or the end of the array, or ``max_size``.
 
         Raises:
-            SymbolError: it is neither an array of characters nor a pointer to some.
+            ExpressionError: it is neither an array of characters nor a pointer to some.
             MemoryFault: memory ends before the string does; ``partial`` has what there is.
         """
         max_size = arguments.integer(max_size, "max_size", "a number of bytes")
         bare = self.type_.resolved
         target = bare.element if isinstance(bare, Array) else getattr(bare, "target", VOID)
         if not isinstance(bare, Array | Pointer) or target.size != 1:
-            raise SymbolError(f"{self.type_} is no string")
+            raise ExpressionError(f"{self.type_} is no string")
         if isinstance(bare, Array) and bare.count is not None:
             if self.__data is not None or self.absent_:
                 return self.bytes_()[:max_size].partition(b"\0")[0]
@@ -534,12 +539,14 @@ class Value:
             return self.__need_address()
         try:
             return int(self.__number())
+        except ExpressionError:
+            raise
         except (ValueError, OverflowError):
-            raise SymbolError(f"{self} is no integer") from None
+            raise ExpressionError(f"{self} is no integer") from None
 
     def __index__(self) -> int:
         if isinstance(self.type_.resolved, Float):
-            raise SymbolError(f"{self.type_} is no integer type")
+            raise ExpressionError(f"{self.type_} is no integer type")
         return int(self)
 
     def __float__(self) -> float:
@@ -602,7 +609,7 @@ def element_size(ctype: Type) -> int:
     """Return what pointer arithmetic counts in; GNU C has 1 for void and functions.
 
     Raises:
-        SymbolError: the type is only declared.
+        ValueUnavailable: the type is only declared.
     """
     bare = ctype.resolved
     size = 1 if bare is VOID or is_code(bare) else ctype.size
@@ -611,7 +618,7 @@ def element_size(ctype: Type) -> int:
     return size
 
 
-def _no_size(ctype: Type) -> SymbolError:
+def _no_size(ctype: Type) -> ValueUnavailable:
     if ctype is UNTYPED:
-        return SymbolError("nothing says what type it has: cast it to one, as in (int)name")
-    return SymbolError(f"{ctype} has no size: its definition is not known")
+        return ValueUnavailable("nothing says what type it has: cast it to one, as in (int)name")
+    return ValueUnavailable(f"{ctype} has no size: its definition is not known")

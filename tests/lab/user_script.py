@@ -121,6 +121,8 @@ def errors(transport: rsp.Transport) -> int | None:
         print(error)
     except (rsp.LocalProtocolError, rsp.RemoteProtocolError, rsp.ProtocolError) as error:
         print(error)
+    except (rsp.ExpressionError, rsp.ValueUnavailable) as error:
+        print(error)
     except (rsp.SymbolNotFound, rsp.BadImage, rsp.SymbolError, rsp.RegisterUnavailable) as error:
         print(error)
     except (rsp.ModeNotReached, rsp.ReplayMismatch, rsp.StubError, rsp.RspError) as error:

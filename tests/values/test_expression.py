@@ -327,3 +327,16 @@ def test_symbols_without_debug_information() -> None:
         evaluate("tic + tik", scope)
     with pytest.raises(rsp.SymbolNotFound, match="struct tick"):
         evaluate("(struct tick *)0", scope)
+
+
+def test_errors_tell_what_is_wrong_from_what_is_not_known() -> None:
+    table = rsp.SymbolTable(ELF)
+    scope = Scope(space=Space(read=read, symbols=table, word_size=8, language=C))
+    for text in ("1 +", "1 / 0", "~1.5", "(struct", "1 2", "0x"):
+        with pytest.raises(rsp.ExpressionError) as caught:
+            evaluate(text, scope)
+        assert isinstance(caught.value, ValueError)
+    with pytest.raises(rsp.ValueUnavailable, match="what type"):
+        int(evaluate("counter", scope))
+    with pytest.raises(rsp.SymbolNotFound):
+        evaluate("nothing_of_that_name", scope)

@@ -70,7 +70,7 @@ def assert_found_alike(expressions: list[str], ours: list[str], theirs: list[str
     missing = re.compile(r"No (symbol|frame|function)|Can't take address")
     assert_equal(
         expressions,
-        [re.sub(r"^\[Symbol.*", "none", each) for each in ours],
+        [re.sub(r"^\[(Symbol|Value|Expression).*", "none", each) for each in ours],
         ["none" if missing.match(each) else each for each in theirs],
     )
 

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_spec, add_target, connect, symbols_of
 from rsp.cli.json import print_answer
-from rsp.cli.stops import add_count, check_count, missed, run_to, stop_facts, stop_text
+from rsp.cli.stops import Missed, add_count, check_count, missed, run_to, stop_facts, stop_text
 from rsp.cli.text import printable
-from rsp.errors import RspError
 from rsp.target.points import BreakpointKind
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     print_answer(answer)
     if stop.ended:
-        raise RspError(
+        raise Missed(
             f"{missed(point, arguments.count, 'reached')} before the program ended: {stop}"
         )
     return 0

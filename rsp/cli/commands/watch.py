@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.cli.arguments import add_target, connect, parse_length, parse_place, symbols_of
 from rsp.cli.json import print_answer
-from rsp.cli.stops import add_count, check_count, missed, run_to, stop_facts, stop_text
+from rsp.cli.stops import Missed, add_count, check_count, missed, run_to, stop_facts, stop_text
 from rsp.cli.values import bare_value
-from rsp.errors import NoHardwareBreakpoint, RspError, SymbolError
+from rsp.errors import ExpressionError, NoHardwareBreakpoint
 from rsp.target.points import Watch
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     print_answer(answer)
     if stop.ended:
-        raise RspError(f"{missed(point, arguments.count, verb)} before the program ended: {stop}")
+        raise Missed(f"{missed(point, arguments.count, verb)} before the program ended: {stop}")
     return 0
 
 
@@ -134,12 +134,14 @@ def _insert(target: Target, arguments: argparse.Namespace) -> Watchpoint:
 def _variable(target: Target, expression: str) -> Value:
     value = target.value(expression)
     if value.address_ is None:
-        raise SymbolError(
+        raise ExpressionError(
             f"{expression} has no address: it is in a register, a bit-field or computed, and only "
             "memory can be watched"
         )
     if not value.type_.size:
-        raise SymbolError(f"nothing says how many bytes {expression} has; say it: {expression}:8")
+        raise ExpressionError(
+            f"nothing says how many bytes {expression} has; say it: {expression}:8"
+        )
     return value
 
 

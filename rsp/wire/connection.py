@@ -718,8 +718,9 @@ class Connection:
             self._acknowledge()
         # An answer may have many packets of output; its beginning may have come before.
         is_rest = kind is not FrameKind.PACKET and not self._limits.reliable
-        if is_rest or (kind is FrameKind.PACKET and (data == b"OK" or not data.startswith(b"O"))):
-            owed = max(0, owed - 1)
+        is_whole = kind is FrameKind.PACKET and (data == b"OK" or not data.startswith(b"O"))
+        if owed and (is_rest or is_whole):
+            owed -= 1
             self._since = self._now
         self._await_quiet(owed)
         return None

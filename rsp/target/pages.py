@@ -82,7 +82,7 @@ class Pages:
         self._focus()
         cache = self._physical if physical else self._virtual
         fetch = self._fetch_physical if physical else self._fetch
-        if self._whole and 0 < length <= _MOST_CACHED:
+        if self._whole and 0 < length <= _MOST_CACHED and not cache.has(address, length):
             begin, end = address - address % PAGE, address + length
             with suppress(MemoryFault):  # the pages that can be read are kept
                 _kept(cache, fetch, begin, end + -end % PAGE - begin)
@@ -162,6 +162,10 @@ class _Cache:
             yield at, size, bytes(content[offset : offset + size])
         if missing:
             yield address + length - missing, missing, None
+
+    def has(self, address: int, length: int) -> bool:
+        """Return whether all of a range is known."""
+        return all(known is not None for _, _, known in self.runs(address, length))
 
     def put(self, address: int, data: bytes) -> None:
         if len(self._pages) > _MOST_PAGES:

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from rsp.frames.backtrace import Backtrace
     from rsp.symbols.table import SymbolTable
 
-# Who waits for the command that shows the stacks, or naps in the load, or looks for a mouse.
-AWAKE = re.compile(r"\b(?:do_wait|do_sys_poll|(?:pipe|wait_for_partner)\w*|ps2_\w+)\+")
+# Who waits for the command that shows the stacks, or naps in the load, or serves it, or looks for a
+# mouse.
+AWAKE = re.compile(
+    r"\b(?:do_wait|do_sys_poll|(?:pipe|wait_for_partner)\w*|inet_csk_accept|ps2_\w+)\+"
+)
 ENTRY = re.compile(r"([^+]+)\+(0x[0-9a-f]+)/")
 
 

@@ -53,14 +53,15 @@ def test_the_kernel_is_found_again(guest: Guest) -> None:
             assert "dummy_xmit" not in target.symbols
             assert not kernel.modules()
             places.add(kernel.slide)
-            frames = [frame.function for frame in target.backtrace()]
-            assert None not in frames
+            # It may be in user space, of which there are no symbols.
+            begin = target.symbols["_text"].address
+            assert all(frame.function for frame in target.backtrace() if frame.pc >= begin)
             [address] = point.locations
             assert address == target.symbols.locations("do_init_module")[0].address
             target.resume(wait=False)
             assert text_of(guest) == target.symbols["_text"].address
             guest.start("insmod /dummy.ko")
-            stop = target.wait(60)
+            stop = target.wait(240)
             assert (stop.breakpoint, stop.function) == (point, "do_init_module")
         # Three boots that choose one of some hundred places are not all at the same.
         assert len(places) > 1

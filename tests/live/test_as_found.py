@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rsp.testing.qemu import QemuMachine
 
 MOMENTS = int(os.environ.get("RSP_MOMENTS", "3"))
+MORE_MOMENTS = 60  # drawn at most where none of the few came within the connection
 PATIENCE = 120.0
 SYMBOLS = ("--symbols", str(ELF))
 
@@ -45,7 +46,7 @@ LOOKING = {
     "read": ("read", "TARGET", "0", "256K"),
     "write": ("write", "TARGET", "0x9000", "90f4"),
     "bt": ("bt", "TARGET", "--all", *SYMBOLS),
-    "print": ("print", "TARGET", "greeting", *SYMBOLS),
+    "print": ("print", "TARGET", "(char)greeting", *SYMBOLS),
     "disas": ("disas", "TARGET", f"{LABELS['long_start']:#x}"),
     "monitor": ("monitor", "TARGET", "info", "registers"),
 }
@@ -105,9 +106,11 @@ def cut_off(
     pieces, life = line.pieces, time.monotonic() - began
     assert not check(), "it is not even right when nobody cuts it off"
     chance = random.Random(" ".join(command))
-    for moment in range(MOMENTS):
+    for moment in range(MOMENTS + MORE_MOMENTS):
+        if moment >= MOMENTS and tally.within:
+            break
         # By what has passed, however loaded the machine is, and by time: it may compute for long.
-        part = (moment + chance.random()) / MOMENTS
+        part = (moment % MOMENTS + chance.random()) / MOMENTS
         at, delay = (pieces * part, life / pieces) if moment % 2 else (0, life * part)
         prepare()
         line.expect()

@@ -170,6 +170,7 @@ def test_a_hundred_times_while_a_shell_prints_what_looks_like_packets(
     assert alive(guest)
 
 
+@pytest.mark.live("gdb")
 def test_the_same_stop_as_gdb_sees_it(boot_kernel: BootKernel, name: KernelName) -> None:
     """Over a unix socket, which gdb opens too, and which carries no BREAK: a shell does it."""
     guest = boot_kernel(name, append="kgdboc=ttyS0", ports=("unix", "shell"))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rsp.target.target import Target
     from rsp.target.threads import Thread
 
-USAGE: Final = "TARGET [--thread ID | --all] [OPTION ...]"
+USAGE: Final = "TARGET [--thread ID | --all] [--outermost N] [OPTION ...]"
 EXAMPLES: Final = (
     "rsp bt :1234 --symbols vmlinux",
     "rsp bt :1234 --symbols vmlinux --all",

@@ -4,8 +4,8 @@
         pid = forked.start("info", address)      # a process of its own, for signals to be sent to
         forked.finish()                          # its exit status, negative for a signal
 
-Here lives how they are started. Each is forked from a server, which this file is run as. Here must
-not live: what is done to them.
+Contents: how they are started. Each is forked from a server, which this file is run as. Not here:
+what is done to them.
 """
 
 from __future__ import annotations
@@ -63,8 +63,10 @@ def serve() -> None:
     for module in pkgutil.walk_packages(rsp.__path__, "rsp."):
         if not module.name.startswith(("rsp.testing", "rsp.__main__")):
             import_module(module.name)
-    # A shell may have let this run ignore it.
+    # A shell, or nohup, may have let this run ignore them.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     for line in sys.stdin:
         pid = os.fork()
         if not pid:

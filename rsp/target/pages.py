@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PAGE: Final = 4096
-MOST_AT_ONCE: Final = 1 << 30
+MOST_AT_ONCE: Final = 1 << 32
 """The most bytes of one read: what is a slip of the pen is not to fill this machine's memory."""
 _MOST_PAGES: Final = 4096  # 16 MiB
 _MOST_CACHED: Final = 1 << 16
@@ -75,7 +75,7 @@ class Pages:
                 before it.
             UnsupportedCommand: physical memory is asked for, and the stub cannot read it.
             LocalProtocolError: the target runs.
-            ArgumentError: the range leaves the address space, or is longer than 1 GiB.
+            ArgumentError: the range leaves the address space, or is longer than 4 GiB.
         """
         length = checked_length(address, length)
         arguments.flag(physical, "physical")

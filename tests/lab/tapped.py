@@ -6,7 +6,7 @@
         os.kill(client, signal.SIGINT)
         line.wait_until_over()              # the stub's end is closed as well
 
-A piece is what one side has sent at once. Here must not live: anything of the protocol.
+A piece is what one side has sent at once. Not here: anything of the protocol.
 """
 
 from __future__ import annotations

@@ -186,12 +186,12 @@ def test_what_is_no_address(target: rsp.Target, what: Any, message: str) -> None
     assert not target.breakpoints
 
 
-@pytest.mark.parametrize("length", [-1, 1 << 30 | 1, 1 << 40, 1.0, "4", None, True])
+@pytest.mark.parametrize("length", [-1, 1 << 32 | 1, 1 << 40, 1.0, "4", None, True])
 def test_what_is_no_length(target: rsp.Target, length: Any) -> None:
     with pytest.raises(rsp.ArgumentError, match=r"^length is .*: give a number of bytes"):
         target.read_memory("watched", length)
     with pytest.raises(rsp.ArgumentError, match=r"^(length is |nothing says how many bytes)"):
-        target.watchpoint(0x1000, 0 if length in (1 << 30 | 1, 1 << 40) else length)
+        target.watchpoint(0x1000, 0 if length in (1 << 32 | 1, 1 << 40) else length)
     assert not target.breakpoints
 
 

@@ -60,7 +60,7 @@ class Memory:
             MemoryFault: a part cannot be read; it carries the first bad address and the bytes
                 before it.
             UnsupportedCommand: physical memory is asked for, and the stub cannot read it.
-            ArgumentError: the range leaves the 64-bit address space, or is longer than 1 GiB.
+            ArgumentError: the range leaves the 64-bit address space, or is longer than 4 GiB.
         """
         length = checked_length(address, length)
         if arguments.flag(physical, "physical"):

@@ -364,7 +364,7 @@ class Target:
             address: linear, or physical; with symbols also a name (``init_task``) or a distance
                 from one (``init_task+0x10``). A per-CPU variable is the current CPU's. Of a Value,
                 what a pointer or a number has in it, and where an array or a structure is.
-            length: in bytes, at most 1 GiB at once.
+            length: in bytes, at most 4 GiB at once.
             physical: whether the address is physical (QEMU from 4.2). QEMU answers physical reads
                 of nothing, too: they never fail there.
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.gdb import batch
-from rsp.errors import TransportError
+from rsp.errors import ArgumentError, TransportError
 from rsp.recording import Entry, EntryKind, Recorder, read_log
 
 if TYPE_CHECKING:
@@ -220,12 +220,20 @@ def test_paths(tmp_path: Path) -> None:
     assert plain(read_log(path)) == [(EntryKind.SENT, data)]
 
 
-@pytest.mark.parametrize("name", ["missing/x.rsplog", "nul\0"])
-def test_a_path_that_cannot_be_opened(tmp_path: Path, name: str) -> None:
+def test_a_path_that_cannot_be_opened(tmp_path: Path) -> None:
+    missing = tmp_path / "missing" / "x.rsplog"
     with pytest.raises(TransportError, match="cannot create the recording"):
-        Recorder(tmp_path / name)
+        Recorder(missing)
     with pytest.raises(TransportError, match="cannot open the recording"):
-        list(read_log(tmp_path / name))
+        list(read_log(missing))
+
+
+def test_what_is_no_path(tmp_path: Path) -> None:
+    for wrong in (tmp_path / "nul\0", 5, None):
+        with pytest.raises(ArgumentError, match="give a path"):
+            Recorder(wrong)  # type: ignore[arg-type]
+    with pytest.raises(TransportError, match="cannot open the recording"):
+        list(read_log(tmp_path / "nul\0"))
 
 
 def test_a_directory_is_no_log(tmp_path: Path) -> None:

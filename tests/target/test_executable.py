@@ -102,7 +102,7 @@ def test_under_the_emulator(program: Path) -> None:
         assert goes_through(address, program).address > 0x1_0000_0000
 
 
-@pytest.mark.live("gcc", "valgrind")
+@pytest.mark.live("gcc", "valgrind", "vgdb")
 def test_under_valgrind(program: Path) -> None:
     with servers.vgdb(program) as address:
         assert goes_through(address, program).address > 0x10_0000

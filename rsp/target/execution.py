@@ -91,6 +91,11 @@ class Execution:
         return self._stops > 0 or self._session.running
 
     @property
+    def steps(self) -> bool:
+        """Whether the last resume was a step, which ends in a stop by itself."""
+        return self._passing or self._goal.kind is not ActionKind.CONTINUE
+
+    @property
     def running(self) -> bool:
         """Whether the target runs; takes in what has come meanwhile."""
         session = self._session

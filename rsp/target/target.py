@@ -935,7 +935,7 @@ class Target:
         if execution.running:
             # A kernel that prints through us (kgdbcon) would wait for our acks for ever.
             untouched = not self.points.any and self._stepping is None and not self.session.prints
-            if runs_on and untouched and self.stub.runs_on_close:
+            if runs_on and untouched and self.stub.runs_on_close and not execution.steps:
                 return
             execution.interrupt()
         if self._gone:

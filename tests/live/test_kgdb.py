@@ -144,8 +144,11 @@ def test_backtraces_of_tasks_that_sleep_are_the_kernel_s_own(stopped: Stopped) -
             entries = stopped.stacks.get(int(thread.id, 16))
             if entries and thread.registers["eax"] is None:  # else it runs
                 found = thread.backtrace()
+                functions = [frame.function for frame in found]
+                if any(str(each).startswith("preempt_schedule") for each in functions):
+                    continue  # it has woken since, and waits for a CPU
                 assert_same_stack(found, entries, target.symbols)
-                assert [frame.function for frame in found[:2]] == ["context_switch", "__schedule"]
+                assert functions[:2] == ["context_switch", "__schedule"]
                 compared += 1
     # The built kernels have some 20 tasks of their own, of which two or three are awake.
     assert compared >= 15

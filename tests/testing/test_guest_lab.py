@@ -39,6 +39,7 @@ def test_a_guest_comes_up_with_its_cpus_and_its_modules(
     assert guest.run("cat /proc/modules") == ""
 
 
+@pytest.mark.live("gdb")
 @pytest.mark.parametrize("name", NAMES)
 def test_without_kaslr_a_kernel_is_where_it_was_linked(
     shared_kernel: BootKernel, name: KernelName
@@ -61,6 +62,7 @@ def test_with_kaslr_it_is_not(boot_kernel: BootKernel) -> None:
     assert len(places) > 1
 
 
+@pytest.mark.live("gdb")
 @pytest.mark.parametrize("name", NAMES)
 def test_its_load_comes_by_the_places_where_tests_stop_it(
     shared_kernel: BootKernel, name: KernelName
@@ -90,6 +92,7 @@ def test_a_machine_that_was_left_standing_runs_again(shared_kernel: BootKernel) 
     assert again.run("echo now") == "now\n"
 
 
+@pytest.mark.live("gdb")
 def test_one_that_was_not_started_stands_at_its_first_instruction(boot_kernel: BootKernel) -> None:
     guest = boot_kernel("i386", stopped=True, cpus=1)
     assert "paused" in guest.monitor("info status")
@@ -141,6 +144,7 @@ def test_a_console_for_a_client_has_a_shell_and_is_captured(
     guest.wait_for("1041")
 
 
+@pytest.mark.live("gdb")
 @pytest.mark.parametrize("name", ["x86_64", "i386"])
 def test_kgdb_on_a_line_of_its_own_beside_console_and_shell(
     boot_kernel: BootKernel, name: KernelName

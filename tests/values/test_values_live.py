@@ -364,6 +364,7 @@ def paused(shared_kernel: BootKernel, request: pytest.FixtureRequest) -> Iterato
     guest.monitor("cont")
 
 
+@pytest.mark.live("gdb")
 @pytest.mark.parametrize(
     ("paused", "more"),
     [("debian", KERNEL_64), ("x86_64", KERNEL_64), ("i386", "")],

@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from lab.servers import BootQemu, StartServer
 
 REQUIRED = os.environ.get("RSP_LAB") == "required"
-# A test that declares nothing can start nothing. With "declared" one that declares some programs
-# cannot start others.
-STRICT = os.environ.get("RSP_LAB_NEEDS") == "declared"
 RUN = "RSP_LAB_RUN"  # in the environment of all that this run starts
 
 # How long an example takes says nothing on a busy machine.
@@ -75,15 +72,9 @@ def needs(item: pytest.Item) -> set[str]:
     return {program for mark in item.iter_markers("live") for program in mark.args}
 
 
-def _programs(config: pytest.Config, declares: set[str]) -> contextlib.AbstractContextManager[None]:
-    if declares and not STRICT:
-        return config.stash[declared].every()
-    return config.stash[declared].only(declares)
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Any:
-    with _programs(item.config, needs(item)):
+    with item.config.stash[declared].only(needs(item)):
         return (yield)
 
 
@@ -98,9 +89,6 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.Fix
         if item.nodeid.startswith(fixturedef.baseid)
         and fixturedef.argname in getattr(item, "fixturenames", ())
     ]
-    if not STRICT and any(users):
-        with request.config.stash[declared].every():
-            return (yield)
     with request.config.stash[declared].only(set.intersection(*users) if users else ()):
         return (yield)
 

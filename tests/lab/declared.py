@@ -41,16 +41,6 @@ class DeclaredPrograms:
         finally:
             os.environ["PATH"] = before
 
-    @contextmanager
-    def every(self) -> Iterator[None]:
-        """Let everything be found that this machine has."""
-        before = os.environ["PATH"]
-        os.environ["PATH"] = self._whole
-        try:
-            yield
-        finally:
-            os.environ["PATH"] = before
-
     def _links(self, needs: frozenset[str]) -> Path:
         if needs not in self._made:
             directory = self._directory / str(len(self._made))

@@ -244,7 +244,7 @@ def test_a_program_that_a_test_does_not_declare_is_missing_for_it(tmp_path: Path
 
         def test_what_is_shared_and_undeclared(made): ...
     """
-    _, output = run_pytest(tmp_path, source, RSP_LAB_NEEDS="declared")
+    _, output = run_pytest(tmp_path, source)
     assert "3 failed, 1 passed, 2 errors" in output
     assert "No such file or directory: 'make'" in output
     for name in ("another_is_declared", "undeclared", "undeclared_in_a_shell"):

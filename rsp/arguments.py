@@ -167,6 +167,16 @@ def text(given: object, what: str, taken: str = "text") -> str:
     return given
 
 
+def function(given: object, what: str) -> None:
+    """Refuse what is neither a function nor None.
+
+    Raises:
+        ArgumentError: it is neither.
+    """
+    if given is not None and not callable(given):
+        raise refused(what, given, "a function, or None")
+
+
 def path(given: object, what: str, taken: str = "a path") -> str:
     """Return the path of a file, as text.
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from rsp.errors import SymbolNotFound
 from rsp.linux.pt_regs import (
     PT_REGS,
+    USER,
     entered_from,
     interrupt_frame,
     interrupted_at,
@@ -50,7 +51,6 @@ _INT3 = b"\xcc"
 _THUNKS = ("__x86_indirect_", "__x86_return_")
 _MOST_PUSHED = 3
 _KERNEL_HALF = 1 << 63
-_USER_PRIVILEGE = 3
 _USER_CS, _USER_DS = 0x33, 0x2B  # arch/x86/include/asm/segment.h
 _USER_BITS = 56
 """An address in user space has no more, with five levels of page tables."""
@@ -192,7 +192,7 @@ def user_space_behind(frame: Activation) -> Activation | None:
     ):
         words = [_word(frame, at + place * size) for place in range(5)]
         found = interrupt_frame(frame, [word for word in words if word is not None])
-        if found is None or found["cs"] & _USER_PRIVILEGE != _USER_PRIVILEGE:
+        if found is None or found["cs"] & USER != USER:
             continue
         others = {name: _word(frame, place) for name, place in saved.items()}
         known = {name: value for name, value in others.items() if value is not None}

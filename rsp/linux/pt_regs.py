@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING
 
 from rsp.errors import SymbolNotFound
 from rsp.unwind.activation import Activation, EndOfStack
-from rsp.unwind.frame_pointers import CALLEE_SAVED
+from rsp.unwind.frame_pointers import CALLEE_SAVED, FARTHEST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rsp.unwind.activation import Machine
-
-_FARTHEST = 1 << 20
-"""How far above the stack pointer a frame may end; a kernel's whole stack has 8 or 16 KiB."""
 
 # Linux arch/x86/include/asm/ptrace.h, struct pt_regs; "" is a word that no register is in.
 PT_REGS: Mapping[str, tuple[str, ...]] = {
@@ -33,7 +30,8 @@ PT_REGS: Mapping[str, tuple[str, ...]] = {
         *("eip", "cs", "eflags", "esp", "ss"),
     ),
 }
-_USER = 3
+USER = 3
+"""The privilege of a selector of user space."""
 _COPY = b"\xc1\xe9\x02\xfc\xf3\xa5"
 _COPY_STEPS = (0, 3, 4)
 """shr $2,%ecx; cld; rep movsl: by then the stack pointer is the copy's."""
@@ -129,7 +127,7 @@ def _user_registers(frame: Activation, sp: int) -> Activation | None:
     found = interrupted_at(frame, sp)
     if found is None:
         return None
-    is_user = found.registers["cs"] & found.registers["ss"] & _USER == _USER
+    is_user = found.registers["cs"] & found.registers["ss"] & USER == USER
     flags = found.registers["eflags"]
     return found if is_user and flags & _RESERVED_FLAGS == _RESERVED_ONE else None
 
@@ -148,7 +146,7 @@ def _marked(frame: Activation, fp: int) -> Activation | None:
     if fp & mark != mark & 1:
         return None
     at = fp ^ mark
-    return interrupted_at(frame, at) if 0 <= at - frame.sp <= _FARTHEST else None
+    return interrupted_at(frame, at) if 0 <= at - frame.sp <= FARTHEST else None
 
 
 def interrupt_frame(frame: Activation, words: Sequence[int]) -> dict[str, int] | None:
@@ -162,7 +160,7 @@ def interrupt_frame(frame: Activation, words: Sequence[int]) -> dict[str, int] |
         return None
     pc, selector, flags, sp, stack = words
     cs = selector & 0xFFFF
-    is_user = cs & stack & _USER == _USER and not stack >> 16
+    is_user = cs & stack & USER == USER and not stack >> 16
     if flags & _RESERVED_FLAGS != _RESERVED_ONE or selector >> 32:
         return None
     if not is_user and (cs != frame.registers.get("cs") or machine.owner_of(pc) is None):

@@ -34,7 +34,7 @@ def backtrace(
     """
     registers = target.registers_of(thread)
     if registers[registers.layout.role(Role.PC).name] is None:
-        return _of_sleeping(target, thread)
+        return _of_sleeping(target, thread, limit, outermost)
     innermost = executing(target, thread)
     return walk(
         innermost,
@@ -45,14 +45,23 @@ def backtrace(
     )
 
 
-def backtrace_from(target: Target, resumption: Resumption) -> Backtrace:
+def backtrace_from(
+    target: Target,
+    resumption: Resumption,
+    *,
+    limit: int | None = None,
+    outermost: int | None = None,
+) -> Backtrace:
     """Return the backtrace of code that no CPU executes now.
 
     Args:
         target: in whose memory its stack is.
         resumption: what it will go on with.
+        limit: as of ``Target.backtrace``.
+        outermost: as of ``Target.backtrace``.
     """
-    return walk(resuming(target, resumption), target.find_entry_code())
+    innermost = resuming(target, resumption)
+    return walk(innermost, target.find_entry_code(), limit=limit, outermost=outermost)
 
 
 def _not_entered(target: Target, thread: ThreadId | None) -> int:
@@ -68,7 +77,9 @@ def _not_entered(target: Target, thread: ThreadId | None) -> int:
         return 0
 
 
-def _of_sleeping(target: Target, thread: ThreadId | None) -> Backtrace:
+def _of_sleeping(
+    target: Target, thread: ThreadId | None, limit: int | None, outermost: int | None
+) -> Backtrace:
     """Return the backtrace of a thread that the stub gives no pc of."""
     reason = "the stub gives no pc of it, and nothing is known of where it goes on"
     found = target.thread_of(thread)
@@ -82,5 +93,5 @@ def _of_sleeping(target: Target, thread: ThreadId | None) -> Backtrace:
             reason = str(error)
             continue
         if resumption is not None:
-            return backtrace_from(target, resumption)
+            return backtrace_from(target, resumption, limit=limit, outermost=outermost)
     return Backtrace((), reason, complete=False)

@@ -72,11 +72,11 @@ class Execution:
         self._by_instruction = False  # and what was stepped was an instruction, not a line
         self._interrupting = False
         self._under_way = False  # a resume was sent, and its stop has not been taken
-        self._alone = False  # of one thread, the others standing still
         self._echo_due = False  # QEMU will report the last watchpoint once more
         self._hit: Sequence[Point] = ()  # the points that the last stop is at
         self._before: Registers | None = None  # where a step that may be such an echo began
         self._goal = Resume(kind=ActionKind.CONTINUE)  # once all threads are past theirs
+        self._sent = self._goal  # the last resume
         self._to_pass: list[ThreadId | None] = []  # who has yet to step over a breakpoint for it
         self._standing: dict[ThreadId, int] = {}  # who has reported a breakpoint, and where
         self._judging = False  # a condition is asked
@@ -93,7 +93,7 @@ class Execution:
     @property
     def steps(self) -> bool:
         """Whether the last resume was a step, which ends in a stop by itself."""
-        return self._passing or self._goal.kind is not ActionKind.CONTINUE
+        return self._sent.kind is not ActionKind.CONTINUE
 
     @property
     def running(self) -> bool:
@@ -354,12 +354,10 @@ class Execution:
             if self._session.usable and not self._session.running:
                 self._put_back()
             raise
-        self._under_way = True
-        self._alone = False
+        self._under_way, self._sent = True, goal
         if goal.others or goal.thread is None:
             self._standing.clear()
         else:
-            self._alone = True
             self._standing.pop(goal.thread, None)
         self._target.forget()
 
@@ -465,8 +463,8 @@ class Execution:
         target.forget()
         under_way, self._under_way = self._under_way, False
         if under_way and self._was_killed_alone(reply):
-            self._alone, self._under_way = False, True
-            self._resumes.send(Resume(kind=ActionKind.CONTINUE), signal=None, stopped=None)
+            self._under_way, self._sent = True, Resume(kind=ActionKind.CONTINUE)
+            self._resumes.send(self._sent, signal=None, stopped=None)
             return False
         if isinstance(reply, replies.ErrorReply | replies.Unsupported):
             self._put_back()
@@ -523,8 +521,9 @@ class Execution:
         gdbserver (13.1) waits for that thread only, and finds it gone. How the process ended it
         tells as soon as it waits for the others too, which end with it.
         """
+        alone = not self._sent.others and self._sent.thread is not None
         return (
-            self._alone
+            alone
             and isinstance(reply, replies.ErrorReply)
             and reply.text.startswith(_NO_CHILDREN)
             and self._signal_to_deliver() is not None

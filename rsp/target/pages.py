@@ -150,22 +150,26 @@ class _Cache:
         """
         missing = 0
         for at, size in _by_page(address, length):
-            base, offset = at - at % PAGE, at % PAGE
-            content, known = self._pages.get(base, (b"", 0))
-            wanted = (1 << size) - 1
-            if (known >> offset) & wanted != wanted:
+            if not self._knows(at, size):
                 missing += size
                 continue
             if missing:
                 yield at - missing, missing, None
                 missing = 0
-            yield at, size, bytes(content[offset : offset + size])
+            content, _ = self._pages[at - at % PAGE]
+            yield at, size, bytes(content[at % PAGE : at % PAGE + size])
         if missing:
             yield address + length - missing, missing, None
 
     def has(self, address: int, length: int) -> bool:
         """Return whether all of a range is known."""
-        return all(known is not None for _, _, known in self.runs(address, length))
+        return all(self._knows(at, size) for at, size in _by_page(address, length))
+
+    def _knows(self, address: int, size: int) -> bool:
+        """Return whether a part of one page is known."""
+        _, known = self._pages.get(address - address % PAGE, (b"", 0))
+        wanted = (1 << size) - 1
+        return (known >> address % PAGE) & wanted == wanted
 
     def put(self, address: int, data: bytes) -> None:
         if len(self._pages) > _MOST_PAGES:

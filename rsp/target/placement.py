@@ -150,6 +150,8 @@ def address_of(given: object, target: Target, what: str = "address") -> int:
         SymbolNotFound, SymbolError: there is no such symbol, or there are no symbols.
         ArgumentError: it is no address.
     """
+    if type(given) is int and 0 <= given < arguments.END:
+        return given  # as most are
     from rsp.values.value import Value
 
     if isinstance(given, str):

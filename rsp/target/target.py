@@ -332,7 +332,7 @@ class Target:
     def registers_of(self, thread: ThreadId | None) -> Registers:
         """Return a snapshot of a thread's registers."""
         self._check_stopped()
-        return self.processor.registers(None if thread is None else self._thread_id(thread))
+        return self.processor.registers(self._id_or_none(thread))
 
     def write_register(self, name: str, value: SupportsIndex) -> None:
         """Write a register or sub-register of the current thread, and read it back.
@@ -350,7 +350,7 @@ class Target:
         """Write a register of a thread; see ``write_register``."""
         number = arguments.integer(value, "value", lowest=None, below=None)
         self._check_stopped()
-        self.processor.write(None if thread is None else self._thread_id(thread), name, number)
+        self.processor.write(self._id_or_none(thread), name, number)
         self.pages.invalidate()  # it may have been cr3
 
     # --- memory ---
@@ -375,7 +375,7 @@ class Target:
             SymbolNotFound, SymbolError: there is no such name, or there are no symbols.
             ArgumentError: the address, or the length, is none, or leaves the 64-bit address space.
         """
-        at = self._address(address)
+        at = address_of(address, self)
         self._focus()
         if arguments.flag(physical, "physical"):
             return self._memory.read(at, length, physical=True)
@@ -396,7 +396,7 @@ class Target:
         self, address: str | SupportsIndex, data: ReadableBuffer, *, physical: bool = False
     ) -> None:
         """Write memory; the same arguments and errors as ``read_memory``."""
-        at = self._address(address)
+        at = address_of(address, self)
         self._focus()
         self.pages.invalidate()
         self._memory.write(at, data, physical=physical)
@@ -425,7 +425,7 @@ class Target:
             SymbolNotFound, SymbolError, ArgumentError: as ``read_memory``.
         """
         most = arguments.integer(max_size, "max_size", "a number of bytes", below=MOST_AT_ONCE + 1)
-        return read_string(self.read_memory, self._address(address), most)
+        return read_string(self.read_memory, address_of(address, self), most)
 
     def virtual_to_physical(
         self, address: str | SupportsIndex, root: SupportsIndex | None = None
@@ -532,7 +532,7 @@ class Target:
         self._check_stopped()
         return backtrace(
             self,
-            None if thread is None else self._thread_id(thread),
+            self._id_or_none(thread),
             limit=_frames(limit, "limit"),
             outermost=_frames(outermost, "outermost"),
         )
@@ -555,7 +555,7 @@ class Target:
 
         self._check_stopped()
         if isinstance(where, str) and self.has_symbols and where.strip() in self.symbols:
-            return disassemble(self, self._address(where), count)
+            return disassemble(self, address_of(where, self), count)
         return disassemble(self, locate(where, self).addresses[0], count)
 
     # --- breakpoints ---
@@ -589,7 +589,7 @@ class Target:
             ArgumentError: there can be no such place, kind or condition.
         """
         wanted = arguments.member(BreakpointKind, kind, "kind")
-        _check_function(condition, "condition")
+        arguments.function(condition, "condition")
         arguments.flag(temporary, "temporary")
         self._check_stopped()
         found = locate(where, self)
@@ -632,7 +632,7 @@ class Target:
             ArgumentError: there can be no such range, access or condition.
         """
         accesses = arguments.member(Watch, watch, "watch")
-        _check_function(condition, "condition")
+        arguments.function(condition, "condition")
         self._check_stopped()
         found = watched_range(address, length, self)
         if self.stub.bare_watchpoints and found.address % found.length:
@@ -735,7 +735,7 @@ class Target:
     def step_thread(self, thread: ThreadId | None, *, timeout: float | None = None) -> Stop:
         """Execute one instruction of a thread, the others standing still."""
         limit = arguments.timeout(timeout)
-        thread_id = None if thread is None else self._thread_id(thread)
+        thread_id = self._id_or_none(thread)
         self._check_open()
         self._execution.step(thread_id)
         return self._execution.wait(limit)
@@ -810,7 +810,7 @@ class Target:
         wanted = arguments.member(CpuMode, mode, "mode")
         steps = arguments.integer(max_steps, "max_steps", "a number of steps", below=None)
         limit = arguments.timeout(timeout)
-        _check_function(progress, "progress")
+        arguments.function(progress, "progress")
         self._check_stopped()
         return ModeSwitch(
             self,
@@ -991,10 +991,8 @@ class Target:
             self._stepping = Stepping(self, self._execution)
         return self._stepping
 
-    def _address(self, given: str | SupportsIndex) -> int:
-        if type(given) is int and 0 <= given < arguments.END:
-            return given
-        return address_of(given, self)
+    def _id_or_none(self, given: object) -> ThreadId | None:
+        return None if given is None else self._thread_id(given)
 
     def _thread_id(self, given: object) -> ThreadId:
         if isinstance(given, ThreadId):
@@ -1026,11 +1024,6 @@ _to_leave: Final[WeakKeyDictionary[Target, Session]] = WeakKeyDictionary()
 def _leave_all() -> None:
     for target in list(_to_leave):
         target.leave_forgotten()
-
-
-def _check_function(given: object, what: str) -> None:
-    if given is not None and not callable(given):
-        raise arguments.refused(what, given, "a function, or None")
 
 
 def _frames(given: SupportsIndex | None, name: str) -> int | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rsp.unwind.entry_code import EntryCode
 
-_FARTHEST = 1 << 20
+FARTHEST: Final = 1 << 20
 """How far above the stack pointer a frame may end; a kernel's whole stack has 8 or 16 KiB."""
 
 _ENDBR = (b"\xf3\x0f\x1e\xfa", b"\xf3\x0f\x1e\xfb")
@@ -61,7 +61,7 @@ def caller_by_frame_pointer(frame: Activation, entry_code: EntryCode) -> Activat
         return _behind_call(frame, at, machine.read_word(pushed) if pushed is not None else fp)
     if (interrupted := entry_code.interrupted_by(frame, sp, fp)) is not None:
         return interrupted
-    if fp is not None and sp <= fp <= sp + _FARTHEST:
+    if fp is not None and sp <= fp <= sp + FARTHEST:
         return _behind_call(frame, fp + machine.word_size, machine.read_word(fp))
     if fp == 0:  # so the outermost frame marks itself (System V ABI, AMD64, section 3.4.1)
         raise EndOfStack(f"the frame pointer is 0 at {frame.pc:#x}", complete=True)

@@ -537,11 +537,10 @@ class Value:
         bare = self.type_.resolved
         if isinstance(bare, Array) or is_code(bare):
             return self.__need_address()
+        number = self.__number()
         try:
-            return int(self.__number())
-        except ExpressionError:
-            raise
-        except (ValueError, OverflowError):
+            return int(number)
+        except (ValueError, OverflowError):  # of what is infinite, or not a number
             raise ExpressionError(f"{self} is no integer") from None
 
     def __index__(self) -> int:

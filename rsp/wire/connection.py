@@ -315,8 +315,8 @@ class Connection:
         while (frame := self._next or next_frame()) is not None:
             kind, data = frame
             self._next = None
-            if kind is FrameKind.PACKET and logger.isEnabledFor(logging.DEBUG):
-                logger.debug("received: %s", _shown(data))
+            if kind is FrameKind.PACKET:
+                _log("received", data)
             if line.asked:
                 event = self._on_proof(frame)
             elif self._quiet_at is not None:
@@ -423,8 +423,7 @@ class Connection:
                 self._silence = 0.0
             self._flight.append(exchange)  # first: Ctrl-C may come in between
         self._out += exchange.packet
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("sent: %s", _shown(exchange.packet))
+        _log("sent", exchange.packet)
         if not command.answered:
             return
         self._await_answer()
@@ -458,7 +457,7 @@ class Connection:
         self._send_again(data)
 
     def _send_again(self, data: bytes) -> None:
-        logger.debug("sent again: %s", _shown(data))
+        _log("sent again", data)
         if not self._line.shared:
             self._note_fault()
         self._out += data
@@ -626,7 +625,7 @@ class Connection:
         if self._given_up:
             self._given_up -= 1
             self._acknowledge()
-            logger.debug("dropped a late answer: %s", _shown(data))
+            _log("dropped a late answer", data)
             return None
         if self._limits.reliable or not self._acks or not self._flight:
             self._fail(error)
@@ -644,7 +643,7 @@ class Connection:
         self._acknowledge()
         if payload[:1] == b"O" and payload != b"OK":
             return Output(self._trusted(parse_output, payload))
-        logger.debug("dropped a packet that answers nothing: %s", _shown(raw))
+        _log("dropped a packet that answers nothing", raw)
         return None
 
     def _on_nak(self) -> Event | None:
@@ -668,7 +667,7 @@ class Connection:
             return self._line.said(data)
         if self._line.shared and head.command.resumes and data[1:2] not in (b"T", b"S", b"O"):
             return self._line.said(data)
-        logger.debug("a corrupt packet: %s", _shown(data))
+        _log("a corrupt packet", data)
         if not self._acks or self._acks_ahead or len(self._flight) > 1:
             self._recover()
         else:
@@ -779,10 +778,12 @@ class Connection:
         raise error
 
 
-def _shown(packet: bytes) -> str:
-    """Return a packet as the log has it: its beginning, with what is not printable as escapes."""
-    text = packet[:_MOST_SHOWN].decode("latin-1").encode("unicode_escape").decode("ascii")
-    return text if len(packet) <= _MOST_SHOWN else f"{text}… ({len(packet)} bytes)"
+def _log(what: str, packet: bytes) -> None:
+    """Log the beginning of a packet, with what is not printable as escapes."""
+    if logger.isEnabledFor(logging.DEBUG):
+        text = packet[:_MOST_SHOWN].decode("latin-1").encode("unicode_escape").decode("ascii")
+        more = f"… ({len(packet)} bytes)" if len(packet) > _MOST_SHOWN else ""
+        logger.debug("%s: %s%s", what, text, more)
 
 
 def _checked(limits: object) -> Limits:

@@ -47,7 +47,7 @@ mount -t proc proc {root}/proc
 mount --rbind /dev {root}/dev
 [ {user} = root ] || chroot {root} useradd --create-home {user}
 for kernel in {kernels}; do
-    at={root}/root/.cache/gdb-rsp/${{kernel##*/}}
+    at={root}{home}/.cache/gdb-rsp/${{kernel##*/}}
     mkdir -p $at
     mount --bind $kernel $at
     mount -o remount,bind,ro $at
@@ -115,6 +115,7 @@ def run(system: str, log: Path) -> None:
         furnish(upper)
         script = PREPARE.format(
             base=bottom,
+            home=HOMES[user],
             environ=shlex.join(f"{name}={value}" for name, value in environ.items()),
             kernels=shlex.join(map(str, kernels)),
             root=root,

@@ -15,13 +15,11 @@ import contextlib
 import select
 import socket
 import threading
-from typing import Self
 
-_POLL = 0.05
-_SIZE = 1 << 16
+from lab.relay import POLL, SIZE, Relay
 
 
-class TappedLine:
+class TappedLine(Relay):
     """A line to a stub for one client after the other.
 
     Args:
@@ -34,17 +32,12 @@ class TappedLine:
     """
 
     def __init__(self, target: str) -> None:
-        self._scheme, _, self._target = target.rpartition("//")
-        self._over = threading.Event()
+        scheme, slashes, self._target = target.rpartition("//")
+        super().__init__(scheme + slashes)
         self._changed = threading.Condition()
         self._open = False
         self.pieces = 0
         self.clients = 0
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self._server.settimeout(_POLL)
-        scheme = f"{self._scheme}//" if self._scheme else ""
-        self.address = f"{scheme}127.0.0.1:{self._server.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._serve)
 
     def expect(self) -> None:
         """Begin to count anew, for the next client."""
@@ -64,25 +57,13 @@ class TappedLine:
         with self._changed:
             assert self._changed.wait_for(lambda: not self._open, 60)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        self._server.close()
-
-    def _serve(self) -> None:
-        while not self._over.is_set():
-            with contextlib.suppress(TimeoutError):
-                client, _ = self._server.accept()
-                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                with client, self._connect() as stub:
-                    self._note(is_open=True)
-                    with contextlib.suppress(OSError):
-                        self._pass_on(client, stub)
-                self._note(is_open=False)
+    def _serve(self, client: socket.socket) -> None:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with client, self._connect() as stub:
+            self._note(is_open=True)
+            with contextlib.suppress(OSError):
+                self._pass_on(client, stub)
+        self._note(is_open=False)
 
     def _connect(self) -> socket.socket:
         if self._target.startswith("unix:"):
@@ -96,8 +77,8 @@ class TappedLine:
 
     def _pass_on(self, client: socket.socket, stub: socket.socket) -> None:
         while not self._over.is_set():
-            for ready in select.select([client, stub], [], [], _POLL)[0]:
-                data = ready.recv(_SIZE)
+            for ready in select.select([client, stub], [], [], POLL)[0]:
+                data = ready.recv(SIZE)
                 if not data:
                     return
                 if ready is stub and stub.family == socket.AF_INET:

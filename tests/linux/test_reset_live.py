@@ -63,6 +63,7 @@ def test_the_kernel_is_found_again(guest: Guest) -> None:
             guest.start("insmod /dummy.ko")
             stop = target.wait(240)
             assert (stop.breakpoint, stop.function) == (point, "do_init_module")
+            assert all(frame.function for frame in target.backtrace())
         # Three boots that choose one of some hundred places are not all at the same.
         assert len(places) > 1
 

@@ -19,9 +19,11 @@ from rsp.testing.cpu import Cpu, State
 from rsp.testing.personalities import KGDB, PLAIN, QEMU
 from rsp.testing.serve import connected
 from rsp.testing.stub import Stub
+from rsp.unwind.resumption import Resumption
 from rsp.wire import commands
 
 if TYPE_CHECKING:
+    from rsp.target.threads import Thread
     from rsp.testing.personalities import Personality
     from rsp.testing.stub import Answer
 
@@ -106,6 +108,22 @@ def test_code_of_32_and_16_bits(mode: CpuMode, size: int, code_base: int, base: 
         found = target.backtrace()
     assert [frame.pc - code_base for frame in found] == [0x1100, *words[1::4]]
     assert str(found[0]) == f"{code_base + 0x1100:#010x} in ?? ()"
+
+
+def test_the_ends_of_the_stack_of_who_sleeps() -> None:
+    def knows(thread: Thread) -> Resumption:
+        registers = thread.registers
+        return Resumption(
+            registers={"rip": CODE + 0x333, "rsp": registers.sp, "rbp": registers["rbp"] or 0}
+        )
+
+    threads = {"01": Cpu({"rsp": STACK, "rbp": STACK}, name="init")}
+    with connected(stub_of(stack_of(20), KGDB, threads=threads)) as target:
+        target.thread_unwinders.append(knows)
+        sleeper = target.threads[-1]
+        assert len(sleeper.backtrace()) == 21
+        assert [frame.level for frame in sleeper.backtrace(outermost=2)] == [19, 20]
+        assert [frame.level for frame in sleeper.backtrace(limit=3)] == [0, 1, 2]
 
 
 def test_a_stack_deeper_than_anybody_s() -> None:

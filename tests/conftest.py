@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 REQUIRED = os.environ.get("RSP_LAB") == "required"
 RUN = "RSP_LAB_RUN"  # in the environment of all that this run starts
+PATIENCE = float(os.environ.get("RSP_LAB_PATIENCE", "60"))  # seconds that it has to end by itself
 
 # How long an example takes says nothing on a busy machine.
 settings.register_profile(
@@ -49,6 +50,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell lets what it runs in the background ignore Ctrl-C, and Python leaves it so.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Who ends a run by SIGTERM, as timeout does, leaves no machine of it behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Under python -bb: Hypothesis keeps what it has tried in a dict by tuples of bytes and numbers,
     # and b"" has the hash of 0.
     config.addinivalue_line("filterwarnings", r"ignore::BytesWarning:hypothesis\.")
@@ -123,7 +126,7 @@ def _no_process_is_left() -> Iterator[None]:
     # No process id: another run in a container may have the same, and we see its processes.
     run = os.environ[RUN] = uuid.uuid4().hex
     yield
-    left = processes.end(f"{RUN}={run}", patience=60)
+    left = processes.end(f"{RUN}={run}", patience=PATIENCE)
     assert not left, f"the tests left processes behind: {left}"
 
 

@@ -210,12 +210,30 @@ def test_a_process_left_behind_fails_the_run_and_is_ended(tmp_path: Path) -> Non
             pid = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE).stdout
             pathlib.Path("pid").write_bytes(pid)
     """
-    status, output = run_pytest(tmp_path, source)
+    status, output = run_pytest(tmp_path, source, RSP_LAB_PATIENCE="1")
     assert status == 1
     assert "left processes behind" in output
     pid = int((tmp_path / "pid").read_text())
     stat = Path(f"/proc/{pid}/stat")
     assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_run_that_is_told_to_end_ends_what_it_has_started(tmp_path: Path) -> None:
+    source = """
+        import os, pathlib, signal
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def machine():
+            yield
+            pathlib.Path("ended").touch()
+
+        def test_told_to_end(machine):
+            os.kill(os.getpid(), signal.SIGTERM)
+    """
+    status, _ = run_pytest(tmp_path, source)
+    assert status == pytest.ExitCode.INTERRUPTED
+    assert (tmp_path / "ended").exists()
 
 
 @pytest.mark.live("make", "dpkg-deb")

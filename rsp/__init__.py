@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from rsp.arch.siginfo import SigInfo
     from rsp.frames.backtrace import Backtrace
     from rsp.frames.frame import Frame, FrameKind, Variable
+    from rsp.session.console import ConsoleText
+    from rsp.session.session import Session
+    from rsp.session.stub import Stub
     from rsp.symbols.at_pc.source_position import Position
     from rsp.symbols.table import (
         Binding,
@@ -64,14 +67,11 @@ if TYPE_CHECKING:
     from rsp.symbols.types import types
     from rsp.symbols.types.types import Member, Type
     from rsp.target.breakpoints import Breakpoints
-    from rsp.target.console import ConsoleText
     from rsp.target.disassembly import Instruction
     from rsp.target.memory import MemoryStream
     from rsp.target.pages import Pages
     from rsp.target.points import Breakpoint, BreakpointKind, Point, Watch, Watchpoint
-    from rsp.target.session import Session
     from rsp.target.stop import Stop, StopReason
-    from rsp.target.stub import Stub
     from rsp.target.target import Architecture, OnExit, Target
     from rsp.target.threads import Thread
     from rsp.transports.base import Transport
@@ -119,7 +119,7 @@ _HOMES = {
     "rsp.symbols.types.types": ("Member", "Type"),
     "rsp.frames.backtrace": ("Backtrace",),
     "rsp.target.breakpoints": ("Breakpoints",),
-    "rsp.target.console": ("ConsoleText",),
+    "rsp.session.console": ("ConsoleText",),
     "rsp.target.disassembly": ("Instruction",),
     "rsp.frames.frame": ("Frame", "FrameKind", "Variable"),
     "rsp.target.memory": ("MemoryStream",),
@@ -127,9 +127,9 @@ _HOMES = {
     "rsp.target.points": ("Breakpoint", "BreakpointKind", "Point", "Watch", "Watchpoint"),
     "rsp.symbols.at_pc.source_position": ("Position",),
     "rsp.unwind.resumption": ("Resumption",),
-    "rsp.target.session": ("Session",),
+    "rsp.session.session": ("Session",),
     "rsp.target.stop": ("Stop", "StopReason"),
-    "rsp.target.stub": ("Stub",),
+    "rsp.session.stub": ("Stub",),
     "rsp.target.target": ("Architecture", "OnExit", "Target"),
     "rsp.target.threads": ("Thread",),
     "rsp.values.value": ("Value",),
@@ -350,10 +350,10 @@ def _greet(
     on_exit: OnExit,
 ) -> Target:
     """Make a Target of a stream; where that fails, the target is left as it was found."""
-    from rsp.target.detach import leave_as_found
-    from rsp.target.handshake import shake_hands
-    from rsp.target.line import Line
-    from rsp.target.session import Session
+    from rsp.session.detach import leave_as_found
+    from rsp.session.handshake import shake_hands
+    from rsp.session.kgdb_line import Line
+    from rsp.session.session import Session
     from rsp.target.target import Target
     from rsp.wire.limits import Limits
 

@@ -38,6 +38,7 @@ ROOMS = (
     "rsp.values",
     "rsp.unwind",
     "rsp.frames",
+    "rsp.session",
     "rsp.target",
     "rsp.linux",
     "rsp",

@@ -39,9 +39,9 @@ from rsp.wire import commands, replies
 from rsp.wire.commands import BreakpointType
 
 if TYPE_CHECKING:
+    from rsp.session.session import Session
     from rsp.symbols.types.types import Type
     from rsp.target.placement import Where
-    from rsp.target.session import Session
 
 logger: Final = logging.getLogger("rsp.target")
 

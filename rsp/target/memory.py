@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-    from rsp.target.session import Session
-    from rsp.target.stub import Stub
+    from rsp.session.session import Session
+    from rsp.session.stub import Stub
     from rsp.target.target import Target
     from rsp.wire.replies import Reply
 

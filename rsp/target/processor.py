@@ -32,8 +32,8 @@ from rsp.errors import (
 from rsp.wire import commands, replies
 
 if TYPE_CHECKING:
-    from rsp.target.session import Session
-    from rsp.target.stub import Stub
+    from rsp.session.session import Session
+    from rsp.session.stub import Stub
     from rsp.target.threads import ThreadList
     from rsp.wire.threads import ThreadId
 

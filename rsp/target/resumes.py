@@ -16,7 +16,7 @@ from rsp.wire.commands import Action, ActionKind
 from rsp.wire.threads import ALL
 
 if TYPE_CHECKING:
-    from rsp.target.session import Session
+    from rsp.session.session import Session
     from rsp.wire.threads import ThreadId
 
 

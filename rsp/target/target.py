@@ -30,8 +30,8 @@ from rsp.errors import (
     SymbolError,
     UnsupportedCommand,
 )
+from rsp.session.detach import qemu_ran
 from rsp.target.breakpoints import Breakpoints
-from rsp.target.detach import qemu_ran
 from rsp.target.execution import Execution
 from rsp.target.memory import Memory, MemoryStream
 from rsp.target.pages import MOST_AT_ONCE, Pages
@@ -57,14 +57,14 @@ if TYPE_CHECKING:
     from rsp.arch.paging import Translation
     from rsp.arch.registers import Registers
     from rsp.frames.backtrace import Backtrace
+    from rsp.session.console import ConsoleText
+    from rsp.session.handshake import Greeting
+    from rsp.session.session import Session
+    from rsp.session.stub import Stub
     from rsp.symbols.table import SymbolTable
-    from rsp.target.console import ConsoleText
     from rsp.target.disassembly import Instruction
-    from rsp.target.handshake import Greeting
-    from rsp.target.session import Session
     from rsp.target.stepping import Stepping
     from rsp.target.stop import Stop
-    from rsp.target.stub import Stub
     from rsp.target.threads import ThreadUnwinder
     from rsp.unwind.entry_code import EntryCode
     from rsp.unwind.loaded_code import CodeFinder

@@ -17,9 +17,9 @@ from rsp.wire.threads import ThreadId
 if TYPE_CHECKING:
     from rsp.arch.registers import Registers
     from rsp.frames.backtrace import Backtrace
-    from rsp.target.session import Session
+    from rsp.session.session import Session
+    from rsp.session.stub import Stub
     from rsp.target.stop import Stop
-    from rsp.target.stub import Stub
     from rsp.target.target import Target
     from rsp.unwind.resumption import Resumption
 

@@ -1,7 +1,7 @@
 """What a stub can take, as one value.
 
 Contents: Limits: everything that a Connection and the layers above must respect so that a stub is
-neither confused nor harmed. The code asks it and never the stub's name. ``rsp.target.stub`` makes
+neither confused nor harmed. The code asks it and never the stub's name. ``rsp.session.stub`` makes
 it from what the stub says of itself; the default is what any stub can take.
 """
 

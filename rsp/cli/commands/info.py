@@ -13,7 +13,7 @@ from rsp.wire.syntax import decode_text
 if TYPE_CHECKING:
     import argparse
 
-    from rsp.target.stub import Stub
+    from rsp.session.stub import Stub
     from rsp.target.target import Target
 
 USAGE: Final = "TARGET [OPTION ...]"

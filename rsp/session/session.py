@@ -25,7 +25,7 @@ from rsp.errors import (
     TransportError,
     UnsupportedCommand,
 )
-from rsp.target.console import ConsoleText
+from rsp.session.console import ConsoleText
 from rsp.wire import commands, replies
 from rsp.wire.connection import Connection
 from rsp.wire.events import NEED_DATA, Closed, Console, Output, Reply, Unsolicited
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from rsp.wire.replies import ErrorReply, Unsupported
     from rsp.wire.replies import Reply as ReplyValue
 
-logger: Final = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.session")
 
 _READ_SIZE: Final = 1 << 16
 

@@ -17,10 +17,10 @@ from rsp.wire import codec, commands, replies
 from rsp.wire.features import OFFERED
 
 if TYPE_CHECKING:
-    from rsp.target.line import Line
-    from rsp.target.session import Session
+    from rsp.session.kgdb_line import Line
+    from rsp.session.session import Session
 
-logger: Final = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.session")
 
 # Of the stubs that stop for a client what has run, QEMU's alone knows processes, and only this one;
 # where they were not agreed upon the number means nothing.

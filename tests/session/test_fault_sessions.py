@@ -13,8 +13,8 @@ import pytest
 
 import rsp
 from rsp.errors import RspError
-from rsp.target.handshake import shake_hands
-from rsp.target.session import Session
+from rsp.session.handshake import shake_hands
+from rsp.session.session import Session
 from rsp.target.target import Target
 from rsp.testing.cpu import Cpu, State
 from rsp.testing.faults import HARM, Fault, FaultyTransport

@@ -17,18 +17,18 @@ from rsp.errors import (
     RspTimeout,
     StubError,
 )
-from rsp.target.line import Line
-from rsp.target.stub import KGDB_THREADS, Facts, Stub, identify, sane_packet_size
+from rsp.session.kgdb_line import Line
+from rsp.session.stub import KGDB_THREADS, Facts, Stub, identify, sane_packet_size
 from rsp.wire import commands, replies
 from rsp.wire.features import Features
 from rsp.wire.threads import ANY
 
 if TYPE_CHECKING:
     from rsp.arch.description import TargetDescription
-    from rsp.target.session import Session
+    from rsp.session.session import Session
     from rsp.wire.replies import Reply
 
-logger: Final = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.session")
 
 # How often a reply is asked for again on a line that may lose bytes: a long one comes whole once in
 # three times where one byte in a thousand is lost.

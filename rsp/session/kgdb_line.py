@@ -32,10 +32,10 @@ from rsp.wire.replies import Supported
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rsp.target.session import Session
+    from rsp.session.session import Session
     from rsp.wire.replies import ErrorReply, Unsupported
 
-logger: Final = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.session")
 
 # Seconds that a kernel has at first to say that it has heard a BREAK and g, or a request, and a
 # shell to show its prompt. A machine under load takes longer: each time that it is asked again it

@@ -156,7 +156,8 @@ def add_address(parser: argparse.ArgumentParser) -> None:
         "address",
         metavar="ADDR",
         type=parse_place,
-        help="an address: 0x7c00, 31744, and with --symbols start_kernel, start_kernel+0x10",
+        help="an address: 0x7c00, 31744, and with --symbols start_kernel, start_kernel+0x10, "
+        "start_kernel+0x10/0x4f0",
     )
 
 
@@ -165,7 +166,8 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "spec",
         metavar="SPEC",
-        help="a location: 0x7c00, and with symbols start_kernel, start_kernel+0x10, tcp.c:414",
+        help="a location: 0x7c00, and with symbols start_kernel, start_kernel+0x10, "
+        "start_kernel+0x10/0x4f0, tcp.c:414",
     )
 
 

@@ -370,6 +370,14 @@ class Binary:
             self._cache.store(key, kind, _encoded(found))
         return found
 
+    def symbols_of(self, spec: LocationSpec) -> tuple[ElfSymbol, ...]:
+        """Return the symbols that a place is given from; see `Locator.symbols`.
+
+        Raises:
+            SymbolNotFound: there is none, or none of that size.
+        """
+        return self._locator.symbols(spec)
+
     def source_file(self, suffix: str) -> tuple[str, str] | None:
         """Return the name and the directory of a source file, by the end of its path."""
         for program, files in self._locator.programs(suffix):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Final, NamedTuple, SupportsIndex
+from typing import TYPE_CHECKING, Final, NamedTuple, SupportsIndex, TypeVar
 
 from rsp import arguments
 from rsp.errors import ArgumentError, BadImage, SymbolError, SymbolNotFound, nearest
@@ -28,7 +28,7 @@ from rsp.symbols.elf.symtab import Binding, SymbolKind
 from rsp.symbols.types.types import Pointer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from rsp.symbols.binary import Declaration, Place
     from rsp.symbols.elf.symtab import ElfSymbol
@@ -40,6 +40,7 @@ __all__ = ["Binding", "Location", "SourceLine", "Symbol", "SymbolKind", "SymbolT
 _MAX_SCRIPT = 1 << 24
 _MOST_COMPLETIONS = 1 << 16
 _NAME: Final = "the name of a symbol"
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,10 +282,11 @@ class SymbolTable:
         return sum(len(binary.symtab) for binary, _ in self.binaries())
 
     def find(self, query: str | SupportsIndex) -> tuple[Symbol, ...]:
-        """Return the symbols of a name, or the one at an address.
+        """Return the symbols of a name, or the one at an address or at a place.
 
         Args:
-            query: a name, or an address as a number or as text (``0xffffffff81000000``).
+            query: a name, a place (``start_kernel+0x10``, ``vfs_read+0x10/0x2f0``), or an address
+                as a number or as text (``0xffffffff81000000``).
 
         Raises:
             SymbolNotFound: there is none; the message names the nearest.
@@ -298,9 +300,11 @@ class SymbolTable:
             return (symbol,)
         assert isinstance(query, str)
         found = tuple(self._named(query))
-        if not found:
-            raise self._no_symbol(query)
-        return found
+        if found:
+            return found
+        if "+" in query and (spec := _location_spec(query)).name is not None:
+            return self.symbols_of(spec)
+        raise self._no_symbol(query)
 
     def search(self, pattern: str) -> list[Symbol]:
         """Return the symbols with a name in which a regular expression matches, by name.
@@ -418,7 +422,9 @@ class SymbolTable:
 
         Args:
             spec: a function (``tcp_init_sock``), a line (``tcp.c:414``), a symbol and an offset
-                (``start_kernel+0x10``) or an address (``0xffffffff81000000``).
+                (``start_kernel+0x10``), the same as Linux prints it, with the size of the symbol,
+                by which one of several is chosen, and its module
+                (``vfs_read+0x10/0x2f0 [xfs]``), or an address (``0xffffffff81000000``).
 
         Raises:
             SymbolNotFound: there is no such function, file or line; the message names the nearest.
@@ -428,17 +434,11 @@ class SymbolTable:
             binary, slide = self.binary_at(wanted.address) or next(self.binaries())
             (place,) = binary.locations(replace(wanted, address=wanted.address - slide))
             return (replace(place, address=wanted.address),)
-        missing: SymbolNotFound | None = None
-        found: list[Location] = []
-        for binary, slide in self.binaries():
-            try:
-                places = binary.locations(wanted)
-            except SymbolNotFound as error:
-                missing = missing or error
-                continue
-            found += [replace(place, address=place.address + slide) for place in places]
-        if not found and missing is not None:
-            raise missing
+        found = [
+            replace(place, address=place.address + slide)
+            for _, slide, places in self._answers(wanted, Binary.locations)
+            for place in places
+        ]
         return tuple(sorted(found, key=lambda place: place.address))
 
     # Types.
@@ -591,6 +591,54 @@ class SymbolTable:
             if binary.image.section_at(address - slide) is not None:
                 return binary, slide
         return None
+
+    def symbols_of(self, spec: LocationSpec) -> tuple[Symbol, ...]:
+        """Return the symbols that a place of the form ``NAME+0x10/0x2f0 [MODULE]`` is given from.
+
+        Raises:
+            SymbolNotFound: there is none, or none of that size.
+        """
+        return tuple(
+            self._symbol(binary, slide, symbol)
+            for binary, slide, symbols in self._answers(spec, Binary.symbols_of)
+            for symbol in symbols
+        )
+
+    def _answers(
+        self, spec: LocationSpec, ask: Callable[[Binary, LocationSpec], tuple[_Found, ...]]
+    ) -> list[tuple[Binary, int, tuple[_Found, ...]]]:
+        """Return what each file that a place may be in has to say of it.
+
+        Raises:
+            SymbolNotFound: none knows it; the message is of one that knows the name at least.
+        """
+        answers = []
+        missing: SymbolNotFound | None = None
+        for binary, slide in self._files_of(spec):
+            try:
+                answers.append((binary, slide, ask(binary, spec)))
+            except SymbolNotFound as error:
+                if missing is None or (spec.name is not None and binary.find(spec.name)):
+                    missing = error
+        if not answers and missing is not None:
+            raise missing
+        return answers
+
+    def _files_of(self, spec: LocationSpec) -> Iterable[tuple[Binary, int]]:
+        if spec.module is None:
+            return self.binaries()
+        if spec.module in self._modules:
+            return ((self._modules[spec.module], 0),)
+        if self._main.image.relocatable:
+            from rsp.symbols.elf.modules import module_name
+
+            if module_name(self._main.image) == spec.module:
+                return ((self._main, self._slide),)
+        raise SymbolNotFound(
+            f"no file of the module {spec.module!r} was added to {self.path}"
+            f"{nearest(spec.module, self._modules)}",
+            name=spec.text,
+        )
 
     def _named(self, name: str) -> Iterator[Symbol]:
         for binary, slide in self.binaries():

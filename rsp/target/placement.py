@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 logger: Final = logging.getLogger("rsp.target")
 
-_TAKEN: Final = "an address, a symbol's name or name+0x10"
+_TAKEN: Final = "an address, a symbol's name or name+0x10 (name+0x10/0x2f0)"
 
 _WINDOW: Final = 64
 """How many bytes of code are compared. A running kernel has patched single instructions of them:
@@ -98,7 +98,8 @@ def locate(what: str | SupportsIndex, target: Target) -> Where:
 
     Args:
         what: an address, also as text (``0x7c00``, ``*0x7c00``), or with symbols a name
-            (``tcp_init_sock``), a line (``tcp.c:414``) or a distance (``start_kernel+0x10``).
+            (``tcp_init_sock``), a line (``tcp.c:414``), a distance (``start_kernel+0x10``) or a
+            place as Linux prints it (``vfs_read+0x10/0x2f0 [module]``).
         target: whose symbols are asked.
 
     Raises:
@@ -160,7 +161,7 @@ def address_of(given: object, target: Target, what: str = "address") -> int:
             return spec.address
         if spec.name is None or spec.file is not None:
             raise arguments.refused(what, given, _TAKEN)
-        symbol = _symbols_for(given, target)[spec.name]
+        symbol = _symbols_for(given, target).symbols_of(spec)[0]
         begin = symbol.address
         if symbol.per_cpu:
             begin = index(_value_of(spec.name, target).address_of_())
@@ -207,7 +208,7 @@ def watched_range(given: object, length: object, target: Target) -> WatchedRange
                 "stop"
             )
         name = spec.text
-        if not spec.offset and spec.file is None:
+        if not spec.offset and spec.size is None and spec.file is None:
             # Of what is written in assembler only the symbol has a size.
             size = _symbols_for(given, target)[spec.name].size or None
             given = _value_of(spec.name, target)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import rsp
 from rsp.cli.arguments import add_symbol_file, open_symbols
 from rsp.cli.json import print_json
 from rsp.cli.progress import Progress
 from rsp.cli.text import printable
-from rsp.location_spec import parse_number
+from rsp.location_spec import parse_location, parse_number
 
 if TYPE_CHECKING:
     import argparse
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 USAGE: Final = "FILE QUERY... [--regex] [OPTION ...]"
 EXAMPLES: Final = (
     "rsp sym vmlinux start_kernel",
-    "rsp sym vmlinux 0xffffffff81000000",
+    "rsp sym vmlinux 0xffffffff81000000 vfs_read+0x10/0x2f0",
     "rsp sym vmlinux --regex 'tcp_.*_init$'",
 )
 
@@ -26,7 +27,12 @@ EXAMPLES: Final = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     add_symbol_file(parser)
-    parser.add_argument("query", nargs="+", metavar="QUERY", help="a name or an address")
+    parser.add_argument(
+        "query",
+        nargs="+",
+        metavar="QUERY",
+        help="a name, an address, or a place (vfs_read+0x10/0x2f0)",
+    )
     parser.add_argument(
         "--regex",
         action="store_true",
@@ -38,12 +44,24 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the symbols that the queries match."""
     with Progress("searching the symbols"):
         table = open_symbols(arguments)
-        matches = [
-            match for query in arguments.query for match in _matches(table, query, arguments)
-        ]
-    if arguments.json:
+        matches: list[tuple[dict[str, object], int]] = []
+        missing: dict[str, rsp.SymbolNotFound] = {}
+        for query in arguments.query:
+            try:
+                matches += _matches(table, query, arguments)
+            except rsp.SymbolNotFound as error:
+                missing[str(error)] = error
+    if matches or not missing:
+        _print(matches, as_json=arguments.json)
+    if missing:
+        raise rsp.SymbolNotFound("; ".join(missing), name=next(iter(missing.values())).name)
+    return 0
+
+
+def _print(matches: list[tuple[dict[str, object], int]], *, as_json: bool) -> None:
+    if as_json:
         print_json({"matches": [match for match, _ in matches]})
-        return 0
+        return
     for match, offset in matches:
         name = printable(str(match["name"])) + (f"+{offset:#x}" if offset else "")
         print(f"{match['address']:<18} {match['size']:>7} {match['kind']:<8} {name}")
@@ -51,7 +69,6 @@ def run(arguments: argparse.Namespace) -> int:
         about = "  ".join(str(text) for text in (declared, match["prototype"]) if text)
         if about:
             print(f"{'':18} {printable(about)}")
-    return 0
 
 
 def _matches(
@@ -60,15 +77,22 @@ def _matches(
     """Return what matches a query, and how far behind its begin the address asked for is."""
     if arguments.regex:
         return [(_match(symbol), 0) for symbol in table.search(query)]
+    found = table.find(query)
     address = parse_number(query)
-    if address is None:
-        return [(_match(symbol), 0) for symbol in table.find(query)]
-    # Of an address people want to know where it is, and not where its function is declared.
-    (symbol,) = table.find(address)
+    if address is not None:
+        return [_at(found[0], address - found[0].address, table)]
+    if query == found[0].name:
+        return [(_match(symbol), 0) for symbol in found]
+    offset = parse_location(query).offset or 0
+    return [_at(symbol, offset, table) for symbol in found]
+
+
+def _at(symbol: Symbol, offset: int, table: SymbolTable) -> tuple[dict[str, object], int]:
+    """Return a place behind a symbol: people want to know its line, and not the declaration's."""
     match = _match(symbol)
-    if (line := table.line(address)) is not None:
+    if (line := table.line(symbol.address + offset)) is not None:
         match |= {"file": line.file, "line": line.line}
-    return [(match, address - symbol.address)]
+    return match, offset
 
 
 def _match(symbol: Symbol) -> dict[str, object]:

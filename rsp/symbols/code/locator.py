@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from rsp.errors import BadImage, SymbolNotFound
+from rsp.errors import BadImage, SymbolNotFound, nearest
 from rsp.symbols.code.location import Location
 from rsp.symbols.code.prologue import LANGUAGE_ASSEMBLER, WINDOW, after_prologue, locations_valid
 from rsp.symbols.dwarf import constants as dw
@@ -24,6 +24,8 @@ from rsp.symbols.dwarf.line_header import LineHeader, program_offsets
 from rsp.symbols.dwarf.line_search import programs_with_file
 from rsp.symbols.dwarf.ranges import pc_ranges
 from rsp.symbols.dwarf.walk import occurrences
+from rsp.symbols.elf.kallsyms import has_size
+from rsp.symbols.elf.symtab import Binding, ElfSymbol, SymbolKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from rsp.symbols.dwarf.ranges import Ranges
     from rsp.symbols.dwarf.units import Unit, Units
     from rsp.symbols.elf.image import Image
-    from rsp.symbols.elf.symtab import ElfSymbol, Symtab
+    from rsp.symbols.elf.symtab import Symtab
 
 _COPIES = (b"\x1d\x01\x31\x10", b"\x1d\x00\x31\x10")
 """How an abbreviation begins that is of copies of functions of other units: the tag, whether it has
@@ -103,7 +105,7 @@ class Locator:
             return self.at_line(spec.file, spec.line)
         name = spec.name or ""
         if spec.offset is not None:
-            return (self.at(self._symbol(name).address + spec.offset),)
+            return tuple(self.at(each.address + spec.offset) for each in self.symbols(spec))
         found = self.named(name)
         if spec.file is not None:
             found = tuple(each for each in found if each.file and _is_file(each.file, spec.file))
@@ -306,11 +308,44 @@ class Locator:
             is_inlined=is_inlined,
         )
 
-    def _symbol(self, name: str) -> ElfSymbol:
-        symbols = self._symtab.find(name)
-        if not symbols:
-            raise SymbolNotFound(f"no symbol {name!r}{self._hint(name)}", name=name)
-        return symbols[0]
+    def symbols(self, spec: LocationSpec) -> tuple[ElfSymbol, ...]:
+        """Return the symbol that a place is given from; all of its size, where it has one.
+
+        The name of a section stands for its begin: ``.text+0x10``.
+        """
+        name = spec.name or ""
+        named = self._symtab.find(name) or self._section(name)
+        if not named:
+            known = self._symtab.names()
+            hint = nearest(name, known) if len(self._symtab) else " (it has none: stripped?)"
+            raise SymbolNotFound(f"no symbol {name!r} in {self._image.path}{hint}", name=name)
+        if spec.size is None:
+            return named[:1]
+        size = spec.size
+        found = tuple(each for each in named if has_size(each, size, self._image, self._symtab))
+        if not found:
+            sizes = ", ".join(f"{each.size:#x}" for each in named)
+            raise SymbolNotFound(
+                f"no {name!r} of {size:#x} bytes in {self._image.path}, which has {sizes}: the "
+                "place is of another build",
+                name=name,
+            )
+        return found
+
+    def _section(self, name: str) -> tuple[ElfSymbol, ...]:
+        section = self._image.named(name)
+        if section is None or not section.loaded:
+            return ()
+        return (
+            ElfSymbol(
+                name=name,
+                address=section.address,
+                size=section.size,
+                kind=SymbolKind.LABEL,
+                binding=Binding.LOCAL,
+                section=name,
+            ),
+        )
 
     def _hint(self, name: str) -> str:
         if not len(self._symtab) and not len(self._units):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ET_REL, ET_DYN = 1, 3
 SHT_SYMTAB, SHT_RELA, SHT_NOTE, SHT_NOBITS, SHT_REL, SHT_DYNSYM = 2, 4, 7, 8, 9, 11
-SHF_ALLOC, SHF_EXECINSTR, SHF_COMPRESSED = 0x2, 0x4, 0x800
+SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_COMPRESSED = 0x1, 0x2, 0x4, 0x800
 SHN_XINDEX = 0xFFFF
 NT_GNU_BUILD_ID = 3
 
@@ -53,6 +53,7 @@ class Section(NamedTuple):
     link: int
     info: int
     entry_size: int
+    alignment: int = 1
 
     @property
     def loaded(self) -> bool:
@@ -259,7 +260,9 @@ class Image:
         )
 
         self.sections: tuple[Section, ...] = tuple(
-            Section._make((number, self._name(strings, fields[0]), *fields[1:8], fields[9]))
+            Section._make(
+                (number, self._name(strings, fields[0]), *fields[1:8], fields[9], fields[8] or 1)
+            )
             for number, fields in enumerate(raw)
         )
         self._by_name: dict[str, Section] = {}

@@ -185,6 +185,16 @@ class Symtab:
             self._aliases[address] = found
         return found
 
+    def next_after(self, address: int) -> ElfSymbol | None:
+        """Return the first symbol behind a link address, None without one."""
+        at = bisect_right(self._order, address, key=self._addresses.__getitem__)
+        while at < len(self._order):
+            begin = self._addresses[self._order[at]]
+            if found := self.at(begin):
+                return found[0]
+            at = bisect_right(self._order, begin, lo=at, key=self._addresses.__getitem__)
+        return None
+
     def is_code(self, symbol: ElfSymbol) -> bool:
         """Return whether a symbol stands for code: as its type says; of a label, its section.
 

@@ -326,6 +326,13 @@ def connect(
         from rsp.symbols.table import SymbolTable
 
         table = symbols if isinstance(symbols, SymbolTable) else SymbolTable(symbols)
+        if table.relocatable:
+            raise BadImage(
+                f"{table.path}: a relocatable object or a module, whose symbols have no addresses "
+                "before it is loaded: open the kernel (vmlinux), and give the directory of its "
+                "modules",
+                path=table.path,
+            )
         if slide != "auto":
             table.slide = slide
     target: Target | None = None

@@ -178,7 +178,11 @@ def add_record(options: argparse._ActionsContainer) -> None:
 
 def add_symbol_file(parser: argparse.ArgumentParser) -> None:
     """Add the FILE with symbols that a command asks, and the options that go with it."""
-    parser.add_argument("symbols", metavar="FILE", help="vmlinux, a program or a debug file")
+    parser.add_argument(
+        "symbols",
+        metavar="FILE",
+        help="vmlinux, a program, a debug file, a module (.ko) or an object",
+    )
     common = parser.add_argument_group("options of all commands with a FILE")
     add_json(common)
     add_symbol_options(common)

@@ -202,8 +202,8 @@ class Binary:
 
     @cached_property
     def btf(self) -> Btf | None:
-        """The types of its BTF, None where it has none."""
-        if self.image.named(".BTF") is None:
+        """The types of its BTF, None where it has none, or a module's without its kernel."""
+        if self.image.named(".BTF") is None or (self.image.relocatable and self._base is None):
             return None
         from rsp.symbols.types.btf import Btf
 

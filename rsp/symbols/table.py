@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, NamedTuple, SupportsIndex, TypeVar
 
 from rsp import arguments
-from rsp.errors import ArgumentError, BadImage, SymbolError, SymbolNotFound, nearest
+from rsp.errors import ArgumentError, SymbolError, SymbolNotFound, nearest
 from rsp.location_spec import FORMS, LocationSpec, parse_location, parse_number
 from rsp.reprs import hex_repr
 from rsp.symbols.binary import Binary
@@ -171,7 +171,10 @@ class SymbolTable:
     for a kernel, and keeps it in the user's cache directory.
 
     Args:
-        path: an executable, a shared library or a kernel (``vmlinux``); also its debug file.
+        path: an executable, a shared library or a kernel (``vmlinux``); also its debug file. The
+            sections of an object or a kernel module have no addresses before it is loaded; here
+            they lie one behind the other from 0, as gdb arranges them, for questions without a
+            target.
         slide: how far from its link addresses it was loaded; every address of the file that is
             asked for or answered has it added. It may be set later.
         cache: False to neither read nor write the cache directory.
@@ -207,11 +210,9 @@ class SymbolTable:
         self.slide = slide
         image = Image(path)
         if image.relocatable:
-            raise BadImage(
-                f"{image.path}: a relocatable object or a module, whose symbols have no addresses "
-                "before it is loaded: open the kernel, and give this to add_module",
-                path=image.path,
-            )
+            from rsp.symbols.elf.relocation import UnloadedImage
+
+            image = UnloadedImage(path)
         self._cache = Cache() if cache else Cache.off()
         self._progress = progress
         self._main = Binary(image, cache=self._cache, progress=progress)
@@ -236,6 +237,11 @@ class SymbolTable:
     def build_id(self) -> bytes | None:
         """What the linker computed of its contents: the same number only for the same build."""
         return self._main.image.build_id
+
+    @property
+    def relocatable(self) -> bool:
+        """Whether it is an object or a module, whose addresses are those of no running program."""
+        return self._main.image.relocatable
 
     @property
     def word_size(self) -> int:

@@ -171,15 +171,6 @@ def test_a_stripped_file_has_no_symbols_and_says_so(tmp_path: Path) -> None:
         table["_start"]
 
 
-@pytest.mark.live("gcc")
-def test_a_relocatable_object_is_told(tmp_path: Path) -> None:
-    source = tmp_path / "main.c"
-    source.write_text("int main(void) { return 0; }\n")
-    subprocess.run(["gcc", "-c", "-o", tmp_path / "main.o", source], check=True)
-    with pytest.raises(BadImage, match="relocatable"):
-        SymbolTable(tmp_path / "main.o")
-
-
 @pytest.mark.parametrize(
     "content", [b"", b"\x7fELF", b"\x7fELF" + bytes(60), b"#!/bin/sh\n", bytes(4096)]
 )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 USAGE: Final = "FILE QUERY... [--regex] [OPTION ...]"
 EXAMPLES: Final = (
     "rsp sym vmlinux start_kernel",
-    "rsp sym vmlinux 0xffffffff81000000 vfs_read+0x10/0x2f0",
+    "rsp sym vmlinux 0xffffffff81000000 vfs_read+0x10",
     "rsp sym vmlinux --regex 'tcp_.*_init$'",
 )
 

@@ -220,6 +220,12 @@ class LineHeader:
             raise IndexError
         if not layout.name_first:
             files = [(name, directory) for directory, name in files]
+        # gas lists the source file of a unit twice, as 0 and as 1. Only a linker makes their names
+        # one string.
+        if len(files) > 1 and files[0] != files[1] and files[0][1] == files[1][1]:
+            with contextlib.suppress(BadImage):
+                if self._text(layout.form, files[0][0]) == self._text(layout.form, files[1][0]):
+                    files[1] = files[0]
         return first, Table(files, layout.form, layout.directory_form)
 
 

@@ -122,7 +122,7 @@ class LineTable:
       is no statement does not change the file at an address that has a statement.
     - Rows of the same line and file are one where a discriminator tells them apart.
     - What the linker dropped has the address 0, or the highest: such a sequence is left out, if the
-      program has code elsewhere.
+      program has code elsewhere, and no code is at 0, as that of an object is.
 
     Addresses are those of the link. Between two sequences there is no line.
     """
@@ -329,7 +329,8 @@ class LineTable:
         highest = _WORD if addresses.typecode == "Q" else _HALF
         sequences = list(zip(chain((0,), ends), ends, strict=False))
         dropped = {highest, highest - 1}
-        if any(addresses[begin] for begin, _ in sequences):
+        has_code_at_0 = self._program.header.sections.has_code_at_0
+        if not has_code_at_0 and any(addresses[begin] for begin, _ in sequences):
             dropped.add(0)
         return [(begin, end) for begin, end in sequences if addresses[begin] not in dropped]
 

@@ -40,6 +40,8 @@ class DwarfSections:
     def __init__(self, image: Image) -> None:
         self._image = image
         self.word_size: int = image.word_size
+        first = image.section_at(0)
+        self.has_code_at_0: bool = first is not None and first.executable
 
     # Called for what is not there yet.
     def __getattr__(self, name: builtins.str) -> SectionData:

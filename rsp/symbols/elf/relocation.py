@@ -144,7 +144,8 @@ class RelocatedImage(Image):
         """Return another file of the same module, at the same addresses."""
         return RelocatedImage(path, self.addresses)
 
-    def _place_sections(self) -> None:
+    def _placed(self) -> list[Section]:
+        """Return the sections that have an address, at that."""
         named = {section.name: section for section in reversed(self.sections) if section.loaded}
         for name in self.addresses:
             if name not in named:
@@ -152,7 +153,10 @@ class RelocatedImage(Image):
                     f"it has no section {name} to be loaded{nearest(name, named)}; "
                     "is it the file of this module?"
                 )
-        placed = [named[name]._replace(address=address) for name, address in self.addresses.items()]
+        return [named[name]._replace(address=address) for name, address in self.addresses.items()]
+
+    def _place_sections(self) -> None:
+        placed = self._placed()
         self._check_places(placed)
 
         at = {section.number: section for section in placed}
@@ -233,6 +237,37 @@ class RelocatedImage(Image):
                 store(data, offset, value)
             except (struct.error, IndexError):
                 recipes.store_odd(data, offset, info, value)
+
+
+class UnloadedImage(RelocatedImage):
+    """An object or a module that nobody has loaded: its sections lie one behind the other.
+
+    They begin at 0, as gdb arranges them for a file without addresses (gdb/symfile.c,
+    place_section), so that no two things have the same address.
+
+    Args:
+        path: an ET_REL file.
+
+    Raises:
+        BadImage: it is no such file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path, {})
+
+    def open_beside(self, path: str | os.PathLike[str]) -> UnloadedImage:
+        """Return another file of the same module; its sections have the same sizes."""
+        return UnloadedImage(path)
+
+    def _placed(self) -> list[Section]:
+        placed = []
+        end = 0
+        for section in self.sections:
+            if section.loaded:
+                begin = -(-end // section.alignment) * section.alignment
+                placed.append(section._replace(address=begin))
+                end = begin + section.size
+        return placed
 
 
 class _Recipes(dict[int, "_Recipe"]):

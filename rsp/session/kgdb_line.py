@@ -170,6 +170,8 @@ class Line:
             if refusal is None or not refusal.final:
                 self._forget_recent()
                 self._asking = True
+                if session.connection.limits.reliable:
+                    session.connection.acknowledge()
                 answer = session.ask_unless(request, patience, self._is_console, _is_echo)
                 if answer is not None:
                     self._asking = False

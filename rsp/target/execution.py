@@ -466,7 +466,7 @@ class Execution:
             self._under_way, self._sent = True, Resume(kind=ActionKind.CONTINUE)
             self._resumes.send(self._sent, signal=None, stopped=None)
             return False
-        if isinstance(reply, replies.ErrorReply | replies.Unsupported):
+        if isinstance(reply, replies.ErrorReply | replies.Unsupported | stops.NoResumed):
             self._put_back()
             code = reply.code if isinstance(reply, replies.ErrorReply) else None
             why = "the stub refuses to let the target run"
@@ -522,12 +522,10 @@ class Execution:
         tells as soon as it waits for the others too, which end with it.
         """
         alone = not self._sent.others and self._sent.thread is not None
-        return (
-            alone
-            and isinstance(reply, replies.ErrorReply)
-            and reply.text.startswith(_NO_CHILDREN)
-            and self._signal_to_deliver() is not None
+        nobody_left = isinstance(reply, stops.NoResumed) or (
+            isinstance(reply, replies.ErrorReply) and reply.text.startswith(_NO_CHILDREN)
         )
+        return alone and nobody_left and self._signal_to_deliver() is not None
 
     def note_mode(self) -> bool:
         """Note in which mode the stopped thread's CPU is; return whether it was in another one.

@@ -66,6 +66,8 @@ _STOP_LETTERS: Final = frozenset({b"S", b"T", b"W", b"X", b"N"})
 # What takes a character back that was typed into a console: its terminal's VERASE.
 _ERASE: Final = b"\x7f"
 
+_UNSUPPORTED: Final = Unsupported()
+
 # The most that one monitor command may print: what has no end is no answer.
 _MOST_OUTPUT: Final = 1 << 26
 
@@ -110,6 +112,7 @@ class Connection:
         self._at_end = False
         self._next: Frame | None = None  # what is looked at again
         self._given_up = 0  # requests whose answers nobody waits for, and that may still come
+        self._met = False  # whether a request has been answered yet
         self._dirty = 0  # so many answers until the line counts as good again
 
     # --- what the caller asks ---
@@ -188,6 +191,14 @@ class Connection:
                 return
         self._queue.append(exchange)
         self._fill_window()
+
+    def acknowledge(self) -> None:
+        """Acknowledge what the stub may have said before we came, as gdb does.
+
+        A stub that has reported its stop and waits for the ``+`` reads no request before that. To
+        any other stub that stands still it says nothing; a console takes it for typing.
+        """
+        self._out += b"+"
 
     def interrupt(self, now: float) -> None:
         """Ask the running target to stop; the stop reply of the resume answers.
@@ -439,8 +450,12 @@ class Connection:
         return last.command.idempotent or not (self._acks and self._limits.optimistic_ack)
 
     def _may_retry(self, head: Exchange) -> bool:
-        if self._limits.reliable or not self._acks:
+        if not self._acks:
             return False
+        if self._limits.reliable:
+            # What loses nothing may lead to what does (a serial port), and a stub that waits for
+            # the `+` of its stop takes the first request for a bad one (i386-stub.c).
+            return not self._met and not head.acked and head.command.idempotent
         # A resume that was acknowledged has arrived; on a console's line even an unacknowledged
         # one may have, and a second copy would be typed into the console.
         return not head.command.resumes or not (head.acked or self._line.shared)
@@ -589,13 +604,17 @@ class Connection:
         try:
             value = command.parse_reply(payload, self._limits.dialect)
         except RemoteProtocolError as error:
-            return self._on_nonsense(payload, error)
+            if not self._is_meant(head, payload):
+                return self._on_nonsense(payload, error)
+            logger.warning("done without an answer to %s: %s", type(command).__name__, error)
+            value = _UNSUPPORTED
         self._acknowledge()
         self._flight.popleft()
         self._since = self._now
         self._recoveries = 0
         self._pace, self._silence = self._silence, 0.0
-        if head.doubled and self._acks and not self._limits.reliable:
+        self._met = True
+        if head.doubled and self._acks:
             # What was asked for twice may be answered twice, and nothing tells such an answer from
             # that to the next request.
             self._await_quiet()
@@ -615,6 +634,15 @@ class Connection:
         if self._queue:
             self._fill_window()
         return Reply(command, value)
+
+    def _is_meant(self, head: Exchange, payload: bytes) -> bool:
+        """Whether an odd answer is all that a stub has to say, and one can do without it."""
+        if not head.command.informational or self._given_up:
+            return False
+        again, head.odd = head.odd == payload, payload
+        if again:
+            self._dirty = min(self._dirty, 1)  # it was no fault of the line
+        return again or self._limits.reliable or not self._acks
 
     def _on_nonsense(self, data: bytes, error: RemoteProtocolError) -> Event | None:
         """Take a packet whose checksum is right and whose content makes no sense.

@@ -22,12 +22,23 @@ class Exchange:
     Attributes:
         acked: whether its ``+`` has come.
         doubled: whether its answer may come twice.
+        odd: the last answer that made no sense.
         tries: how often it, or its reply, was asked for again because it came to harm.
         repeats: how often because nothing came.
         output: the bytes of its ``O`` packets so far.
     """
 
-    __slots__ = ("acked", "command", "doubled", "output", "packet", "repeats", "timeout", "tries")
+    __slots__ = (
+        "acked",
+        "command",
+        "doubled",
+        "odd",
+        "output",
+        "packet",
+        "repeats",
+        "timeout",
+        "tries",
+    )
 
     def __init__(self, command: Command, packet: bytes, timeout: float) -> None:
         self.command: Command = command
@@ -35,6 +46,7 @@ class Exchange:
         self.timeout: float = timeout
         self.acked: bool = False
         self.doubled: bool = False
+        self.odd: bytes | None = None
         self.tries: int = 0
         self.repeats: int = 0
         self.output: int = 0

@@ -106,8 +106,16 @@ OFFERED: Final = Features(
         "multiprocess": True,
         "swbreak": True,
         "hwbreak": True,
+        "qRelocInsn": True,
         "vContSupported": True,
+        "QThreadEvents": True,
+        "no-resumed": True,
+        "memory-tagging": True,
         "xmlRegisters": "i386",
     }
 )
-"""What this client offers, in gdb's order. For ``xmlRegisters`` gdbserver sends a target.xml."""
+"""What this client offers, in gdb's order. For ``xmlRegisters`` gdbserver sends a target.xml.
+
+Some of it answers questions that are never asked here: then no stub makes anything of it. But gdb's
+first packet has some 175 bytes, and winedbg waits for more of one of 64 to 127.
+"""

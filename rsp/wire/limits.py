@@ -45,7 +45,7 @@ class Limits:
         window: how many requests may be under way at once.
         optimistic_ack: whether the ``+`` of a reply is sent along with its request.
         reliable: whether the line neither loses nor changes bytes; nothing is retransmitted by
-            the clock on one that does not.
+            the clock on one that does not, but the first request.
         noisy: whether bytes have come to harm on an unreliable line lately. The checksum is a sum
             of 8 bits, and misses one pair of faults in some hundred: an answer counts then when it
             has come twice.

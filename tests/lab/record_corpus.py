@@ -100,9 +100,10 @@ def record(name: str) -> None:
     symbols = boot.LABELS if name.startswith("qemu-7") else programs.symbols("subject.c")
     with STUBS[name]() as address:
         transport = unnamed(open_transport(address, timeout=20), name)
-        # QEMU looks once a second whether somebody has opened its pseudo-terminal; a recording in
+        # QEMU looks once a second whether somebody has opened its pseudo-terminal, and valgrind
+        # takes as long to begin; a recording in
         # which that is waited for replays well on an idle machine only.
-        time.sleep(2 if name.endswith("pty") else 0)
+        time.sleep(2 if name.endswith("pty") or name.startswith("valgrind") else 0)
         with rsp.connect(transport, timeout=20, record=log) as target:
             answers = SCRIPTS[name](target, symbols)
     store(name, {"symbols": symbols, "answers": answers})

@@ -76,7 +76,8 @@ SPELLINGS: list[tuple[bytes, c.Command]] = [
     (b"R0", c.Restart()),
     (b"!", c.EnableExtendedMode()),
     (
-        b"qSupported:multiprocess+;swbreak+;hwbreak+;vContSupported+;xmlRegisters=i386",
+        b"qSupported:multiprocess+;swbreak+;hwbreak+;qRelocInsn+;vContSupported+;QThreadEvents+;"
+        b"no-resumed+;memory-tagging+;xmlRegisters=i386",
         c.QuerySupported(features=OFFERED),
     ),
     (b"QStartNoAckMode", c.StartNoAckMode()),

@@ -568,11 +568,35 @@ def test_recoveries_are_counted_for_each_request_anew() -> None:
 # --- a line that loses bytes ---
 
 
-def test_nothing_is_repeated_by_the_clock_on_a_reliable_line() -> None:
+def test_only_the_first_request_is_repeated_by_the_clock_on_a_reliable_line() -> None:
     connection = started(read(0), limits=Limits(timeout=5.0))
-    assert connection.next_deadline() == 5.0
+    assert connection.next_deadline() == 1.0
+    connection.handle_timeout(1.0)
+    assert connection.data_to_send() == frame(b"m0,2")
+    (event,) = receive(connection, b"+$cafe#8f", 1.1)
+    assert answered(event) == b"\xca\xfe"
+    assert connection.data_to_send() == b"+"
+    # The stub may have heard both.
+    connection.send(read(2), 1.2)
+    assert receive(connection, b"+$cafe#8f", 1.3) == []
+    assert connection.data_to_send() == b"+"
+    now = due(connection)
+    connection.handle_timeout(now)
+    assert connection.data_to_send() == frame(b"m2,2")
+    connection.handle_timeout(now + 2)
+    assert connection.data_to_send() == b""
+
+
+def test_a_first_request_that_was_received_is_not_repeated() -> None:
+    connection = started(read(0), limits=Limits(timeout=5.0))
+    assert receive(connection, b"+", 0.5) == []
     connection.handle_timeout(4.9)
     assert connection.data_to_send() == b""
+
+
+def test_a_resume_that_is_the_first_request_is_not_repeated() -> None:
+    connection = started(commands.Continue(), limits=Limits(timeout=5.0))
+    assert connection.next_deadline() is None
 
 
 def test_an_unacked_request_is_sent_again() -> None:

@@ -53,7 +53,10 @@ def test_items_of_no_form_are_passed_over_as_gdb_does() -> None:
 
 
 def test_what_is_offered_is_what_gdb_offers() -> None:
-    assert OFFERED.encode() == b"multiprocess+;swbreak+;hwbreak+;vContSupported+;xmlRegisters=i386"
+    assert OFFERED.encode() == (
+        b"multiprocess+;swbreak+;hwbreak+;qRelocInsn+;vContSupported+;QThreadEvents+;"
+        b"no-resumed+;memory-tagging+;xmlRegisters=i386"
+    )
 
 
 def test_upper_case_packet_size() -> None:

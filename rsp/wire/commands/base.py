@@ -27,12 +27,14 @@ class Command(Message):
         resumes: the target runs after it, and its answer is a stop reply, whenever that comes.
         idempotent: sent twice it does no more than sent once, so that it may be repeated when its
             answer was lost.
+        informational: one can do without its answer: one that makes no sense counts as none.
         answered: whether the stub answers it at all.
         replies: the types that an answer may have, beside ErrorReply and Unsupported.
     """
 
     resumes: ClassVar[bool] = False
     idempotent: ClassVar[bool] = False
+    informational: ClassVar[bool] = False
     answered: ClassVar[bool] = True
     replies: ClassVar[tuple[type[Reply], ...]] = ()
 

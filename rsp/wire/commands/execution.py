@@ -34,6 +34,7 @@ class QueryStop(AnsweredBy[ResumeReply]):
 
     syntax = "?"
     idempotent = True
+    informational = True
 
 
 # --- resuming ---
@@ -176,6 +177,7 @@ class QueryVCont(AnsweredBy[ResumeActions]):
 
     syntax = "vCont?"
     idempotent = True
+    informational = True
 
 
 class ReverseStep(AnsweredBy[ResumeReply]):

@@ -15,6 +15,7 @@ class QueryStepBits(AnsweredBy[StepBits]):
 
     syntax = "qqemu.sstepbits"
     idempotent = True
+    informational = True
 
 
 class QueryStepFlags(AnsweredBy[StepFlags]):
@@ -22,6 +23,7 @@ class QueryStepFlags(AnsweredBy[StepFlags]):
 
     syntax = "qqemu.sstep"
     idempotent = True
+    informational = True
 
 
 class SetStepFlags(AnsweredBy[Ok]):
@@ -38,6 +40,7 @@ class QueryPhysicalMemoryMode(AnsweredBy[PhysicalMemoryMode]):
 
     syntax = "qqemu.PhyMemMode"
     idempotent = True
+    informational = True
 
 
 class SetPhysicalMemoryMode(AnsweredBy[Ok]):

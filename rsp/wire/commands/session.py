@@ -39,6 +39,7 @@ class MustReplyEmpty(AnsweredBy[Ok]):
 
     syntax = "vMustReplyEmpty"
     idempotent = True
+    informational = True
 
 
 class StartNoAckMode(AnsweredBy[Ok]):
@@ -64,6 +65,7 @@ class QueryAttached(AnsweredBy[Attached]):
 
     syntax = "qAttached[:{process:x}]"
     idempotent = True
+    informational = True
 
 
 class QueryOffsets(AnsweredBy[Offsets | SegmentAddresses]):
@@ -71,6 +73,7 @@ class QueryOffsets(AnsweredBy[Offsets | SegmentAddresses]):
 
     syntax = "qOffsets"
     idempotent = True
+    informational = True
 
 
 class OfferSymbol(AnsweredBy[Ok | SymbolRequest]):

@@ -50,6 +50,7 @@ class QueryCurrentThread(AnsweredBy[CurrentThread]):
 
     syntax = "qC"
     idempotent = True
+    informational = True
 
 
 class QueryFirstThreads(AnsweredBy[ThreadList]):
@@ -57,6 +58,7 @@ class QueryFirstThreads(AnsweredBy[ThreadList]):
 
     syntax = "qfThreadInfo"
     idempotent = True
+    informational = True
 
 
 class QueryNextThreads(AnsweredBy[ThreadList]):
@@ -67,6 +69,7 @@ class QueryNextThreads(AnsweredBy[ThreadList]):
     """
 
     syntax = "qsThreadInfo"
+    informational = True
 
     def parse_reply(  # noqa: D102
         self, payload: bytes, dialect: Dialect
@@ -81,3 +84,4 @@ class QueryThreadExtraInfo(AnsweredBy[ThreadExtraInfo]):
 
     syntax = "qThreadExtraInfo,{thread:thread}"
     idempotent = True
+    informational = True

@@ -29,6 +29,7 @@ class XferRead(AnsweredBy[XferData]):
 
     syntax = "qXfer:{object:word}:read:{annex:annex}:{offset:x},{length:x}"
     idempotent = True
+    informational = True
 
 
 class XferWrite(AnsweredBy[XferWritten]):

@@ -239,6 +239,13 @@ class SymbolTable:
         return self._main.image.build_id
 
     @property
+    def kernel_release(self) -> str | None:
+        """The release in a Linux kernel's banner, ``6.1.0-56-cloud-amd64``; None without one."""
+        from rsp.symbols.elf.modules import kernel_release
+
+        return kernel_release(self._main.image)
+
+    @property
     def relocatable(self) -> bool:
         """Whether it is an object or a module, whose addresses are those of no running program."""
         return self._main.image.relocatable

@@ -84,7 +84,12 @@ def test_the_help_of_a_command_begins_with_what_is_its_own(name: str) -> None:
 
 def run_example(example: str, **instead: object) -> Finished:
     """Run an example with a machine and files of this test for those that it names."""
-    names = {":1234": "target", "vmlinux": "symbols", "memory.bin": "file"}
+    names = {
+        ":1234": "target",
+        "vmlinux": "symbols",
+        "memory.bin": "file",
+        "oops.txt": "log",
+    }
     words = [
         str(instead[names[word]]) if word in names else word for word in shlex.split(example)[1:]
     ]
@@ -109,8 +114,10 @@ def test_an_example_for_a_kernel(shared_kernel: BootKernel, example: str) -> Non
 
 
 @pytest.mark.parametrize("example", OF_FILES)
-def test_an_example_for_a_file(debian_kernel: DebianKernel, example: str) -> None:
-    assert run_example(example, symbols=debian_kernel.vmlinux).out
+def test_an_example_for_a_file(debian_kernel: DebianKernel, tmp_path: Path, example: str) -> None:
+    log = tmp_path / "oops.txt"
+    log.write_text("Oops: 0002 [#1]\n")
+    assert run_example(example, symbols=debian_kernel.vmlinux, log=log).out
 
 
 @pytest.mark.parametrize("example", CONSOLES)

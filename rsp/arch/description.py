@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from xml.sax import SAXException
 from xml.sax.handler import ContentHandler
 
+from rsp.arch import i386, x86_64
 from rsp.arch.layout import Kind, Register, RegisterLayout
 from rsp.arch.layouts import KNOWN, LAYOUTS, make_layout
 from rsp.errors import RemoteProtocolError, RspError
@@ -37,7 +38,48 @@ MAX_REGISTERS = 4096
 MAX_REGISTER_BITS = 1 << 16
 
 _NUMBER = re.compile(r"\d{1,10}|0[xX][0-9a-fA-F]{1,8}")
-_ARCHITECTURES = {"i386": "i386", "i386:x86-64": "x86-64", "i386:x64-32": "x86-64"}
+# BFD's names, of which "i386:x86-64:intel" only chooses a syntax, and those that LLVM has.
+_ARCHITECTURES = {
+    "i386": "i386",
+    "i8086": "i386",
+    "i386:intel": "i386",
+    "i386:x86-64": "x86-64",
+    "i386:x86-64:intel": "x86-64",
+    "i386:x64-32": "x86-64",
+    "i386:x64-32:intel": "x86-64",
+    "x86_64": "x86-64",
+    "x86-64": "x86-64",
+    "amd64": "x86-64",
+    "i486": "i386",
+    "i586": "i386",
+    "i686": "i386",
+}
+# What lldb-server calls by another name than gdb.
+_OTHER_NAMES = {"rflags": "eflags"}
+
+# The registers of the standard features, in gdb's order: what a feature without any `reg` has.
+_STANDARD = {
+    "i386": {
+        "core": (*i386.CORE, *i386.X87),
+        "sse": i386.SSE,
+        "linux": i386.LINUX,
+        "avx": i386.AVX,
+        "avx512": i386.AVX512,
+        "pkeys": i386.PKEYS,
+    },
+    "x86-64": {
+        "core": (*x86_64.CORE, *x86_64.X87),
+        "sse": x86_64.SSE,
+        "linux": x86_64.LINUX,
+        "segments": x86_64.SEGMENT_BASES,
+        "avx": x86_64.AVX,
+        "avx512": x86_64.AVX512,
+        "pkeys": x86_64.PKEYS,
+    },
+}
+_FEATURE = re.compile(r"org\.gnu\.gdb\.i386\.([a-z0-9]+)")
+# What a feature cannot be without.
+_NEEDS = {"avx": ("core", "sse"), "avx512": ("core", "sse", "avx")}
 _KINDS = {
     "code_ptr": Kind.CODE_POINTER,
     "data_ptr": Kind.DATA_POINTER,
@@ -95,11 +137,19 @@ class TypeDescription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisterDescription:
-    """A ``reg`` element; ``number`` is given or counted on from the register before."""
+    """A ``reg`` element; ``number`` is given or counted on from the register before.
+
+    Attributes:
+        offset: where it lies in ``g``, as lldb-server says; None where the numbers say it.
+        within: whether it is a part of others (lldb-server's ``value_regnums``) and has no place of
+            its own.
+    """
 
     name: str
     bits: int
     number: int
+    offset: int | None = None
+    within: bool = False
     type: str = "int"
     group: str = ""
     save_restore: bool = True
@@ -136,9 +186,10 @@ class TargetDescription:
     def layout(self, name: str = "target.xml") -> RegisterLayout | None:
         """The layout of ``g`` and the numbers of ``p`` that it describes.
 
-        Registers lie in ``g`` in the order of their numbers. What the description cannot say
-        (roles, DWARF numbers, sub-registers) comes from the tables, by name; registers whose
-        names these do not have are kept as well.
+        Registers lie in ``g`` in the order of their numbers, unless it says where. What the
+        description cannot say (roles, DWARF numbers, sub-registers) comes from the tables, by name;
+        registers whose names these do not have are kept as well. A feature that is named without
+        registers has the standard ones.
 
         Args:
             name: the name of the layout, where it is none of those known by length.
@@ -150,29 +201,39 @@ class TargetDescription:
         Raises:
             RemoteProtocolError: it is not x86, or two registers have one name or number.
         """
-        described = sorted(self.registers, key=lambda register: register.number)
-        if not described:
+        if not self.registers:
             return None
-        arch = self._arch({register.name for register in described})
+        arch = self._arch({register.name for register in self.registers})
+        described = [entry for entry in self.registers if not entry.within]
         numbers = {register.number for register in described}
         names = {register.name for register in described}
         if not len(numbers) == len(names) == len(described):
             raise RemoteProtocolError("two registers of the description have one name or number")
         types = {type_.id: type_ for feature in self.features for type_ in feature.types}
-        registers = []
-        offset = 0
+        by_place = any(entry.offset is not None for entry in described)
+        described.sort(key=lambda entry: (entry.offset or 0) if by_place else entry.number)
+        registers: list[Register] = []
+        outside: list[Register] = []
+        end = 0
         for entry in described:
-            known = KNOWN[arch].get(entry.name)
-            registers.append(
-                dataclasses.replace(
-                    known or _unknown(entry, types),
-                    bits=entry.bits,
-                    offset=offset,
-                    number=entry.number,
-                )
+            called = _OTHER_NAMES.get(entry.name, entry.name)
+            called = entry.name if called in names else called
+            known = KNOWN[arch].get(called)
+            at = entry.offset if by_place else end
+            # What has no place, or another's, is asked for by its number.
+            placed = at is not None and at >= end
+            register = dataclasses.replace(
+                known or _unknown(entry, types),
+                bits=entry.bits,
+                offset=at if placed else None,
+                number=entry.number,
             )
-            offset += entry.bits // 8
-        layout = make_layout(name, arch, registers)
+            (registers if placed else outside).append(register)
+            if placed and at is not None:
+                end = at + entry.bits // 8
+        if end > MAX_BYTES:
+            raise RemoteProtocolError(f"the registers lie in more than {MAX_BYTES} bytes")
+        layout = make_layout(name, arch, [*registers, *outside])
         # A description of what is known by length too is known by that name.
         return next((known for known in LAYOUTS if known.registers == layout.registers), layout)
 
@@ -184,7 +245,7 @@ class TargetDescription:
         if arch is None:
             raise RemoteProtocolError(
                 f"the target description is for {self.architecture or 'no CPU it names'}; "
-                "only i386 and i386:x86-64 are supported"
+                "only i386, i8086 and i386:x86-64 are supported"
             )
         return arch
 
@@ -257,7 +318,8 @@ def _parse(title: str, document: bytes, handler: ContentHandler) -> None:
     parser.forbid_external = False
     parser.setContentHandler(handler)
     try:
-        parser.parse(BytesIO(document))
+        # A stub that keeps the document as a string of C may send its end as well.
+        parser.parse(BytesIO(document.rstrip(b"\0")))
     except RspError:
         raise
     # ValueError: an entity, or an encoding that expat cannot take; LookupError: no encoding.
@@ -333,6 +395,8 @@ class _Reader(ContentHandler):
 
     def endElement(self, name: str) -> None:  # noqa: N802 - SAX's name
         self._open.pop()
+        if name == "feature" and self.features and not self.features[-1].registers:
+            self._imply()
         if self._type is not None and name == self._type.form.value:
             complete = dataclasses.replace(self._type, fields=tuple(self._fields))
             self._feature().types.append(complete)
@@ -342,6 +406,26 @@ class _Reader(ContentHandler):
     def characters(self, content: str) -> None:
         if self._open[-1] in self.text:
             self.text[self._open[-1]].append(content)
+
+    def _imply(self) -> None:
+        """Give a standard feature without any register those that it has, and needs."""
+        standard = _STANDARD.get(_ARCHITECTURES.get("".join(self.text["architecture"]).strip(), ""))
+        match = _FEATURE.fullmatch(self.features[-1].name)
+        if standard is None or match is None or match[1] not in standard:
+            return
+        before = {register.name for feature in self.features for register in feature.registers}
+        for part in (*_NEEDS.get(match[1], ("core",)), match[1]):
+            names = [register.name for register in standard[part]]
+            if before.isdisjoint(names):
+                for register in standard[part]:
+                    self._add(register.name, register.bits)
+            before.update(names)
+
+    def _add(self, name: str, bits: int) -> None:
+        self.features[-1].registers.append(
+            RegisterDescription(name=name, bits=bits, number=self._next_number)
+        )
+        self._next_number += 1
 
     def _feature(self) -> _FeatureInProgress:
         if not self.features:
@@ -372,6 +456,8 @@ class _Reader(ContentHandler):
             number=number,
             type=attrs.get("type", "int"),
             group=attrs.get("group", ""),
+            offset=_number(attrs, "offset"),
+            within=bool(attrs.get("value_regnums")),
             save_restore=attrs.get("save-restore", "yes") != "no",
         )
 

@@ -43,6 +43,10 @@ AVX512 = (
     *x86.vectors("zmm{}h", range(8), 256),
 )
 PKEYS = (x86.PKRU,)
+# Of gdbserver 18: the three descriptors that a thread has for its local storage (struct user_desc).
+TLS_GDT = tuple(
+    Register(name=f"i386_tls_gdt_{n}", bits=128, group="system", kind=Kind.VECTOR) for n in range(3)
+)
 
 # No "sp": gdb's $sp is the whole stack pointer, so the 16-bit name would mean something else here.
 SUB_REGISTERS = sub_registers(

@@ -168,8 +168,10 @@ class RegisterLayout:
         size = 0
         for register in sent:
             assert register.offset is not None
-            if register.offset != size:
-                raise ValueError(f"{self.name}: {register.name} is not next to the one before it")
+            if register.offset < size:
+                raise ValueError(f"{self.name}: {register.name} lies on the one before it")
+            codes.append(f"{register.offset - size}x")  # what no register of ours has
+            size = register.offset
             codes.append(_STRUCT_CODES.get(register.size, f"{register.size}s"))
             size += register.size
         if self.registers[: len(sent)] != sent:

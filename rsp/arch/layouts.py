@@ -39,6 +39,7 @@ KNOWN = {
             i386.AVX,
             i386.AVX512,
             i386.PKEYS,
+            i386.TLS_GDT,
         )
         for r in group
     },

@@ -14,7 +14,7 @@ from rsp.arch.layout import Kind, Role
 from rsp.errors import RegisterUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rsp.arch.layout import Register, RegisterLayout
 
@@ -28,6 +28,9 @@ class Registers(Mapping[str, "int | None"]):
     does not give the value. Iteration and ``len`` are over whole registers; sub-registers
     (``eax``, ``al``, ``ymm0``) can be read too. ``str()`` is a table.
 
+    What the stub describes and does not send along with the others is asked for when it is first
+    read. Once the target has run on, it is None.
+
     >>> from rsp.arch.layouts import layout_for_length
     >>> layout = layout_for_length(164)
     >>> registers = Registers(layout, layout.decode_values(bytes([0x34, 0x12, 0, 0, 0, 0, 0, 0])))
@@ -38,15 +41,20 @@ class Registers(Mapping[str, "int | None"]):
         layout: how the stub sent them.
     """
 
-    __slots__ = ("_linear_pc", "_pc", "_positions", "_values", "layout")
+    __slots__ = ("_ask", "_linear_pc", "_pc", "_positions", "_unasked", "_values", "layout")
 
     def __init__(
         self,
         layout: RegisterLayout,
         values: Sequence[int | None],
         linear_pc: Callable[[Registers], int] | None = None,
+        *,
+        ask: Callable[[Register], int | None] | None = None,
+        unasked: Iterable[str] = (),
     ) -> None:
         self.layout: RegisterLayout = layout
+        self._ask = ask
+        self._unasked = set(unasked)
         self._positions = layout.positions
         self._values = values
         self._linear_pc = linear_pc
@@ -54,6 +62,11 @@ class Registers(Mapping[str, "int | None"]):
 
     def __getitem__(self, name: str) -> int | None:
         position = self._positions.get(name) if isinstance(name, str) else None
+        if position is not None and name in self._unasked and self._ask is not None:
+            values = list(self._values)
+            values[position] = self._ask(self.layout.registers[position])
+            self._values = values
+            self._unasked.discard(name)
         return self.layout.read(self, name) if position is None else self._values[position]
 
     def __contains__(self, name: object) -> bool:

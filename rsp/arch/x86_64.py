@@ -60,6 +60,7 @@ SUB_REGISTERS = sub_registers(
         *(x86.low(f"{n}h", f"r{n}x", 8, shift=8) for n in "abcd"),
         *(x86.low(f"e{n}", f"r{n}", 32) for n in ("bp", "sp", "si", "di", "ip")),
         *(x86.low(n, f"r{n}", 16) for n in ("bp", "si", "di", "ip")),
+        x86.low("rflags", "eflags", 32),
         *(x86.low(f"{n}l", f"r{n}", 8) for n in ("bp", "sp", "si", "di")),
         *(x86.low(f"r{n}d", f"r{n}", 32) for n in range(8, 16)),
         *(x86.low(f"r{n}w", f"r{n}", 16) for n in range(8, 16)),

@@ -18,7 +18,7 @@ from rsp.errors import (
     StubError,
 )
 from rsp.session.kgdb_line import Line
-from rsp.session.stub import KGDB_THREADS, Facts, Stub, identify, sane_packet_size
+from rsp.session.stub import KGDB_THREADS, Facts, Stub, identify, is_lldb, sane_packet_size
 from rsp.wire import commands, replies
 from rsp.wire.features import Features
 from rsp.wire.threads import ANY
@@ -80,6 +80,9 @@ def shake_hands(session: Session, line: Line | None = None, *, interrupt: bool =
     size = sane_packet_size(features)
     if size is not None:
         connection.limits = replace(connection.limits, packet_size=size)
+    if is_lldb(features):
+        dialect = replace(connection.limits.dialect, native_signals=True)
+        connection.limits = replace(connection.limits, dialect=dialect)
     if not isinstance(unknown, replies.Unsupported):
         logger.warning("the stub answers packets that it cannot know; its answers mean little")
     # On a line that loses bytes the acks are what mends it.

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _KGDB_CPU_0: Final = 0xFFFFFFFE  # -2, and -3 the next one (kernel/debug/gdbstub.c, shadow_pid)
 
 
+_WITHOUT_SEGMENTS: Final = "i8086"  # gdb has none there, and 86Box gives CS and IP added up
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What the handshake has learned.
@@ -50,7 +53,8 @@ class Stub:
 
     Attributes:
         name: ``qemu``, ``qemu-user``, ``gdbserver``, ``valgrind``, ``kgdb``, ``bochs``,
-            ``virtualbox``, ``rust-gdbstub`` or ``unknown``; for people, never for decisions.
+            ``virtualbox``, ``lldb-server``, ``rust-gdbstub`` or ``unknown``; for people, never for
+            decisions.
         features: what qSupported offered, by name: the value, or True.
         limits: what it can take.
         layout_follows_mode: whether ``g`` has the 64-bit layout in 64-bit mode and the 32-bit one
@@ -72,6 +76,8 @@ class Stub:
             0 and nothing true but stack and frame pointer.
         only_stopped_thread: whether registers are written, and instructions executed, of no thread
             but the one that stopped.
+        linear_pc: whether the pc is a linear address where the CPU's is an offset in its segment
+            (stubs that say ``i8086``).
         bare_watchpoints: whether watchpoints are the CPU's debug registers and no more: a range is
             aligned to its size, and what they catch is a SIGTRAP like any other.
         modes: by the architecture of ``g``, the mode in which code at privilege level 0 runs.
@@ -93,6 +99,7 @@ class Stub:
     pc_after_breakpoint: int = 0
     tasks: bool = False
     only_stopped_thread: bool = False
+    linear_pc: bool = False
     bare_watchpoints: bool = False
     modes: Mapping[str, CpuMode] = field(default_factory=dict)
 
@@ -126,12 +133,14 @@ def identify(facts: Facts, limits: Limits) -> Stub:
     for matches, make in _TABLE:
         if matches(facts):
             stub = make(facts, common)
-            return replace(stub, features=dict(features))
+            linear = facts.architecture == _WITHOUT_SEGMENTS
+            return replace(stub, features=dict(features), linear_pc=linear)
     # Where P is unknown too, G is the only way to write; whoever is harmed by it is named above.
     return Stub(
         name="unknown",
         features=dict(features),
         limits=replace(common, write_all_registers=True),
+        linear_pc=facts.architecture == _WITHOUT_SEGMENTS,
     )
 
 
@@ -139,6 +148,10 @@ def sane_packet_size(features: Features) -> int | None:
     """Return the PacketSize that a stub offers, within reason; None where it offers none."""
     # gdb (remote.c) ignores what is below 20; QEMU's newest says 0x20020.
     size = features.packet_size
+    if is_lldb(features):
+        # It writes the number in decimal, and up to 13 did in hex, which is not less.
+        text = str(features.get("PacketSize"))
+        size = int(text) if text.isdecimal() and size is not None else size
     return None if size is None or size < 20 else min(size, 1 << 18)
 
 
@@ -282,6 +295,25 @@ def _bochs(_facts: Facts, limits: Limits) -> Stub:
     )
 
 
+def is_lldb(features: Features) -> bool:
+    """Whether these are the features of lldb-server, whose signals are the system's own."""
+    return features.supports("native-signals")
+
+
+def _is_lldb(facts: Facts) -> bool:
+    return is_lldb(facts.features)
+
+
+def _lldb(_facts: Facts, limits: Limits) -> Stub:
+    # It has no `G`; `P` takes the numbers of its description.
+    return Stub(
+        name="lldb-server",
+        limits=replace(limits, write_all_registers=False),
+        delivers_signals=True,
+        stops_for_client=False,
+    )
+
+
 def _is_rust(facts: Facts) -> bool:
     return facts.features.supports("QStartNoAckMode") and facts.features.supports("vContSupported")
 
@@ -293,6 +325,7 @@ def _rust(_facts: Facts, limits: Limits) -> Stub:
 
 _TABLE: Final[tuple[tuple[Callable[[Facts], bool], Callable[[Facts, Limits], Stub]], ...]] = (
     (_is_qemu, _qemu),
+    (_is_lldb, _lldb),
     (_is_kgdb, _kgdb),
     (_is_gdbserver, _gdbserver),
     (_is_valgrind, _valgrind),

@@ -43,6 +43,9 @@ logger: Final = logging.getLogger("rsp.target")
 _OLD_QEMU = "qemu-2-x86-64"
 _LENGTH_OF_OLD_QEMU = 536
 
+# Of an instruction in its segment, in real mode.
+_MOST_OFFSET = 0xFFFF
+
 _PRIVILEGE = 3  # of a selector (Intel SDM volume 3A, section 3.4.2)
 
 
@@ -73,6 +76,10 @@ class Processor:
         self._family = stub.name
         self._snapshots: dict[ThreadId | None, Registers] = {}
         self._states: dict[ThreadId | None, CpuState] = {}
+        self._asks_one = True  # whether the stub may know `p`
+        # Whether the pc that the stub gives was seen to be linear where the CPU's is an offset.
+        self._linear = stub.linear_pc
+        self._found_at: dict[ThreadId | None, tuple[int, int]] = {}  # at this stop: pc, and where
         self.generation: int = 0
 
     def invalidate(self) -> None:
@@ -83,6 +90,7 @@ class Processor:
     def resumed(self) -> None:
         """Forget what was read, and what snapshots in users' hands might still ask for."""
         self.invalidate()
+        self._found_at.clear()
         self.generation += 1
 
     def registers(self, thread: ThreadId | None) -> Registers:
@@ -98,7 +106,13 @@ class Processor:
             values = layout.decode_values(block.data, block.unavailable)
             if self._stub.tasks:
                 values = _known_of_task(layout, values)
-            snapshot = Registers(layout, values, partial(self._pc, thread, self.generation))
+            snapshot = Registers(
+                layout,
+                values,
+                partial(self._pc, thread, self.generation),
+                ask=partial(self._ask_one, thread, self.generation),
+                unasked=self._not_sent(layout, len(block.data)),
+            )
             self._snapshots[thread] = snapshot
         return snapshot
 
@@ -172,7 +186,53 @@ class Processor:
                 self._states[thread] = state
         return state
 
+    def places(self, thread: ThreadId | None) -> tuple[int, ...]:
+        """Return where the next instruction may be, the likeliest first.
+
+        Where neither the mode nor the base of CS is told, a stub may give the pc as an offset in
+        the segment, or as a linear address.
+        """
+        registers = self.registers(thread)
+        pc, cs = registers.role(Role.PC), registers.get("cs")
+        found = [registers.pc]
+        may_be_real = CpuMode.REAL16 in possible_modes(registers) and pc <= _MOST_OFFSET
+        if may_be_real and cs is not None and not self._stub.info_registers:
+            found += [pc, linear_pc(pc, CpuMode.REAL16, cs=cs)]
+        return tuple(dict.fromkeys(found))
+
+    def found_at(self, thread: ThreadId | None, address: int) -> None:
+        """Note where the next instruction is: a breakpoint that was hit has told."""
+        registers = self.registers(thread)
+        if registers.pc != address:
+            self._found_at[thread] = registers.role(Role.PC), address
+            self._snapshots.pop(thread, None)
+
     # --- registers ---
+
+    def _not_sent(self, layout: RegisterLayout, length: int) -> list[str]:
+        """Return the registers that the stub describes and ``g`` did not have."""
+        if layout is not self._described or not self._asks_one:
+            return []
+        return [
+            each.name
+            for each in layout.registers
+            if each.number is not None
+            and each.valid != 0
+            and (each.offset is None or each.offset + each.size > length)
+        ]
+
+    def _ask_one(self, thread: ThreadId | None, generation: int, register: Register) -> int | None:
+        session = self._session
+        stands = session.usable and not session.running and generation == self.generation
+        if not stands or not self._asks_one or self._described is None:
+            return None
+        assert register.number is not None
+        self._threads.focus(thread)
+        reply = session.ask(commands.ReadRegister(number=register.number))
+        self._asks_one = not isinstance(reply, replies.Unsupported)
+        if not isinstance(reply, replies.RegisterBlock) or reply.unavailable is not None:
+            return None
+        return self._described.from_bytes(register.name, reply.data)
 
     def _read_block(self, thread: ThreadId | None) -> replies.RegisterBlock:
         self._threads.focus(thread)
@@ -247,6 +307,9 @@ class Processor:
 
     def _pc(self, thread: ThreadId | None, generation: int, registers: Registers) -> int:
         pc = registers.role(Role.PC)
+        found = self._found_at.get(thread)
+        if found is not None and generation == self.generation and found[0] == pc:
+            return found[1]
         mode = self._certain_mode(registers)
         base = None
         # In 64-bit mode CS has no base; elsewhere only the descriptor tells it.
@@ -258,6 +321,10 @@ class Processor:
                 )
             if (state := self.state(thread)) is not None:
                 mode, base = state.mode, state.segments["cs"].base
+        if base is None and mode is CpuMode.REAL16:
+            self._linear = self._linear or pc > _MOST_OFFSET
+            if self._linear:
+                return pc
         cs = registers.get("cs")
         return linear_pc(pc, mode, cs=cs, cs_base=base)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rsp.errors import StubError
 from rsp.wire import commands, replies
 from rsp.wire.commands import Action, ActionKind
+from rsp.wire.signals import to_linux
 from rsp.wire.threads import ALL
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class Resumes:
         Raises:
             StubError: the stub cannot resume that thread.
         """
+        if signal is not None and self._session.connection.limits.dialect.native_signals:
+            signal = to_linux(signal)
         kind, known = resume.kind, self._actions
         if kind.value in known and (signal is None or kind.value.upper() in known):
             self._session.tell(self._with_vcont(resume, signal, stopped))

@@ -117,7 +117,8 @@ def _describe_stopped(
         hit = _breakpoints_hit(target, reply, doing)
     if hit:
         return replace(stop, reason=StopReason.BREAKPOINT), hit
-    if doing.interrupting and reply.signal in NOT_DELIVERED:
+    # lldb-server stops a process with SIGSTOP, others with SIGINT.
+    if doing.interrupting and reply.signal in (*NOT_DELIVERED, Signal.SIGSTOP):
         return replace(stop, reason=StopReason.INTERRUPT), ()
     if trapped and (doing.stepping or doing.passing):
         return replace(stop, reason=StopReason.STEP), ()
@@ -135,16 +136,21 @@ def _describe_stopped(
 
 
 def _breakpoints_hit(target: Target, reply: stops.Stopped, doing: Doing) -> Sequence[Point]:
-    pc = target.processor.registers(reply.thread).pc
-    behind = target.stub.pc_after_breakpoint
-    if behind and not doing.stepping and not doing.passing:
-        before = target.points.at(pc - behind, software=True)
-        if before:
-            # The stub reports where the int3 ended; the instruction there is yet to run.
-            name = target.processor.registers(reply.thread).layout.role(Role.PC).name
-            target.processor.write(reply.thread, name, pc - behind)
-            return before
-    return target.points.at(pc)
+    processor, behind = target.processor, target.stub.pc_after_breakpoint
+    for pc in processor.places(reply.thread):
+        if behind and not doing.stepping and not doing.passing:
+            before = target.points.at(pc - behind, software=True)
+            if before:
+                # The stub reports where the int3 ended; the instruction there is yet to run.
+                layout = processor.registers(reply.thread).layout
+                value = processor.registers(reply.thread).role(Role.PC) - behind
+                processor.write(reply.thread, layout.role(Role.PC).name, value)
+                processor.found_at(reply.thread, pc - behind)
+                return before
+        if hit := target.points.at(pc):
+            processor.found_at(reply.thread, pc)
+            return hit
+    return ()
 
 
 def _foreign_int3(target: Target, reply: stops.Stopped) -> int | None:

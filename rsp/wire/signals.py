@@ -73,3 +73,33 @@ def signal_name(number: int) -> str:
         return Signal(number).name
     except ValueError:
         return f"SIG?{number}"
+
+
+# Linux's own numbers from 1 on, for x86 (signal(7)); 16 is SIGSTKFLT, which gdb has not.
+# fmt: off
+_LINUX = (
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+    "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU",
+    "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+)
+# fmt: on
+_OF_LINUX = {
+    number: int(Signal[f"SIG{name}"])
+    for number, name in enumerate(_LINUX, 1)
+    if f"SIG{name}" in Signal.__members__
+} | {32: int(Signal.SIG32), **{number: number + 12 for number in range(33, 64)}, 64: 78}
+_TO_LINUX = {signal: number for number, signal in _OF_LINUX.items()}
+
+
+def from_linux(number: int) -> int:
+    """Return gdb's number of a signal of Linux, and one that gdb does not have as it is.
+
+    >>> signal_name(from_linux(19)), signal_name(from_linux(10)), signal_name(from_linux(34))
+    ('SIGSTOP', 'SIGUSR1', 'SIG34')
+    """
+    return _OF_LINUX.get(number, number)
+
+
+def to_linux(number: int) -> int:
+    """Undo `from_linux`."""
+    return _TO_LINUX.get(number, number)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 from rsp.errors import RemoteProtocolError
 from rsp.wire.replies.base import Reply, encode_pairs, malformed, parse_pairs
-from rsp.wire.signals import signal_name
+from rsp.wire.signals import from_linux, signal_name, to_linux
 from rsp.wire.syntax import HEX, HEXTEXT, SIGNAL, THREAD, WORD, X, decode_text, encode_text
 
 if TYPE_CHECKING:
@@ -104,18 +104,22 @@ class Stopped(Reply):
         return signal_name(self.signal)
 
     @classmethod
-    def parse(cls, payload: bytes, dialect: Dialect) -> Self:  # noqa: ARG003, D102
+    def parse(cls, payload: bytes, dialect: Dialect) -> Self:  # noqa: D102
         digits = payload[1:3]
         if payload[:1] not in (b"S", b"T") or len(digits) != 2 or not _DIGITS.fullmatch(digits):
             raise malformed(cls, payload)
-        fields: dict[str, object] = {"signal": int(digits, 16)}
+        signal = int(digits, 16)
+        fields: dict[str, object] = {
+            "signal": from_linux(signal) if dialect.native_signals else signal
+        }
         if payload[:1] == b"T":
             fields |= _parse_keys(payload)
         elif len(payload) > 3:
             raise malformed(cls, payload)
         return cls(**fields)  # type: ignore[arg-type]  # by the tables above
 
-    def encode(self, dialect: Dialect) -> bytes:  # noqa: ARG002, D102
+    def encode(self, dialect: Dialect) -> bytes:  # noqa: D102
+        signal = to_linux(self.signal) if dialect.native_signals else self.signal
         pairs = [
             (b"%02x" % number, b"xx" if data is None else hexlify(data))
             for number, data in self.registers
@@ -129,7 +133,7 @@ class Stopped(Reply):
             text = detail.encode(getattr(self, field)) if detail else b""
             pairs.append((self.reason.value.encode(), text))
         pairs += [(encode_text(key), encode_text(value)) for key, value in self.other]
-        return (b"T" if pairs else b"S") + SIGNAL.encode(self.signal) + encode_pairs(pairs)
+        return (b"T" if pairs else b"S") + SIGNAL.encode(signal) + encode_pairs(pairs)
 
 
 def _parse_keys(payload: bytes) -> dict[str, object]:
@@ -183,6 +187,17 @@ class Terminated(Reply):
     process: int | None = None
 
     syntax = "X{signal:x}[;process:{process:x}]"
+
+    @classmethod
+    def parse(cls, payload: bytes, dialect: Dialect) -> Self:  # noqa: D102
+        reply = super().parse(payload, dialect)
+        if not dialect.native_signals:
+            return reply
+        return cls(signal=from_linux(reply.signal), process=reply.process)
+
+    def encode(self, dialect: Dialect) -> bytes:  # noqa: D102
+        signal = to_linux(self.signal) if dialect.native_signals else self.signal
+        return self._syntax.encode(Terminated(signal=signal, process=self.process))
 
 
 class NoResumed(Reply):

@@ -33,6 +33,7 @@ class ReadRegister(AnsweredBy[RegisterBlock]):
 
     syntax = "p{number:x}"
     idempotent = True
+    informational = True
 
 
 class WriteRegister(AnsweredBy[Ok]):

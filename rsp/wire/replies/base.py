@@ -23,6 +23,7 @@ class Dialect:
     Attributes:
         error_radix: of the two digits of an error. kgdb writes errno in decimal (``E22``), all
             others in hex (``E16``).
+        native_signals: whether signals have Linux's numbers (lldb-server), not gdb's.
         binary_prefix: what stands before the data in a reply to ``x``: ``b`` in gdb 16's form,
             nothing in lldb's.
         thread_list_end: what ends a thread list: ``l``, or kgdb's empty packet. Only ``encode``
@@ -30,6 +31,7 @@ class Dialect:
     """
 
     error_radix: int = 16
+    native_signals: bool = False
     binary_prefix: bytes = b"b"
     thread_list_end: bytes = b"l"
 

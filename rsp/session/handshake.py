@@ -105,7 +105,7 @@ def shake_hands(session: Session, line: Line | None = None, *, interrupt: bool =
 
 
 def _facts(session: Session, features: Features, description: TargetDescription | None) -> Facts:
-    step_bits = physical = False
+    step_bits = physical = runs_program = False
     threads: tuple[str, ...] = ()
     registers_size = None
     # A stub that knows vFile or QPassSignals is gdbserver's kind, and no QEMU.
@@ -114,6 +114,12 @@ def _facts(session: Session, features: Features, description: TargetDescription 
     if step_bits:
         mode = session.ask(commands.QueryPhysicalMemoryMode())
         physical = isinstance(mode, replies.PhysicalMemoryMode)
+        runs_program = features.supports("qXfer:auxv:read")
+        if not physical and not runs_program:
+            # Before 4.2 no machine has such a mode, before 6.0 no program an auxiliary vector; but
+            # a program alone has sections.
+            moved = session.ask(commands.QueryOffsets())
+            runs_program = isinstance(moved, replies.Offsets | replies.SegmentAddresses)
     elif not features:
         first = session.ask(commands.QueryFirstThreads())
         if isinstance(first, replies.ThreadList):
@@ -128,6 +134,7 @@ def _facts(session: Session, features: Features, description: TargetDescription 
         architecture=description.architecture if description is not None else None,
         step_bits=step_bits,
         physical_memory=physical,
+        runs_program=runs_program,
         threads=threads,
         registers_size=registers_size,
     )

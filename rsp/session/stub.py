@@ -35,6 +35,8 @@ class Facts:
         architecture: that of the target description, None without one.
         step_bits: whether ``qqemu.sstepbits`` was answered.
         physical_memory: whether ``qqemu.PhyMemMode`` was answered.
+        runs_program: whether a QEMU runs a program and no machine: it has an auxiliary vector, or
+            answers ``qOffsets``.
         threads: the first thread ids as the stub spells them.
         registers_size: bytes of the first ``g``, None where it was not asked for.
     """
@@ -43,6 +45,7 @@ class Facts:
     architecture: str | None = None
     step_bits: bool = False
     physical_memory: bool = False
+    runs_program: bool = False
     threads: tuple[str, ...] = ()
     registers_size: int | None = None
 
@@ -165,7 +168,7 @@ def _qemu(facts: Facts, limits: Limits) -> Stub:
     # halves of registers outside 64-bit mode. The user-mode emulator throws away what comes in one
     # piece with a request, its `+` too, then repeats the reply for every other byte (measured,
     # 7.2); and while its program runs it does not look at the socket at all.
-    if not facts.physical_memory and facts.features.supports("qXfer:auxv:read"):
+    if facts.runs_program and not facts.physical_memory:
         return Stub(
             name="qemu-user",
             limits=replace(limits, interrupt=InterruptWay.NONE),

@@ -287,7 +287,7 @@ class Execution:
         if self.running:
             raise LocalProtocolError("the target runs already: interrupt() or wait() first")
         if self.stop.ended:
-            raise LocalProtocolError(f"the target has {self.stop.reason.value}: connect anew")
+            raise LocalProtocolError(f"{self.stop.absence}, and connect anew")
         if self._judging:
             raise LocalProtocolError(
                 "a breakpoint's condition must not let the target run: it says whether to stop"

@@ -42,6 +42,8 @@ class StopReason(Enum):
     """A library, fork, exec or system call that the stub reports."""
     EXITED = "exited"
     TERMINATED = "terminated"
+    NO_PROGRAM = "no program"
+    """The stub has none yet (``gdbserver --multi``)."""
 
 
 def _unknown() -> None:
@@ -128,8 +130,15 @@ class Stop:
 
     @property
     def ended(self) -> bool:
-        """Whether there is no target any more: it has exited, or was terminated."""
-        return self.reason in (StopReason.EXITED, StopReason.TERMINATED)
+        """Whether there is no target: it has exited, was terminated, or has not begun."""
+        return self.reason in (StopReason.EXITED, StopReason.TERMINATED, StopReason.NO_PROGRAM)
+
+    @property
+    def absence(self) -> str:
+        """Why there is no target, for messages; empty where there is one."""
+        if self.reason is StopReason.NO_PROGRAM:
+            return "the stub has no program yet: start one there"
+        return f"the target has {self.reason.value}" if self.ended else ""
 
     @property
     def signal_name(self) -> str:

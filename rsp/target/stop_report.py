@@ -63,6 +63,8 @@ def describe(target: Target, reply: Reply, doing: Doing | None) -> tuple[Stop, S
         StubError: the stub gives no registers.
     """
     match reply:
+        case stops.Exited() if doing is None:
+            return Stop(reason=StopReason.NO_PROGRAM), ()
         case stops.Exited(status=status):
             return Stop(reason=StopReason.EXITED, status=status), ()
         case stops.Terminated(signal=signal):

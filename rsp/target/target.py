@@ -212,7 +212,7 @@ class Target:
         if self.session.running:
             return "the target runs"
         if self._gone:
-            return f"the target has {self.stop.reason.value}"
+            return self.stop.absence
         return None if self.session.usable else "the connection is lost"
 
     def __repr__(self) -> str:
@@ -981,7 +981,7 @@ class Target:
         if self._execution.running:
             raise LocalProtocolError("the target runs: interrupt() or wait() first")
         if self._gone:
-            raise LocalProtocolError(f"the target has {self.stop.reason.value}: connect anew")
+            raise LocalProtocolError(f"{self.stop.absence}, and connect anew")
 
     def _steps(self) -> Stepping:
         from rsp.target.stepping import Stepping

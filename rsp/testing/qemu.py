@@ -99,11 +99,13 @@ class QemuMachine:
                     # Bound here, so that no port is guessed and a client may connect at once.
                     listener = handed_over.enter_context(_listen(gdb, directory))
                     descriptors.append(listener.fileno())
-                    chardev = f"socket,id=gdb,fd={listener.fileno()},server=on,wait=off,nodelay=on"
+                    chardev = f"socket,id=gdb,fd={listener.fileno()},server=on,wait=off"
+                    if gdb == "tcp":
+                        chardev += ",delay=off"  # `nodelay` is new in 6.0
                     self.address = _spelling(listener)
                 command += ["-chardev", chardev, "-gdb", "chardev:gdb"]
                 command += ["-chardev", f"socket,id=rsp-monitor,fd={qemu_end.fileno()}"]
-                command += ["-mon", "chardev=rsp-monitor,mode=control", *words]
+                command += ["-qmp", "chardev:rsp-monitor", *words]
                 self._process = self._spawn(command, descriptors)
             stack.callback(self._end)
 

@@ -472,7 +472,14 @@ class Binary:
         entry = self._entry_of_variable(symbol)
         if entry is not None:
             return self.types.type_of(entry)
-        return self.btf.variable(symbol.name) if self.btf is not None else None
+        if self.btf is None:
+            return None
+        found = self.btf.variable(symbol.name)
+        if found is None and self._base is None:
+            from rsp.symbols.types.kernel_variables import kernel_variable
+
+            return kernel_variable(self.btf, symbol.name, symbol.size, self.image.word_size)
+        return found
 
     def _entry_of_variable(self, symbol: ElfSymbol) -> Die | None:
         """Return the entry that says what a symbol of data is: its definition or a declaration.

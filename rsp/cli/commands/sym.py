@@ -148,7 +148,7 @@ def _matches(
     address = parse_number(query)
     if address is not None:
         return [_at(found[0], address - found[0].address, table)]
-    if query == found[0].name:
+    if "+" not in query or query == found[0].name:
         return [(_match(symbol), 0) for symbol in found]
     offset = parse_location(query).offset or 0
     return [_at(symbol, offset, table) for symbol in found]

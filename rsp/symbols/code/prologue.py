@@ -5,7 +5,8 @@ a breakpoint of ours stops where one of gdb's does. Not here: names, and which f
 
 Parameters can be read at every address of a function whose location lists say where they are; so
 in the units of a compiler that writes such lists nothing is skipped, nor is it in assembler. In
-others the instructions that set up the frame are skipped, and the rest of the line they are on.
+others the compiler may mark the end (DW_LNS_set_prologue_end), as clang does. Else the instructions
+that set up the frame are skipped, and the rest of the line they are on.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ def after_prologue(
     has_line = lines is not None and lines.row_at(entry) is not None
     if unit and has_line and (unit.language == LANGUAGE_ASSEMBLER or locations_valid(unit)):
         return entry
+    if lines is not None and (marked := lines.prologue_end(entry, end)) is not None:
+        return marked
     after = None
     if unit and lines and unit.producer.startswith(_CLANGS):
         after = _after_first_lines(lines, entry, end, is_inlined)

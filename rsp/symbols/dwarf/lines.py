@@ -159,6 +159,20 @@ class LineTable:
                 break
         return self._row(kept, addresses, best)
 
+    def prologue_end(self, begin: int, end: int) -> int | None:
+        """Return the first address in a range that the compiler marks as the end of a prologue."""
+        addresses, _, states, _, _ = self._rows
+        marked = (
+            addresses[row]
+            for row in self._prologue_ends
+            if begin <= addresses[row] < end and not states[row] & END_SEQUENCE
+        )
+        return min(marked, default=None)
+
+    @cached_property
+    def _prologue_ends(self) -> list[int]:
+        return [row for row, state in enumerate(self._rows.states) if state & PROLOGUE_END]
+
     def addresses(self, files: Collection[int], line: int) -> list[int]:
         """Return where statements of a line begin, ascending.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left, bisect_right
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -83,6 +84,8 @@ ABSOLUTE = "*ABS*"
 
 _SHN_UNDEF, _SHN_LORESERVE, _SHN_ABS = 0, 0xFF00, 0xFFF1
 
+_PROMOTED = b".llvm."
+
 _MANY = 64
 """At so many tails of strings a search of each costs more than reading the whole table."""
 
@@ -141,10 +144,15 @@ class Symtab:
         )
 
     def find(self, name: str) -> tuple[ElfSymbol, ...]:
-        """Return the symbols of a name, the global ones first, then as in the file."""
+        """Return the symbols of a name, the global ones first, then as in the file.
+
+        Those that clang has renamed to link the whole program (``name.llvm.123``) go with the name,
+        as they do in a kernel's kallsyms.
+        """
         if name in self._found:  # whoever asks whether there is one asks for it next
             return self._found[name]
-        symbols = [symbol for index in self._named(name) if (symbol := self._symbol(index))]
+        indexes = [*self._named(name), *self._promoted(name)]
+        symbols = [symbol for index in indexes if (symbol := self._symbol(index))]
         found = tuple(sorted(symbols, key=lambda symbol: -_RANKS[symbol.binding]))
         if found:
             self._found[name] = found
@@ -248,6 +256,22 @@ class Symtab:
         if places is None:
             return self._by_name.get(encoded[:-1], ())
         return sorted(index for place in places for index in self._entries_named(place))
+
+    def _promoted(self, name: str) -> Iterator[int]:
+        """Yield the entries of a name that ThinLTO has made global, by a hash behind it."""
+        if not self._has_promoted or not name or "\0" in name:
+            return
+        with suppress(UnicodeEncodeError):
+            encoded = name.encode(errors="surrogateescape")
+            at = self._strings.find(encoded + _PROMOTED)
+            while at >= 0:
+                if self._strings.text(at)[len(name) + len(_PROMOTED) :].isdecimal():
+                    yield from sorted(self._entries_named(at))
+                at = self._strings.find(encoded + _PROMOTED, at + 1)
+
+    @cached_property
+    def _has_promoted(self) -> bool:
+        return self._strings.find(_PROMOTED) >= 0
 
     def _entries_named(self, place: int) -> Iterator[int]:
         """Yield the entries whose names begin at a place in the strings."""

@@ -139,8 +139,10 @@ class Kernel:
         if self._directory is not None and has_modules(self._target):
             try:
                 self._follow_modules(list_modules(self._target))
+                self._table.unknown_modules = None
             except (StubError, SymbolError) as error:  # not set up yet
                 logger.debug("the modules cannot be listed: %s", error)
+                self._table.unknown_modules = str(error)
 
     def _check_slide(self) -> None:
         """Hold the slide that was given against what runs, as soon as a kernel is seen there."""

@@ -218,6 +218,8 @@ class SymbolTable:
         self._main = Binary(image, cache=self._cache, progress=progress)
         self._modules: dict[str, Binary] = {}
         self._sources = SourceMap()
+        self.unknown_modules: str | None = None
+        """Why the modules of the kernel that runs are not known; None where nothing is missing."""
 
     @property
     def path(self) -> str:
@@ -634,7 +636,7 @@ class SymbolTable:
                 if missing is None or (spec.name is not None and binary.find(spec.name)):
                     missing = error
         if not answers and missing is not None:
-            raise missing
+            raise SymbolNotFound(f"{missing}{self._unknown}", name=missing.name)
         return answers
 
     def _files_of(self, spec: LocationSpec) -> Iterable[tuple[Binary, int]]:
@@ -687,7 +689,14 @@ class SymbolTable:
     def _no_symbol(self, name: str) -> SymbolNotFound:
         known = [each for binary, _ in self.binaries() for each in binary.symtab.names()]
         hint = nearest(name, known) if known else " (it has none: stripped?)"
-        return SymbolNotFound(f"no symbol {name!r} in {self.path}{hint}", name=name)
+        return SymbolNotFound(f"no symbol {name!r} in {self.path}{hint}{self._unknown}", name=name)
+
+    @property
+    def _unknown(self) -> str:
+        why = self.unknown_modules
+        return (
+            f"; the kernel's modules are not known, for they cannot be listed: {why}" if why else ""
+        )
 
 
 def find_module(

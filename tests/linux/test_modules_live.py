@@ -309,3 +309,26 @@ def test_copied_sections(guest: Guest, tmp_path: Path) -> None:
             check=True, capture_output=True, text=True,
         ).stdout  # fmt: skip
         assert "dummy_xmit" in shown
+
+
+def test_a_breakpoint_in_a_module_says_why_there_are_none(guest: Guest) -> None:
+    guest.run("insmod /dummy.ko")
+    with rsp.connect(guest.address, symbols=guest.symbols, on_exit="leave stopped") as target:
+        kept = target.read_memory("modules", 8)
+        target.write_memory("modules", bytes(8))
+    try:
+        directory = guest.modules["dummy"].parent
+        with rsp.connect(
+            guest.address, symbols=guest.symbols, modules=directory, on_exit="leave stopped"
+        ) as target:
+            why = "no .*dummy_xmit.*modules are not known.*list of modules makes no sense"
+            with pytest.raises(rsp.SymbolNotFound, match=why):
+                target.breakpoint("dummy_xmit")
+            with pytest.raises(rsp.SymbolNotFound, match=why):
+                target.read_memory("dummy_xmit", 1)
+            target.write_memory("modules", kept)
+    finally:
+        with rsp.connect(guest.address, symbols=guest.symbols) as target:
+            target.write_memory("modules", kept)
+    with connect(guest, guest.modules["dummy"].parent) as target:
+        assert target.breakpoint("dummy_xmit").locations

@@ -246,7 +246,8 @@ class Frame:
         from rsp.values.expression import evaluate
         from rsp.values.local_names import frame_scope
 
-        scope = frame_scope(self, self._scopes, self._activation.machine.space)
+        machine = self._activation.machine
+        scope = frame_scope(self, self._scopes, machine.space, machine.bases)
         return evaluate(expression, scope)
 
     def _declared(self) -> Iterator[blocks.Variable]:

@@ -6,25 +6,22 @@ Contents: where the current thread is, and what it asks the target for. Not here
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import cache, partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from rsp.errors import MemoryFault, RegisterUnavailable, StubError, SymbolError
+from rsp.errors import RegisterUnavailable, StubError, SymbolError
 from rsp.symbols.at_pc.scopes import Scopes, scopes_at
+from rsp.target.innermost import segment_bases
 from rsp.target.position import position_of
 from rsp.target.space import space_of
 from rsp.values.local_names import LocalNames
-from rsp.values.per_cpu import bases_in
 from rsp.values.scope import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from rsp.target.target import Target
-    from rsp.values.value import Space, Value
-
-_GDT_ENTRY: Final = 27  # GDT_ENTRY_PERCPU of i386 (arch/x86/include/asm/segment.h)
+    from rsp.values.value import Value
 
 
 def current_scope(target: Target, *, cpu: int | None, names: Mapping[str, Value] | None) -> Scope:
@@ -33,7 +30,7 @@ def current_scope(target: Target, *, cpu: int | None, names: Mapping[str, Value]
     is_here = names is None  # other names are not of this place
     around = cache(lambda: _around(target) if is_here else ())
     frames = cache(target.backtrace)
-    bases = partial(_bases, target, space)
+    bases = partial(segment_bases, target, None, space)
     if names is None:
         names = LocalNames(around, space, bases, lambda: frames()[0])
     return Scope(
@@ -62,19 +59,3 @@ def _around(target: Target) -> tuple[Scopes, ...]:
     except (StubError, RegisterUnavailable, SymbolError):
         return ()
     return (found,) if found is not None else ()
-
-
-def _bases(target: Target, space: Space) -> Iterator[set[int]]:
-    """Return the bases in the current thread's registers, then the one in its CPU's GDT.
-
-    Raises:
-        RspError: the registers cannot be had.
-    """
-    yield bases_in(target.registers)
-    if space.word_size == 4 and (state := target.cpu_state) is not None:
-        from rsp.arch.descriptors import segment_descriptor
-
-        at = 8 * _GDT_ENTRY
-        if at + 8 <= state.gdt.limit + 1:
-            with suppress(MemoryFault):
-                yield {segment_descriptor(space.read(state.gdt.base + at, 8)).base}

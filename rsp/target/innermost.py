@@ -7,17 +7,24 @@ business of `rsp.unwind`.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from rsp.arch.layout import Role
 from rsp.arch.modes import CpuMode, possible_modes
+from rsp.errors import MemoryFault
 from rsp.target.stack_memory import StackMemory
 from rsp.unwind.activation import Activation, Machine
+from rsp.values.per_cpu import bases_in
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rsp.arch.registers import Registers
     from rsp.target.target import Target
     from rsp.unwind.resumption import Resumption
+    from rsp.values.value import Space
     from rsp.wire.threads import ThreadId
 
 _WORD_SIZES: Final = {
@@ -27,6 +34,7 @@ _WORD_SIZES: Final = {
     CpuMode.COMPAT32: 4,
     CpuMode.LONG64: 8,
 }
+_GDT_ENTRY: Final = 27  # GDT_ENTRY_PERCPU of i386 (arch/x86/include/asm/segment.h)
 
 
 def executing(target: Target, thread: ThreadId | None) -> Activation:
@@ -57,6 +65,27 @@ def resuming(target: Target, resumption: Resumption) -> Activation:
     return Activation(machine, known, known[pc], interrupted=resumption.begins)
 
 
+def segment_bases(target: Target, thread: ThreadId | None, space: Space) -> Iterator[set[int]]:
+    """Yield the bases in a thread's registers, then on i386 the one in its CPU's GDT.
+
+    Args:
+        target: whose.
+        thread: None is the current one.
+        space: its memory.
+
+    Raises:
+        RspError: the registers cannot be had.
+    """
+    yield bases_in(target.registers_of(thread))
+    if space.word_size == 4 and (state := target.processor.state(thread)) is not None:
+        from rsp.arch.descriptors import segment_descriptor
+
+        at = 8 * _GDT_ENTRY
+        if at + 8 <= state.gdt.limit + 1:
+            with suppress(MemoryFault):
+                yield {segment_descriptor(space.read(state.gdt.base + at, 8)).base}
+
+
 def _machine_of(target: Target, thread: ThreadId | None, registers: Registers) -> Machine:
     """Return how the code that runs uses the stack: 64, 32 or 16 bits, and from which base."""
     symbols = target.symbols if target.has_symbols else None
@@ -79,7 +108,7 @@ def _machine_of(target: Target, thread: ThreadId | None, registers: Registers) -
     if word_size == 2:
         code_base = registers.pc - (registers.role(Role.PC) & 0xFFFF)
         stack_base = state.segments["ss"].base if state is not None else 16 * (registers["ss"] or 0)
-    return Machine(
+    machine = Machine(
         "x86-64" if word_size == 8 else "i386",
         memory,
         symbols,
@@ -89,3 +118,5 @@ def _machine_of(target: Target, thread: ThreadId | None, registers: Registers) -
         code_base=code_base,
         stack_base=stack_base,
     )
+    machine.bases = partial(segment_bases, target, thread, machine.space)
+    return machine

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rsp.symbols.table import SymbolTable
     from rsp.symbols.unwind.rules import UnwindRules
     from rsp.unwind.loaded_code import CodeFinder, LoadedCode
+    from rsp.values.per_cpu import Bases
 
 logger: Final = logging.getLogger("rsp.unwind")
 
@@ -87,6 +88,7 @@ class Machine:
 
     Attributes:
         pc, sp, fp: the names of these registers.
+        bases: tells of the segments of the CPU that runs the thread; None where none does.
         tail_calls: what is known of the tail calls of functions.
     """
 
@@ -115,6 +117,7 @@ class Machine:
         self.pc, self.sp, self.fp = (
             ("rip", "rsp", "rbp") if arch == "x86-64" else ("eip", "esp", "ebp")
         )
+        self.bases: Bases | None = None
         self.names: Mapping[int, str] = register_names(arch)
         self.space: Space = Space(
             read=memory.fetch,

@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rsp.values.definition import value_of
-from rsp.values.per_cpu import bases_in
 from rsp.values.scope import Scope
 from rsp.values.value import Value
 
@@ -25,13 +24,11 @@ if TYPE_CHECKING:
     from rsp.values.value import Space
 
 
-def frame_scope(frame: FrameVariables, around: Scopes | None, space: Space) -> Scope:
+def frame_scope(
+    frame: FrameVariables, around: Scopes | None, space: Space, bases: Bases | None
+) -> Scope:
     """Return the scope of a frame; see ``Frame.value``."""
     place = (around,) if around is not None else ()
-
-    def bases() -> tuple[set[int]]:
-        return (bases_in(frame.registers),)
-
     names = LocalNames(lambda: place, space, bases, lambda: frame)
     return Scope(
         space=space,
@@ -57,7 +54,7 @@ class LocalNames(Mapping[str, Value]):
         self,
         around: Callable[[], Sequence[Scopes]],
         space: Space,
-        bases: Bases,
+        bases: Bases | None,
         frame: Callable[[], FrameVariables],
     ) -> None:
         self._around = around

@@ -96,6 +96,12 @@ class Execution:
         return self._sent.kind is not ActionKind.CONTINUE
 
     @property
+    def ways_to_stop(self) -> str:
+        """What a user can do to have it stand still, for messages."""
+        listens = self._session.connection.limits.interrupt is not InterruptWay.NONE
+        return "interrupt() or wait()" if listens else "wait()"
+
+    @property
     def running(self) -> bool:
         """Whether the target runs; takes in what has come meanwhile."""
         session = self._session
@@ -285,7 +291,7 @@ class Execution:
 
     def _begin(self) -> None:
         if self.running:
-            raise LocalProtocolError("the target runs already: interrupt() or wait() first")
+            raise LocalProtocolError(f"the target runs already: {self.ways_to_stop} first")
         if self.stop.ended:
             raise LocalProtocolError(f"{self.stop.absence}, and connect anew")
         if self._judging:

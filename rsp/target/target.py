@@ -979,7 +979,8 @@ class Target:
     def _check_stopped(self) -> None:
         self._check_open()
         if self._execution.running:
-            raise LocalProtocolError("the target runs: interrupt() or wait() first")
+            ways = self._execution.ways_to_stop
+            raise LocalProtocolError(f"the target runs: {ways} first")
         if self._gone:
             raise LocalProtocolError(f"{self.stop.absence}, and connect anew")
 

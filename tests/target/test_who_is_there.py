@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
+from typing import Literal, NoReturn
 
 import pytest
 
@@ -64,6 +66,42 @@ def assert_nobody_is_there(target: rsp.Target) -> None:
             asked()
 
 
+def test_a_stub_that_cannot_be_interrupted_is_not_told_to_be() -> None:
+    stub = stub_of(QEMU_USER_5)
+    stub.answers[b"qOffsets"] = b"Text=0;Data=0;Bss=0"
+    with rsp.connect(StubTransport(stub), on_exit="detach") as target:
+        with pytest.raises(rsp.RspTimeout, match="only a breakpoint or a signal") as timeout:
+            target.resume(timeout=0.05)
+        assert "interrupt()" not in str(timeout.value)
+        for refused in (lambda: target.registers, lambda: target.resume(timeout=1)):
+            with pytest.raises(rsp.LocalProtocolError, match=r": wait\(\) first"):
+                refused()
+
+
+def timed_out(target: rsp.Target) -> None:
+    with pytest.raises(rsp.RspTimeout):
+        target.resume(timeout=0.05)
+
+
+@pytest.mark.parametrize("personality", [QEMU, GDBSERVER], ids=lambda who: who.name)
+@pytest.mark.parametrize("on_exit", ["detach", "leave stopped"])
+def test_a_timeout_that_is_caught_leaves_every_block_in_order(
+    personality: object, on_exit: Literal["detach", "leave stopped"]
+) -> None:
+    for block in (
+        lambda target: contextlib.nullcontext(),
+        lambda target: target.breakpoint(0x1080),
+        lambda target: target.breakpoint(0x1000),
+        lambda target: target.watchpoint(0x1080, 4, rsp.Watch.WRITE),
+    ):
+        stub = stub_of(personality)
+        line = StubTransport(stub)
+        with rsp.connect(line, timeout=0.5, on_exit=on_exit) as target, block(target):
+            timed_out(target)
+        assert stub.breakpoints == {}
+        assert stub.running == (on_exit == "detach")
+
+
 def test_a_launched_qemu_has_no_option_of_some_versions_alone() -> None:
     """QEMU 5.2 has no ``nodelay`` for a chardev, and 11 deprecates ``-mon``."""
     from rsp.testing.qemu import QemuMachine
@@ -71,13 +109,13 @@ def test_a_launched_qemu_has_no_option_of_some_versions_alone() -> None:
     seen: list[list[str]] = []
 
     class Noting(QemuMachine):
-        def _spawn(self, command: list[str], descriptors: list[int]) -> object:  # type: ignore[override]  # it starts nothing
+        def _spawn(self, command: list[str], descriptors: list[int]) -> NoReturn:
             seen.append(command)
             raise OSError("not started")
 
     for gdb in ("unix", "tcp", "pty"):
         with pytest.raises(OSError, match="not started"):
-            Noting(gdb=gdb)  # type: ignore[arg-type]  # of the three
+            Noting(gdb=gdb)
     for command in seen:
         assert "-mon" not in command
         assert "nodelay" not in " ".join(command)

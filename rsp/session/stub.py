@@ -74,7 +74,8 @@ class Stub:
         step_flags: whether ``Qqemu.sstep`` keeps interrupts and timers out of single steps.
         tells_accelerator: whether ``qRcmd`` of ``info kvm`` tells who runs the code: where that is
             QEMU itself, software breakpoints are not in the target's memory.
-        pc_after_breakpoint: how far behind a software breakpoint the reported pc is.
+        pc_after_breakpoint: how far behind a software breakpoint the pc is.
+        pc_behind_in_g: how far behind any breakpoint ``g`` has the pc, which itself is right.
         tasks: whether threads are tasks of a kernel. Of one that no CPU executes, ``g`` has a pc of
             0 and nothing true but stack and frame pointer.
         only_stopped_thread: whether registers are written, and instructions executed, of no thread
@@ -100,6 +101,7 @@ class Stub:
     step_flags: bool = False
     tells_accelerator: bool = False
     pc_after_breakpoint: int = 0
+    pc_behind_in_g: int = 0
     tasks: bool = False
     only_stopped_thread: bool = False
     linear_pc: bool = False
@@ -288,13 +290,19 @@ def _is_bochs(facts: Facts) -> bool:
 
 
 def _bochs(_facts: Facts, limits: Limits) -> Stub:
-    # bx_gdbstub: a fixed buffer on the stack holds the answer to `m`, and rip is one too far
-    # after a breakpoint.
+    # gdbstub.cc of 3.0: a packet is read into 255 bytes on the stack, with its NUL, and memory for
+    # the answer to `m` into as many. After a breakpoint `g` adds one to rip, as long as it is the
+    # last stop, whatever `P` has written; what goes on is rip itself.
     return Stub(
         name="bochs",
-        limits=replace(limits, most_read=255, optimistic_ack=limits.reliable),
+        limits=replace(
+            limits,
+            packet_size=min(limits.packet_size, 254),
+            most_read=255,
+            optimistic_ack=limits.reliable,
+        ),
         stops_for_client=False,  # it waits for one before it begins
-        pc_after_breakpoint=1,
+        pc_behind_in_g=1,
     )
 
 

@@ -79,7 +79,10 @@ class Processor:
         self._asks_one = True  # whether the stub may know `p`
         # Whether the pc that the stub gives was seen to be linear where the CPU's is an offset.
         self._linear = stub.linear_pc
-        self._found_at: dict[ThreadId | None, tuple[int, int]] = {}  # at this stop: pc, and where
+        self._behind: set[ThreadId | None] = (
+            set()
+        )  # whose pc `g` has behind its place, at this stop
+        self._found_at: dict[ThreadId | None, tuple[int, int]] = {}  # pc, and address
         self.generation: int = 0
 
     def invalidate(self) -> None:
@@ -91,6 +94,7 @@ class Processor:
         """Forget what was read, and what snapshots in users' hands might still ask for."""
         self.invalidate()
         self._found_at.clear()
+        self._behind.clear()
         self.generation += 1
 
     def registers(self, thread: ThreadId | None) -> Registers:
@@ -104,6 +108,9 @@ class Processor:
             block = self._read_block(thread)
             layout = self._layout(len(block.data))
             values = layout.decode_values(block.data, block.unavailable)
+            if thread in self._behind:
+                place = layout.positions[layout.role(Role.PC).name]
+                values[place] = (values[place] or 0) - self._stub.pc_behind_in_g
             if self._stub.tasks:
                 values = _known_of_task(layout, values)
             snapshot = Registers(
@@ -199,6 +206,11 @@ class Processor:
         if may_be_real and cs is not None and not self._stub.info_registers:
             found += [pc, linear_pc(pc, CpuMode.REAL16, cs=cs)]
         return tuple(dict.fromkeys(found))
+
+    def is_behind(self, thread: ThreadId | None) -> None:
+        """Note that ``g`` has the pc behind its place, as long as the target stands."""
+        self._behind.add(thread)
+        self._snapshots.pop(thread, None)
 
     def found_at(self, thread: ThreadId | None, address: int) -> None:
         """Note where the next instruction is: a breakpoint that was hit has told."""

@@ -139,8 +139,16 @@ def _describe_stopped(
 
 def _breakpoints_hit(target: Target, reply: stops.Stopped, doing: Doing) -> Sequence[Point]:
     processor, behind = target.processor, target.stub.pc_after_breakpoint
+    in_g = target.stub.pc_behind_in_g
+    # A step ends behind a breakpoint, too, that it has begun at.
+    resumed = not doing.stepping and not doing.passing
+    if in_g and resumed:
+        hit = target.points.at(processor.registers(reply.thread).pc - in_g)
+        if hit:
+            processor.is_behind(reply.thread)
+            return hit
     for pc in processor.places(reply.thread):
-        if behind and not doing.stepping and not doing.passing:
+        if behind and resumed:
             before = target.points.at(pc - behind, software=True)
             if before:
                 # The stub reports where the int3 ended; the instruction there is yet to run.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from rsp.arch.layout import Role
 from rsp.arch.modes import CpuMode
 from rsp.testing.cpu import Cpu, State
 from rsp.testing.memory import SparseMemory
@@ -66,6 +67,7 @@ class Machine:
         self.threads: dict[str, Cpu] = {thread: self.cpu, **(threads or {})}
         self.breakpoints: dict[tuple[BreakpointType, int], int] = {}
         self.running: bool = False
+        self._at_breakpoint = False  # whether the last stop was one
         self.physical = False
         self._program = tuple(program)
         self._at = -1
@@ -122,6 +124,11 @@ class Machine:
             if register.offset is not None:
                 at = register.offset
                 data[at : at + register.size] = self._register_bytes(cpu, register)
+        if self._at_breakpoint and (behind := self.personality.pc_behind_in_g):
+            pc = layout.role(Role.PC)
+            assert pc.offset is not None
+            value = int.from_bytes(data[pc.offset : pc.offset + pc.size], "little") + behind
+            data[pc.offset : pc.offset + pc.size] = value.to_bytes(pc.size, "little")
         return replies.RegisterBlock(data=bytes(data))
 
     def _register_bytes(self, cpu: Cpu, register: Register) -> bytes:
@@ -234,6 +241,7 @@ class Machine:
         return self._run(step=step)
 
     def _run(self, *, step: bool) -> Running:
+        self._at_breakpoint = False
         out: list[Reply | bytes] = []
         for _ in range(_MOST_STEPS):
             cpu = self.threads[self._stopped_in]
@@ -289,6 +297,7 @@ class Machine:
         return None
 
     def _stopped_at_breakpoint(self, cpu: Cpu) -> Reply:
+        self._at_breakpoint = True
         software = self._breakpoint_at(cpu.pc) is BreakpointType.SOFTWARE
         if software:
             behind = self.personality.pc_after_breakpoint

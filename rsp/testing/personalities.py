@@ -70,6 +70,9 @@ class Personality:
         run_length: whether it sends run-length encoding.
         escape: its escape byte.
         pc_after_breakpoint: how far the pc is behind a software breakpoint.
+        pc_behind_in_g: how far ``g``, and nothing else, has the pc behind the place where it is as
+            long as the last stop was a breakpoint.
+        names_current_thread: whether ``qC`` is answered with ``QC``, and not with a bare number.
         says_swbreak: whether it reports which kind of breakpoint was hit.
         slots: how many hardware breakpoints it has.
         first_thread_then_xml: whether it dies of a target.xml that is asked for before ``Hg``.
@@ -103,6 +106,8 @@ class Personality:
     run_length: bool = False
     escape: int = ESCAPE
     pc_after_breakpoint: int = 0
+    pc_behind_in_g: int = 0
+    names_current_thread: bool = True
     says_swbreak: bool = False
     slots: int = 4
     first_thread_then_xml: bool = False
@@ -181,14 +186,16 @@ KGDB_I386 = replace(KGDB, layout="kgdb-i386")
 BOCHS = Personality(
     name="bochs",
     layout="bochs-x86-64",
+    packet_size=254,
     most_read=255,
     commands=frozenset("PDzZk"),
     thread_in_stop=False,
     until_ack=UntilAck.RESENDS,
     unreadable=Unreadable.GARBAGE,
-    pc_after_breakpoint=1,
+    pc_behind_in_g=1,
+    names_current_thread=False,
 )
-"""Bochs: gdbstub.cc."""
+"""Bochs 3.0: gdbstub.cc."""
 
 VIRTUALBOX = Personality(
     name="virtualbox",

@@ -342,6 +342,8 @@ class Stub(Machine):
                 return self._thread_list()
             case commands.QueryNextThreads():
                 return self._thread_list()
+            case commands.QueryCurrentThread() if not who.names_current_thread:
+                return b"0000000000000001"
             case commands.QueryCurrentThread():
                 return replies.CurrentThread(thread=self._id(self._first))
             case commands.QueryThreadExtraInfo(thread=thread):

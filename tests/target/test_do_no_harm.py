@@ -128,7 +128,7 @@ def test_bs_and_bc_are_not_sent_unless_they_were_offered(personality: Personalit
     assert not {b"bs", b"bc"} & set(stub.received)
 
 
-@pytest.mark.parametrize(("personality", "most"), [(KGDB, 504), (BOCHS, 255)])
+@pytest.mark.parametrize(("personality", "most"), [(KGDB, 504), (BOCHS, 127)])
 def test_m_stays_within_the_buffer(personality: Personality, most: int) -> None:
     stub = stub_of(personality)
     with connected(stub) as target:

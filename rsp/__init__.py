@@ -149,6 +149,7 @@ _HOMES = {
     "rsp.wire.states": ("State",),
     "rsp.wire.threads": ("ThreadId",),
 }
+_CTRL_C = "ctrl-c"
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -300,8 +301,9 @@ def connect(
         interrupt: whether a kernel that runs behind a serial line is stopped: by BREAK and g
             (sysrq), or by a root shell on its console. Else a stop is waited for, at most for the
             timeout. The address of QEMU's monitor (``unix:/path``, ``host:port``) is another way to
-            send the BREAK, where the line carries none. Other stubs stop their target by
-            themselves when one connects.
+            send the BREAK, where the line carries none; "ctrl-c" is a byte 0x03, of which
+            agent-proxy makes a BREAK and g (gdb's ``interrupt-on-connect``). Other stubs stop their
+            target by themselves when one connects.
         on_exit: what becomes of the target at the end of the ``with`` block, or of a script
             without one: by default it is detached from, and runs on. A member of `OnExit`, or its
             name.
@@ -359,13 +361,14 @@ def _greet(
     """Make a Target of a stream; where that fails, the target is left as it was found."""
     from rsp.session.detach import leave_as_found
     from rsp.session.handshake import shake_hands
-    from rsp.session.kgdb_line import Line
+    from rsp.session.kgdb_line import SYSRQ_G, Line
     from rsp.session.session import Session
     from rsp.target.target import Target
     from rsp.wire.limits import Limits
 
     # What carries a BREAK has a serial port behind it, and perhaps a console.
-    reliable = transport.reliable and not transport.can_break
+    by_ctrl_c = interrupt == _CTRL_C
+    reliable = transport.reliable and not transport.can_break and not by_ctrl_c
     # A long reply on a line that loses one byte in a thousand comes whole once in three times.
     limits = Limits(
         timeout=timeout,
@@ -375,9 +378,11 @@ def _greet(
     )
     session = Session(transport, limits)
     send_break = None
-    if isinstance(interrupt, str):
+    if by_ctrl_c:
+        send_break = partial(transport.write, b"\x03", timeout)
+    elif isinstance(interrupt, str):
         send_break = partial(_break_by_monitor, interrupt, transport.address)
-    line = Line(session, send_break)
+    line = Line(session, send_break, key=b"" if by_ctrl_c else SYSRQ_G)
     try:
         greeting = shake_hands(session, line, interrupt=bool(interrupt))
         target = Target(session, greeting, symbols=table, on_exit=on_exit)
@@ -434,9 +439,11 @@ def _check(
     if not isinstance(address, Transport):
         parse_address(address)
     if isinstance(interrupt, str):
-        parse_address(interrupt)
+        if interrupt != _CTRL_C:
+            parse_address(interrupt)
     elif not isinstance(interrupt, bool):
-        raise arguments.refused("interrupt", interrupt, "True, False or the monitor's address")
+        what = f'True, False, "{_CTRL_C}" or the monitor\'s address'
+        raise arguments.refused("interrupt", interrupt, what)
     if modules is not None:
         arguments.directory(modules, "modules")
     if not (isinstance(slide, str) and slide == "auto"):

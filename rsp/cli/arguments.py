@@ -143,6 +143,13 @@ def add_target(parser: argparse.ArgumentParser, *, runs: bool = False) -> None:
         help="leave the target stopped at the end; by default it runs on"
         + ("" if runs else " if it ran before, and else stays stopped"),
     )
+    common.add_argument(
+        "--interrupt",
+        metavar="WAY",
+        default=True,
+        help="how a kernel that runs behind a serial line is stopped, where the line carries no "
+        "BREAK: ctrl-c (agent-proxy), or the address of QEMU's monitor",
+    )
     parser.set_defaults(on_exit="detach" if runs else "as found")
     add_record(common)
     symbols = parser.add_argument_group("symbols")
@@ -276,6 +283,7 @@ def connect(arguments: argparse.Namespace) -> Iterator[Target]:
             slide=arguments.slide,
             timeout=arguments.timeout,
             record=arguments.record,
+            interrupt=arguments.interrupt,
             on_exit="leave stopped" if arguments.leave_stopped else arguments.on_exit,
         ) as target,
     ):

@@ -46,6 +46,7 @@ _PROMPT_WITHIN: Final = 2.0
 _GLANCE: Final = 0.02
 
 _TRIGGER: Final = b"echo g > /proc/sysrq-trigger\r"
+SYSRQ_G: Final = b"g"
 _KILL_LINE: Final = b"\x15"  # Ctrl-U, in a shell and at a login prompt
 
 _ENTERS: Final = b"sysrq: DEBUG"
@@ -124,6 +125,7 @@ class Line:
     Args:
         session: the requests.
         send_break: sends a BREAK by another way than the line, where the user has given one.
+        key: what is typed behind it; nothing where who carries the line types it.
 
     Attributes:
         runs: whether a kernel was found to run, and has not stopped.
@@ -132,9 +134,16 @@ class Line:
     says so, and what stood there already does not.
     """
 
-    def __init__(self, session: Session, send_break: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        send_break: Callable[[], None] | None = None,
+        *,
+        key: bytes = SYSRQ_G,
+    ) -> None:
         self._session = session
         self._break = send_break
+        self._key = key
         if send_break is None and session.transport.can_break:
             self._break = session.transport.send_break
         self._shell = False  # whether a shell has stopped it, and nothing else could
@@ -241,7 +250,7 @@ class Line:
         for attempt in count():
             # A UART may lose the mark of a BREAK while it sends (measured on QEMU's, with a console
             # that never rests); and of two BREAKs in a row Linux heeds the first only.
-            self._litter = attempt > 0 and not self._shell
+            self._litter = attempt > 0 and not self._shell and bool(self._key)
             if self._shell:
                 self._sent = self._breaking = True
                 self._type(_KILL_LINE + _TRIGGER)
@@ -273,7 +282,7 @@ class Line:
         assert self._break is not None
         self._sent = self._breaking = True
         self._break()
-        self._type(b"g")
+        self._type(self._key)
         return self._await(_REFUSALS, patience)
 
     def _by_shell(self, before: _Refusal | None, end: float) -> _Refusal | None:
@@ -397,14 +406,16 @@ class Line:
 
     def _type(self, data: bytes) -> None:
         session = self._session
-        session.transport.write(data, timeout=session.connection.limits.timeout)
+        if data:
+            session.transport.write(data, timeout=session.connection.limits.timeout)
 
     def _no_way(self) -> UnsupportedCommand:
         return UnsupportedCommand(
             f"nothing on {self._session.transport.address} stops a running kernel: it carries no "
             "BREAK, and no shell is known there. In the guest, echo g > /proc/sysrq-trigger stops "
             "it (then wait() returns), or a breakpoint; a serial port, telnet:// and rfc2217:// "
-            'carry a BREAK, and so does QEMU\'s monitor (interrupt="unix:/path/of/monitor")',
+            'carry a BREAK, and so does QEMU\'s monitor (interrupt="unix:/path/of/monitor"); '
+            'interrupt="ctrl-c" sends 0x03, which agent-proxy makes a BREAK and g of',
             command="interrupt",
         )
 

@@ -15,7 +15,8 @@ import pytest
 import rsp
 from rsp import OnExit, StopReason
 from rsp.testing.cpu import Cpu
-from rsp.testing.personalities import KGDB
+from rsp.testing.personalities import KGDB, QEMU
+from rsp.testing.serve import StubTransport
 from rsp.testing.stub import Stub
 from rsp.transports.base import Transport, read_timeout
 
@@ -438,3 +439,54 @@ def test_an_echo_that_comes_twice_is_no_answer() -> None:
     line = Redrawing(break_works=False)
     with rsp.connect(line) as target:
         assert target.stub.name == "kgdb"
+
+
+# --- a line that makes a BREAK and g of 0x03 ---
+
+
+class AgentProxy(KernelLine):
+    """The port for a debugger of kgdb's agent-proxy: a TCP connection to it carries no BREAK."""
+
+    @property
+    def can_break(self) -> bool:
+        return False
+
+    def write(self, data: bytes, timeout: float | None = None) -> None:
+        before, ctrl_c, after = data.partition(b"\x03")
+        super().write(before)
+        if ctrl_c:
+            super().send_break()
+            super().write(b"g" + after)
+
+
+@pytest.mark.parametrize("state", ["running", "kdb", "silent", "unacknowledged"])
+def test_a_byte_of_ctrl_c_stops_a_kernel_behind_agent_proxy(state: str) -> None:
+    line = AgentProxy(state)
+    with rsp.connect(line, timeout=60.0, interrupt="ctrl-c") as target:
+        assert target.stub.name == "kgdb"
+        assert target.read_memory(0x1000, 4) == b"\0\1\2\3"
+        target.resume(wait=False)
+        assert target.interrupt().reason is StopReason.INTERRUPT
+    assert line.state == "running"
+
+
+def test_a_kernel_behind_agent_proxy_is_not_stopped_unless_asked_for() -> None:
+    class Mute(AgentProxy):
+        """Nothing reads the console there."""
+
+        def _key(self, byte: bytes) -> None:
+            if self._sysrq:
+                super()._key(byte)
+
+    with pytest.raises(rsp.RspTimeout):
+        rsp.connect(Mute(), timeout=0.5)
+    with rsp.connect(Mute(), timeout=60.0, interrupt="ctrl-c") as target:
+        assert target.stub.name == "kgdb"
+
+
+def test_ctrl_c_does_no_harm_to_a_stub_that_stands_still() -> None:
+    stub = Stub(QEMU, registers={"rip": 0x1000}, memory={0x1000: bytes(16)})
+    with rsp.connect(StubTransport(stub), interrupt="ctrl-c") as target:
+        assert target.stub.name == "qemu"
+        assert target.registers.pc == 0x1000
+    assert stub.violations == []

@@ -216,7 +216,7 @@ class SymbolTable:
         self._cache = Cache() if cache else Cache.off()
         self._progress = progress
         self._main = Binary(image, cache=self._cache, progress=progress)
-        self._modules: dict[str, Binary] = {}
+        self._modules: dict[str, tuple[Binary, int]] = {}
         self._sources = SourceMap()
         self.unknown_modules: str | None = None
         """Why the modules of the kernel that runs are not known; None where nothing is missing."""
@@ -529,7 +529,9 @@ class SymbolTable:
     ) -> str:
         """Add a kernel module at the addresses where it was loaded, and return its name.
 
-        One of the same name is replaced. Where a module is does not depend on the slide.
+        One of the same name is replaced. Where a module is does not depend on the slide. A file
+        that is linked, as an EFI image or a shared library is, is taken where all these sections
+        have moved by one distance; for the table's own file that becomes the slide.
 
         Args:
             path: its ``.ko`` or ``.ko.debug``, also compressed (``.xz``, ``.zst``, ``.gz``).
@@ -541,7 +543,7 @@ class SymbolTable:
             BadImage: it cannot be read, is no module, one for another kernel or another build; or
                 its sections cannot be there.
         """
-        from rsp.symbols.elf.modules import module_name, open_module
+        from rsp.symbols.elf.modules import module_name, moved_by, open_module
 
         if not isinstance(sections, Mapping):
             raise arguments.refused("sections", sections, "addresses by the names of sections")
@@ -553,11 +555,25 @@ class SymbolTable:
         }
         if build_id is not None:
             build_id = arguments.data(build_id, "build_id")
+        linked = Image(path)
+        if not linked.relocatable:
+            return self._add_linked(linked, moved_by(linked, sections))
         image = open_module(path, sections, build_id=build_id, kernel=self._main.image)
         name = module_name(image)
-        self._modules[name] = Binary(
-            image, cache=self._cache, progress=self._progress, base=self._main
-        )
+        binary = Binary(image, cache=self._cache, progress=self._progress, base=self._main)
+        self._modules[name] = binary, 0
+        return name
+
+    def _add_linked(self, image: Image, slide: int) -> str:
+        """Add a file that moves as a whole; of two files of a name, the second goes by its path."""
+        name = Path(image.path).name
+        if Path(image.path).samefile(self.path):
+            self.slide = slide
+            return name
+        if name in self._modules and self._modules[name][0].path != image.path:
+            name = image.path
+        binary = Binary(image, cache=self._cache, progress=self._progress)
+        self._modules[name] = binary, slide
         return name
 
     def remove_module(self, name: str) -> None:
@@ -572,13 +588,13 @@ class SymbolTable:
             )
 
     def add_symbol_script(self, path: str | os.PathLike[str]) -> tuple[str, ...]:
-        """Add the modules of a file with gdb's ``add-symbol-file`` lines, and return their names.
+        """Add the files of gdb's ``add-symbol-file`` lines, as `add_module` does; return the names.
 
         Raises:
             SymbolError: the file cannot be read, or a line of it; `BadImage` for a module.
         """
         arguments.path(path, "path")
-        from rsp.symbols.elf.modules import read_symbol_script
+        from rsp.symbols.elf.modules import linked_image, read_symbol_script
 
         try:
             with Path(path).open(encoding="utf-8", errors="surrogateescape") as file:
@@ -589,15 +605,19 @@ class SymbolTable:
             files = read_symbol_script(text)
         except SymbolError as error:
             raise SymbolError(f"{os.fspath(path)}: {error}") from error
-        return tuple(self.add_module(each.path, each.addresses) for each in files)
+        return tuple(
+            self.add_module(each.path, each.addresses)
+            if each.offset is None or each.addresses
+            else self._add_linked(linked_image(each.path), each.offset)
+            for each in files
+        )
 
     # For the rooms above, which unwind and evaluate.
 
     def binaries(self) -> Iterator[tuple[Binary, int]]:
         """Iterate over the file and its modules, each with what is added to its addresses."""
         yield self._main, self._slide
-        for module in self._modules.values():
-            yield module, 0
+        yield from self._modules.values()
 
     def binary_at(self, address: SupportsIndex) -> tuple[Binary, int] | None:
         """Return the file that has a section at an address, and what is added to its addresses."""
@@ -643,7 +663,7 @@ class SymbolTable:
         if spec.module is None:
             return self.binaries()
         if spec.module in self._modules:
-            return ((self._modules[spec.module], 0),)
+            return (self._modules[spec.module],)
         if self._main.image.relocatable:
             from rsp.symbols.elf.modules import module_name
 

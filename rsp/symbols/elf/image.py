@@ -9,12 +9,14 @@ as all of a question about a kernel (benchmarks/symbols.py).
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import stat
 import struct
 import zlib
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from rsp import arguments
@@ -113,6 +115,11 @@ class Image:
             raise self._bad(  # Linux's boot protocol, Documentation/x86/boot.rst
                 "a kernel as it boots (bzImage), without symbols; they are in the vmlinux that is "
                 "built with it, in distributions in the kernel's -dbg or -debuginfo package"
+            )
+        if self._is_pe():
+            raise self._bad(
+                "a PE image (EFI, Windows), which is not read; the ELF file that it was made of "
+                f"has the symbols{self._made_of()}"
             )
         if self._map[:4] != b"\x7fELF":
             raise self._bad("not an ELF file")
@@ -227,6 +234,21 @@ class Image:
         finally:
             os.close(descriptor)
 
+    def _is_pe(self) -> bool:
+        """Return whether it is a PE image: "MZ", and "PE" where the number at 0x3c says."""
+        at = int.from_bytes(self._map[0x3C:0x40], "little")
+        return self._map[:2] == b"MZ" and self._map[at : at + 4] == b"PE\0\0"
+
+    def _made_of(self) -> str:
+        """Return a clause with the ELF files beside it that go by its name."""
+        own = Path(self.path)
+        found: list[str] = []
+        with contextlib.suppress(OSError):
+            beside = sorted(own.parent.iterdir())
+            named = (path for path in beside if path.name.startswith(f"{own.stem}."))
+            found = [str(path) for path in named if path.is_file() and _begins_as_elf(path)]
+        return f": {', '.join(found)}" if found else " (.debug, .so or .dll, by its name)"
+
     def _read_headers(self, *, big_endian: bool) -> None:
         header = _FILE_HEADERS[self.word_size]
         machine = int.from_bytes(self._map[18:20], "big" if big_endian else "little")
@@ -312,3 +334,11 @@ class Image:
 
     def _bad(self, reason: str) -> BadImage:
         return BadImage(f"{self.path}: {reason}", path=self.path)
+
+
+def _begins_as_elf(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"\x7fELF"
+    except OSError:
+        return False

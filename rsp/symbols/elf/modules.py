@@ -11,7 +11,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rsp.errors import BadImage, SymbolError
+from rsp.errors import BadImage, SymbolError, nearest
 from rsp.symbols.elf.image import Image
 from rsp.symbols.elf.relocation import RelocatedImage
 
@@ -58,6 +58,47 @@ def open_module(
     if kernel is not None:
         _check_kernel(module, kernel)
     return module
+
+
+def moved_by(image: Image, addresses: Mapping[str, int]) -> int:
+    """Return how far a linked file was moved, by the addresses of its sections.
+
+    Raises:
+        BadImage: it has no such sections, or each was moved by another distance.
+    """
+    slides = {}
+    for name, address in addresses.items():
+        section = image.named(name)
+        if section is None or not section.loaded:
+            known = [each.name for each in image.sections if each.loaded]
+            raise BadImage(
+                f"{image.path}: it has no section {name} to be loaded{nearest(name, known)}",
+                path=image.path,
+            )
+        slides[name] = address - section.address
+    if len(set(slides.values())) != 1:
+        told = ", ".join(f"{name} by {slide:#x}" for name, slide in slides.items()) or "none given"
+        raise BadImage(
+            f"{image.path}: it is linked, so all its sections move by one distance: {told}",
+            path=image.path,
+        )
+    return next(iter(slides.values()))
+
+
+def linked_image(path: str) -> Image:
+    """Return a file that moves as a whole.
+
+    Raises:
+        BadImage: it cannot be read, or its sections have no addresses yet.
+    """
+    image = Image(path)
+    if image.relocatable:
+        raise BadImage(
+            f"{path}: an object or a module, whose sections have no addresses to be moved from: "
+            "give each of them",
+            path=path,
+        )
+    return image
 
 
 def module_name(image: Image) -> str:

@@ -287,8 +287,8 @@ def connect(
     Args:
         address: where the stub is: ``:1234``, ``host:1234``, ``tcp:host:1234``, ``unix:/path``,
             ``/dev/ttyS0,115200``, ``serial:///dev/ttyS0?baud=115200``, ``telnet://host:port``,
-            ``rfc2217://host:port``, ``| command args`` for a shell, ``replay:boot.rsplog``; or
-            an open Transport, which then belongs to the target.
+            ``rfc2217://host:port``, ``udp:host:port``, ``| command args`` for a shell,
+            ``replay:boot.rsplog``; or an open Transport, which then belongs to the target.
         symbols: an ELF image with the symbols of what runs there, or a table made of one.
         modules: of a Linux kernel, a directory with the files of its modules: their symbols are
             loaded, and followed while it runs.

@@ -16,6 +16,7 @@ from rsp.transports.address import (
     SerialAddress,
     TcpAddress,
     TelnetAddress,
+    UdpAddress,
     UnixAddress,
     parse_address,
 )
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _BACKENDS = {
     TcpAddress: "rsp.transports.tcp",
+    UdpAddress: "rsp.transports.udp",
     UnixAddress: "rsp.transports.unix",
     PipeAddress: "rsp.transports.pipe",
     SerialAddress: "rsp.transports.serial",

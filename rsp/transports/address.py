@@ -28,7 +28,7 @@ _MAX_BAUD = 100_000_000
 _FORMS = (
     ":1234, host:1234, tcp:host:1234, tcp4:host:1234, tcp6:host:1234, [::1]:1234, unix:/path, "
     "/dev/ttyS0, /dev/ttyS0,115200, serial:///dev/ttyS0?baud=115200, telnet://host:port, "
-    "rfc2217://host:port, '| command args', replay:boot.rsplog"
+    "rfc2217://host:port, udp:host:6443, '| command args', replay:boot.rsplog"
 )
 
 
@@ -50,6 +50,17 @@ class TcpAddress:
 
     def __str__(self) -> str:
         return f"{self.version.value}:{_host_port(self.host, self.port)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UdpAddress:
+    """A UDP port, such as that of a kernel with kgdboe."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"udp:{_host_port(self.host, self.port)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +129,7 @@ class ReplayAddress:
 
 Address = (
     TcpAddress
+    | UdpAddress
     | UnixAddress
     | SerialAddress
     | TelnetAddress
@@ -195,6 +207,13 @@ def _tcp(text: str, rest: str, version: IpVersion) -> TcpAddress:
     return TcpAddress(host=host or "localhost", port=port, version=version)
 
 
+def _udp(text: str, rest: str) -> UdpAddress:
+    if rest.startswith("//"):
+        rest = rest.removeprefix("//").removesuffix("/")
+    host, port = _split_host_port(text, rest)
+    return UdpAddress(host=host or "localhost", port=port)
+
+
 def _unix(text: str, path: str) -> UnixAddress:
     if not path:
         _refuse(text, "there is no path after unix:")
@@ -231,7 +250,7 @@ _SCHEMES: dict[str, Callable[[str, str], Address]] = {
     "telnet": _telnet,
     "rfc2217": _rfc2217,
     "replay": _replay,
-    "udp": lambda text, _rest: _refuse(text, "UDP loses packets; let the stub listen on TCP"),
+    "udp": _udp,
 }
 
 

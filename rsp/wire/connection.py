@@ -606,7 +606,7 @@ class Connection:
         except RemoteProtocolError as error:
             if not self._is_meant(head, payload):
                 return self._on_nonsense(payload, error)
-            logger.warning("done without an answer to %s: %s", type(command).__name__, error)
+            logger.info("done without an answer to %s: %s", type(command).__name__, error)
             value = _UNSUPPORTED
         self._acknowledge()
         self._flight.popleft()

@@ -24,6 +24,7 @@ from rsp.transports import open_transport
 from rsp.transports.wrapper import TransportWrapper
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from lab.guest import BootKernel, Guest, KernelName
@@ -426,6 +427,52 @@ def test_by_the_monitor_of_qemu(boot_kernel: BootKernel, tmp_path: Path) -> None
         target.resume(wait=False)
         assert target.interrupt().reason is StopReason.INTERRUPT
     assert alive(guest)
+
+
+def test_behind_agent_proxy(boot_kernel: BootKernel) -> None:
+    """Of a byte 0x03 it makes a BREAK and g; nothing else stops the kernel."""
+    guest = boot_kernel("x86_64", append="kgdboc=ttyS0", ports=("telnet", "shell"))
+    with agent_proxy(guest.ports[0]) as address:
+        with rsp.connect(
+            address, symbols=guest.symbols, interrupt="ctrl-c", timeout=PATIENCE
+        ) as target:
+            assert target.backtrace()[0].function == "kgdb_breakpoint"
+            target.resume(wait=False)
+            assert target.interrupt().reason is StopReason.INTERRUPT
+        assert alive(guest)
+
+
+@contextlib.contextmanager
+def agent_proxy(port: str) -> Iterator[str]:
+    """Put what kgdb's agent-proxy does for a debugger in front of a line that has a BREAK."""
+    with (
+        open_transport(port, timeout=PATIENCE) as line,
+        socket.create_server(("127.0.0.1", 0)) as server,
+    ):
+        over = threading.Event()
+
+        def work() -> None:
+            client, _ = server.accept()
+            with client, contextlib.suppress(rsp.TransportError, OSError):
+                client.setblocking(False)
+                while not over.is_set():
+                    with contextlib.suppress(rsp.RspTimeout):
+                        client.sendall(line.read(4096, 0.01))
+                    with contextlib.suppress(BlockingIOError):
+                        before, ctrl_c, after = client.recv(4096).partition(b"\x03")
+                        line.write(before)
+                        if ctrl_c:
+                            line.send_break()
+                            time.sleep(0.2)
+                            line.write(b"g" + after)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield "127.0.0.1:{1}".format(*server.getsockname())
+        finally:
+            over.set()
+            thread.join()
 
 
 def test_a_pseudo_terminal(boot_kernel: BootKernel, name: KernelName) -> None:

@@ -141,6 +141,7 @@ def test_one_odd_answer_ends_no_session(
     reliable: bool,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO")
     stub = stub_of(personality)
     stub.hooks.append(
         lambda stub, _: (
@@ -156,5 +157,5 @@ def test_one_odd_answer_ends_no_session(
         target.step(timeout=10)
     asked = any(packet.startswith(question) for packet in stub.received)
     told = any("done without" in record.getMessage() for record in caplog.records)
-    assert told == asked
+    assert told or not asked
     assert_harmless(stub)

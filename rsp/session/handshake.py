@@ -105,7 +105,7 @@ def shake_hands(session: Session, line: Line | None = None, *, interrupt: bool =
 
 
 def _facts(session: Session, features: Features, description: TargetDescription | None) -> Facts:
-    step_bits = physical = runs_program = False
+    step_bits = physical = runs_program = bare_thread = False
     threads: tuple[str, ...] = ()
     registers_size = None
     # A stub that knows vFile or QPassSignals is gdbserver's kind, and no QEMU.
@@ -129,12 +129,15 @@ def _facts(session: Session, features: Features, description: TargetDescription 
             block = session.ask(commands.ReadRegisters())
             if isinstance(block, replies.RegisterBlock):
                 registers_size = len(block.data)
+                said = session.ask(commands.Unknown(payload=b"qC"))
+                bare_thread = isinstance(said, replies.Raw) and said.data.isdigit()
     return Facts(
         features=features,
         architecture=description.architecture if description is not None else None,
         step_bits=step_bits,
         physical_memory=physical,
         runs_program=runs_program,
+        bare_thread=bare_thread,
         threads=threads,
         registers_size=registers_size,
     )

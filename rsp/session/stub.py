@@ -37,6 +37,7 @@ class Facts:
         physical_memory: whether ``qqemu.PhyMemMode`` was answered.
         runs_program: whether a QEMU runs a program and no machine: it has an auxiliary vector, or
             answers ``qOffsets``.
+        bare_thread: whether ``qC`` is answered with a number and no ``QC``.
         threads: the first thread ids as the stub spells them.
         registers_size: bytes of the first ``g``, None where it was not asked for.
     """
@@ -46,6 +47,7 @@ class Facts:
     step_bits: bool = False
     physical_memory: bool = False
     runs_program: bool = False
+    bare_thread: bool = False
     threads: tuple[str, ...] = ()
     registers_size: int | None = None
 
@@ -285,8 +287,9 @@ def _virtualbox(_facts: Facts, limits: Limits) -> Stub:
 
 
 def _is_bochs(facts: Facts) -> bool:
-    # No qSupported, and core layouts of 16 words, or of 17 quadwords and 7 words.
-    return not facts.features and facts.registers_size in (64, 164)
+    # No qSupported, and core layouts of 16 words, or of 17 quadwords and 7 words; GRUB's has that,
+    # too, and no answer to qC.
+    return not facts.features and facts.registers_size in (64, 164) and facts.bare_thread
 
 
 def _bochs(_facts: Facts, limits: Limits) -> Stub:

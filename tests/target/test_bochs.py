@@ -64,3 +64,12 @@ def test_no_packet_is_longer_than_its_buffer() -> None:
         assert target.thread is not None
         assert max(map(len, stub.received)) < 255
     assert_harmless(stub)
+
+
+def test_a_stub_of_the_family_of_i386_stub_is_none() -> None:
+    """GRUB's sends as many registers, and does not know qC; its pc is where the CPU's is."""
+    stub = bochs()
+    stub.answers[b"qC"] = b""
+    with rsp.connect(StubTransport(stub)) as target:
+        assert target.stub.name == "unknown"
+        assert target.stub.pc_behind_in_g == 0

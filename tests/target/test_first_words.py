@@ -157,5 +157,6 @@ def test_one_odd_answer_ends_no_session(
         target.step(timeout=10)
     asked = any(packet.startswith(question) for packet in stub.received)
     told = any("done without" in record.getMessage() for record in caplog.records)
-    assert told or not asked
+    # To tell Bochs, qC is asked once without expecting anything.
+    assert told or not asked or question == b"qC"
     assert_harmless(stub)

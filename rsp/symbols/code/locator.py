@@ -4,7 +4,7 @@ Contents: what gdb's linespecs stand for in C (gdb manual, "Location Specificati
 13 chooses (gdb/linespec.c, gdb/symtab.c; the differences are in the docstrings). Not here: how
 names are indexed, and what is done at a place.
 
-A function that was inlined has a place for each copy: in a Debian kernel 6.1 `list_add` has 534.
+A function that was inlined has a place for each copy: in a Debian kernel 6.1 `list_add` has 535.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rsp.symbols.dwarf.abstract_origin import attribute
 from rsp.symbols.dwarf.die import Die
 from rsp.symbols.dwarf.line_header import LineHeader, program_offsets
 from rsp.symbols.dwarf.line_search import programs_with_file
-from rsp.symbols.dwarf.ranges import pc_ranges
+from rsp.symbols.dwarf.ranges import entry_pc, pc_ranges
 from rsp.symbols.dwarf.walk import occurrences
 from rsp.symbols.elf.kallsyms import has_size
 from rsp.symbols.elf.symtab import Binding, ElfSymbol, SymbolKind
@@ -133,14 +133,14 @@ class Locator:
                 if address not in places:
                     places[address] = self._place(address, die.unit, name, moved=address != begin)
         for die in self._copies(instances):
-            # gdb 13 takes the begin of the first range, not DW_AT_entry_pc; a copy that has no code
-            # left is no place.
-            for begin, _ in _ranges(die)[:1]:
-                address = self._settled(begin, die.unit)
-                if address not in places:
-                    places[address] = self._place(
-                        address, die.unit, name, inlined=True, moved=address != begin
-                    )
+            at = self._begin_of_copy(die)
+            if at is None:
+                continue
+            address = self._settled(at, die.unit)
+            if address not in places:
+                places[address] = self._place(
+                    address, die.unit, name, inlined=True, moved=address != at
+                )
         for symbol in self._symtab.find(name):
             if self._symtab.is_code(symbol):
                 unit = self._unit_at(symbol.address)
@@ -238,6 +238,18 @@ class Locator:
                 origin = die.number(dw.DW_AT_abstract_origin)
                 if die.tag == dw.DW_TAG_inlined_subroutine and origin in wanted:
                     yield die
+
+    def _begin_of_copy(self, die: Die) -> int | None:
+        """Return where an inlined copy begins; None for one that has no place at all.
+
+        gdb 13 takes the begin of the first range, not DW_AT_entry_pc. Of a copy that has no code
+        left the file says where it would be entered, and gdb 18 puts a breakpoint there, too.
+        """
+        if ranges := _ranges(die):
+            return ranges[0][0]
+        entry = entry_pc(die)
+        section = self._image.section_at(entry) if entry is not None else None
+        return entry if section is not None and section.executable else None
 
     def _place(
         self,

@@ -29,7 +29,14 @@ def ours(table: SymbolTable, spec: str) -> list[Place]:
         found = table.locations(spec)
     except SymbolNotFound:
         return []
-    return [Place(each.address, each.function, each.file, each.line) for each in found]
+    places = [Place(each.address, each.function, each.file, each.line) for each in found]
+    return [place for place in places if has_code(table, place)]
+
+
+def has_code(table: SymbolTable, place: Place) -> bool:
+    """Return whether the function has code there: gdb 13 takes no other copy, and gdb 18 does."""
+    functions = [frame.function for frame in table.inline_chain(place.address)]
+    return not functions or place.function in functions
 
 
 def tidied(place: Place, *, named: bool) -> Place:
@@ -101,6 +108,8 @@ def test_names_and_lines_of_a_kernel(kernel: SymbolTable) -> None:
     }
     assert not differ
     assert len(answers["list_add"]) > 300
+    # gdb 18.1 has this one, too: a copy with a place to enter it, and no code.
+    assert len(kernel.locations("list_add")) == len(answers["list_add"]) + 1
     # A copy of some thousands: gdb and we may not differ in one place of a hundred.
     addresses, known = (
         {place.address for place in places}

@@ -40,6 +40,7 @@ _DEEPEST_ENTRY = 40
 _FROM_KERNEL = 1 << 29
 # Of eflags bits 3, 5, 15 and those from 22 on are 0, and bit 1 is 1 (Intel SDM volume 1, 3.4.3).
 _RESERVED_FLAGS, _RESERVED_ONE = 0xFFFFFFFF_FFC0802A, 0x2
+_INTERRUPTS = 1 << 9
 _SELECTORS = frozenset(("cs", "ss", "ds", "es", "fs", "gs"))
 
 
@@ -128,8 +129,7 @@ def _user_registers(frame: Activation, sp: int) -> Activation | None:
     if found is None:
         return None
     is_user = found.registers["cs"] & found.registers["ss"] & USER == USER
-    flags = found.registers["eflags"]
-    return found if is_user and flags & _RESERVED_FLAGS == _RESERVED_ONE else None
+    return found if is_user and _are_flags(found.registers["eflags"], is_user=True) else None
 
 
 def _marked(frame: Activation, fp: int) -> Activation | None:
@@ -161,7 +161,7 @@ def interrupt_frame(frame: Activation, words: Sequence[int]) -> dict[str, int] |
     pc, selector, flags, sp, stack = words
     cs = selector & 0xFFFF
     is_user = cs & stack & USER == USER and not stack >> 16
-    if flags & _RESERVED_FLAGS != _RESERVED_ONE or selector >> 32:
+    if not _are_flags(flags, is_user=is_user) or selector >> 32:
         return None
     if not is_user and (cs != frame.registers.get("cs") or machine.owner_of(pc) is None):
         return None
@@ -170,6 +170,16 @@ def interrupt_frame(frame: Activation, words: Sequence[int]) -> dict[str, int] |
     if is_user or added or machine.word_size == 8:
         found |= {machine.sp: sp, "ss": stack & 0xFFFF}
     return found
+
+
+def _are_flags(flags: int, *, is_user: bool) -> bool:
+    """Return whether a word can be eflags.
+
+    Those of a new program a kernel makes itself, without the bit that is always 1 (start_thread).
+    """
+    reserved = flags & _RESERVED_FLAGS
+    is_new = is_user and not reserved and flags & _INTERRUPTS
+    return reserved == _RESERVED_ONE or bool(is_new)
 
 
 def interrupted_at(frame: Activation, at: int) -> Activation | None:

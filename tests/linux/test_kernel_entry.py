@@ -211,10 +211,11 @@ def test_what_an_interrupt_has_saved(pushed: int) -> None:
     assert "eax" not in found.registers
 
 
-def test_an_entry_from_user_space_with_all_registers_saved() -> None:
+@pytest.mark.parametrize("eflags", [0x202, 0x200], ids=["saved", "of a new program"])
+def test_an_entry_from_user_space_with_all_registers_saved(eflags: int) -> None:
     names = PT_REGS["i386"]
     values = {name: 0x100 + place for place, name in enumerate(names) if name}
-    values |= {"cs": 0x73, "ss": 0x7B, "eflags": 0x202, "eip": 0x0804_8000, "": 0}
+    values |= {"cs": 0x73, "ss": 0x7B, "eflags": eflags, "eip": 0x0804_8000, "": 0}
     found = interrupted_32(words(*(values[name] for name in names), size=4))
     assert found.registers == {name: values[name] for name in names if name}
 

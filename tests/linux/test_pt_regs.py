@@ -28,10 +28,11 @@ def test_registers_that_a_kernel_saved_and_marked(arch: str, size: int) -> None:
     assert caller.pc == expected[machine.pc]
 
 
-def test_the_registers_of_a_system_call_where_nothing_marks_them() -> None:
+@pytest.mark.parametrize("eflags", [0x202, 0x200], ids=["saved", "of a new program"])
+def test_the_registers_of_a_system_call_where_nothing_marks_them(eflags: int) -> None:
     """Linux's entry_SYSENTER_32 has no table and no mark: user space's are at the stack pointer."""
     names = PT_REGS["i386"]
-    values = dict.fromkeys(names, 0) | {"cs": 0x73, "ss": 0x7B, "eflags": 0x202, "eip": 0xB7F12549}
+    values = dict.fromkeys(names, 0) | {"cs": 0x73, "ss": 0x7B, "eflags": eflags, "eip": 0xB7F12549}
     memory = {0xC000_1000: words(*(values[name] for name in names), size=4)}
     machine = machine_of(memory, arch="i386")
     registers = {"esp": 0xC000_1000, "ebp": 0xBFFF_0000}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,3 +136,21 @@ def test_no_command_is_left_out_for_nothing() -> None:
 def test_the_block(block: Block, play: Callable[[Path], Play]) -> None:
     with kernels_needed():
         play(block.page).until(block)
+
+
+def test_a_page_leaves_the_loggers_as_they_were(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```python\n"
+        ">>> import logging\n"
+        ">>> logging.getLogger('rsp.wire').setLevel(logging.DEBUG)\n"
+        ">>> logging.getLogger('rsp.wire').addHandler(logging.StreamHandler())\n"
+        "```\n"
+    )
+    logger = logging.getLogger("rsp.wire")
+    before = logger.level, logger.handlers.copy()
+    played = Play(page)
+    played.until(blocks_of(page)[0])
+    assert (logger.level, logger.handlers) != before
+    played.close()
+    assert (logger.level, logger.handlers) == before

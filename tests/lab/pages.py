@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import doctest
+import logging
 import os
 import re
 import socket
@@ -28,6 +29,8 @@ from typing import TYPE_CHECKING, Any
 from lab import processes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lab.guest import Guest
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -37,6 +40,24 @@ PORTS = re.compile(r"(?<![\w.])(?:1234|1235|2345|4444|9999)(?!\w)")
 PATIENCE = 300.0
 MARK = "RSP_LAB_PAGE"
 FLAGS = doctest.ELLIPSIS
+
+
+@contextlib.contextmanager
+def _loggers_restored() -> Iterator[None]:
+    """Undo what a page does to loggers: the tests behind it would write a line for each packet."""
+    before = {logger: (logger.level, logger.handlers.copy()) for logger in _loggers()}
+    try:
+        yield
+    finally:
+        for logger in _loggers():
+            level, handlers = before.get(logger, (logging.NOTSET, []))
+            logger.setLevel(level)
+            logger.handlers[:] = handlers
+
+
+def _loggers() -> list[logging.Logger]:
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("rsp")]
+    return [logging.getLogger(name) for name in names]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +128,7 @@ class Play:
         self._ports: dict[str, str] = {}
         self._globals: dict[str, Any] = {}
         self._stack = contextlib.ExitStack()
+        self._stack.enter_context(_loggers_restored())
         self._directory = Path(
             self._stack.enter_context(tempfile.TemporaryDirectory(prefix="rsp-page-"))
         )

@@ -49,6 +49,13 @@ if TYPE_CHECKING:
     from rsp.arch.siginfo import SigInfo
     from rsp.frames.backtrace import Backtrace
     from rsp.frames.frame import Frame, FrameKind, Variable
+    from rsp.inferior.disassembly import Instruction
+    from rsp.inferior.inferior import Inferior as _Inferior
+    from rsp.inferior.memory_stream import MemoryStream
+    from rsp.inferior.pages import Pages
+    from rsp.run.breakpoints import Breakpoints
+    from rsp.run.points import Breakpoint, BreakpointKind, Point, Watch, Watchpoint
+    from rsp.run.stop import Stop, StopReason, Thread
     from rsp.session.console import ConsoleText
     from rsp.session.session import Session
     from rsp.session.stub import Stub
@@ -66,14 +73,7 @@ if TYPE_CHECKING:
     )
     from rsp.symbols.types import types
     from rsp.symbols.types.types import Member, Type
-    from rsp.target.breakpoints import Breakpoints
-    from rsp.target.disassembly import Instruction
-    from rsp.target.memory import MemoryStream
-    from rsp.target.pages import Pages
-    from rsp.target.points import Breakpoint, BreakpointKind, Point, Watch, Watchpoint
-    from rsp.target.stop import Stop, StopReason
     from rsp.target.target import Architecture, OnExit, Target
-    from rsp.target.threads import Thread
     from rsp.transports.base import Transport
     from rsp.unwind.entry_code import EntryCode as _EntryCode
     from rsp.unwind.resumption import Resumption
@@ -118,20 +118,19 @@ _HOMES = {
     ),
     "rsp.symbols.types.types": ("Member", "Type"),
     "rsp.frames.backtrace": ("Backtrace",),
-    "rsp.target.breakpoints": ("Breakpoints",),
+    "rsp.run.breakpoints": ("Breakpoints",),
     "rsp.session.console": ("ConsoleText",),
-    "rsp.target.disassembly": ("Instruction",),
+    "rsp.inferior.disassembly": ("Instruction",),
     "rsp.frames.frame": ("Frame", "FrameKind", "Variable"),
-    "rsp.target.memory": ("MemoryStream",),
-    "rsp.target.pages": ("Pages",),
-    "rsp.target.points": ("Breakpoint", "BreakpointKind", "Point", "Watch", "Watchpoint"),
+    "rsp.inferior.memory_stream": ("MemoryStream",),
+    "rsp.inferior.pages": ("Pages",),
+    "rsp.run.points": ("Breakpoint", "BreakpointKind", "Point", "Watch", "Watchpoint"),
     "rsp.symbols.at_pc.source_position": ("Position",),
     "rsp.unwind.resumption": ("Resumption",),
     "rsp.session.session": ("Session",),
-    "rsp.target.stop": ("Stop", "StopReason"),
+    "rsp.run.stop": ("Stop", "StopReason", "Thread"),
     "rsp.session.stub": ("Stub",),
     "rsp.target.target": ("Architecture", "OnExit", "Target"),
-    "rsp.target.threads": ("Thread",),
     "rsp.values.value": ("Value",),
     "rsp.transports.base": ("Transport",),
     "rsp.wire": ("commands", "replies", "stops"),
@@ -327,7 +326,7 @@ def connect(
     if symbols is not None:
         from rsp.symbols.table import SymbolTable
 
-        table = symbols if isinstance(symbols, SymbolTable) else SymbolTable(symbols)
+        table = symbols.copy() if isinstance(symbols, SymbolTable) else SymbolTable(symbols)
         if table.relocatable:
             raise BadImage(
                 f"{table.path}: a relocatable object or a module, whose symbols have no addresses "
@@ -399,16 +398,18 @@ def _follow(
     modules: str | PathLike[str] | None,
     slide: int | Literal["auto"],
 ) -> None:
-    """Open the doors of a target to the program whose symbols these are."""
+    """Plug in what knows the program whose symbols these are."""
+    inferior = target.inferior
     if table is None or "linux_banner" in table:
-        target.find_entry_code = _entry_code_of_linux
+        inferior.find_entry_code = _entry_code_of_linux
     if table is not None and "linux_banner" in table:
-        target.follow = partial(_follow_linux, target, modules, slide)
-        target.thread_unwinders.append(_resumption_on_linux)
+        from rsp.linux.kernel import Kernel
+
+        Kernel(target, modules=modules, slide=None if slide == "auto" else slide)
     elif table is not None and slide != "auto":
-        target.follow = partial(_check_executable, target, slide)
+        inferior.follow = partial(_check_executable, inferior, slide)
     elif table is not None and _may_lie_anywhere(target, table):
-        target.follow = partial(_follow_executable, target)
+        inferior.follow = partial(_follow_executable, inferior)
 
 
 def _entry_code_of_linux() -> _EntryCode:
@@ -460,40 +461,22 @@ def _break_by_monitor(monitor: str, line: str) -> None:
     send_break(monitor, line)
 
 
-def _follow_linux(
-    target: Target,
-    modules: str | PathLike[str] | None,
-    slide: int | Literal["auto"],
-) -> None:
-    """Plug the room of the Linux kernel in, now that symbols of one are used."""
-    from rsp.linux.kernel import Kernel
-
-    Kernel(target, modules=modules, slide=None if slide == "auto" else slide).follow()
-
-
 def _may_lie_anywhere(target: Target, table: SymbolTable) -> bool:
     binary, _ = next(table.binaries())
     told = target.stub.features.get("qXfer:auxv:read") is True
     return told and binary.image.position_independent
 
 
-def _follow_executable(target: Target) -> None:
-    from rsp.target.executable import follow
+def _follow_executable(inferior: _Inferior) -> None:
+    from rsp.inferior.executable import follow
 
-    follow(target)
-
-
-def _check_executable(target: Target, slide: int) -> None:
-    from rsp.target.executable import check
-
-    check(target, slide)
+    follow(inferior)
 
 
-def _resumption_on_linux(thread: Thread) -> Resumption | None:
-    """Return where a task of the kernel goes on that sleeps."""
-    from rsp.linux.sleeping import resumption_of
+def _check_executable(inferior: _Inferior, slide: int) -> None:
+    from rsp.inferior.executable import check
 
-    return resumption_of(thread)
+    check(inferior, slide)
 
 
 def _open(

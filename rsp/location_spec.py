@@ -3,7 +3,7 @@
 Contents: gdb's location specifications (gdb manual, "Location Specifications"), as far as they are
 understood here, and the places that Linux prints (``vfs_read+0x10/0x2f0 [module]``), taken apart.
 Not here: where a location is (see ``rsp.symbols.code.locator`` for
-files, ``rsp.target.placement`` for a target).
+files, ``rsp.inferior.locations`` for a target).
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ INTERNAL = {
     "Register": {"kind", "role"},  # the rows of the tables of rsp.arch
     "SubRegister": {"parts"},
     "SymbolTable": {"binaries", "binary_at", "unwind_rules"},  # what unwinds and evaluates
-    "Target": {"find_code", "find_entry_code", "processor", "thread_list"},
+    "Target": {"inferior"},  # what the other rooms read from
+    "Thread": {"target"},  # a Target, as far as a thread asks it
     "Value": {"space_"},
 }
 

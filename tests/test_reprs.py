@@ -187,7 +187,7 @@ def test_of_a_target_that_has_ended_or_is_lost() -> None:
 def test_breakpoints_of_many_places_are_short() -> None:
     stub = Stub(QEMU, registers={"rip": START}, memory={START: bytes(4096)})
     with connected(stub) as target:
-        from rsp.target.placement import Where
+        from rsp.inferior.locations import Where
 
         where = Where("many", range(START, START + 500))
         point = target.points.add(where, rsp.BreakpointKind.SOFTWARE)

@@ -158,7 +158,7 @@ def add_target(parser: argparse.ArgumentParser, *, runs: bool = False) -> None:
 
 
 def add_address(parser: argparse.ArgumentParser) -> None:
-    """Add ADDR, what `rsp.target.placement.address_of` takes."""
+    """Add ADDR, what `rsp.inferior.locations.address_of` takes."""
     parser.add_argument(
         "address",
         metavar="ADDR",

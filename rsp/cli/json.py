@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rsp.target.stop import Stop
+    from rsp.run.stop import Stop
 
 
 def print_json(value: Mapping[str, object]) -> None:

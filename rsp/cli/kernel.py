@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import rsp
 from rsp.cli.arguments import connect
-from rsp.linux.kernel import Kernel
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
+
+    from rsp.linux.kernel import Kernel
 
 
 @contextmanager
@@ -23,6 +24,5 @@ def connect_kernel(arguments: argparse.Namespace) -> Iterator[Kernel]:
     """
     if arguments.symbols is None:
         raise rsp.SymbolError("a kernel is known by its symbols: give --symbols vmlinux")
-    slide = None if arguments.slide == "auto" else arguments.slide
     with connect(arguments) as target:
-        yield Kernel(target, modules=arguments.modules, slide=slide)
+        yield target.kernel

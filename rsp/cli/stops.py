@@ -18,9 +18,9 @@ from rsp.errors import LocalProtocolError, RspError, RspTimeout
 if TYPE_CHECKING:
     import argparse
 
+    from rsp.run.points import Point
+    from rsp.run.stop import Stop
     from rsp.symbols.table import SymbolTable
-    from rsp.target.points import Point
-    from rsp.target.stop import Stop
     from rsp.target.target import Target
 
 

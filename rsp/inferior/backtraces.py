@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 from rsp.arch.layout import Role
 from rsp.errors import RspError, SymbolError
 from rsp.frames.backtrace import Backtrace, walk
-from rsp.target.innermost import executing, resuming
+from rsp.inferior.frame_zero import executing, resuming
+from rsp.inferior.position import position_of
 
 if TYPE_CHECKING:
-    from rsp.target.target import Target
+    from rsp.inferior.inferior import Inferior
     from rsp.unwind.resumption import Resumption
     from rsp.wire.threads import ThreadId
 
 
 def backtrace(
-    target: Target,
+    inferior: Inferior,
     thread: ThreadId | None,
     *,
     limit: int | None = None,
@@ -32,21 +33,21 @@ def backtrace(
         StubError: the stub does not give its registers.
         LocalProtocolError: the target runs.
     """
-    registers = target.registers_of(thread)
+    registers = inferior.registers_of(thread)
     if registers[registers.layout.role(Role.PC).name] is None:
-        return _of_sleeping(target, thread, limit, outermost)
-    innermost = executing(target, thread)
+        return _of_sleeping(inferior, thread, limit, outermost)
+    innermost = executing(inferior, thread)
     return walk(
         innermost,
-        target.find_entry_code(),
-        lambda: _not_entered(target, thread),
+        inferior.find_entry_code(),
+        lambda: _not_entered(inferior, thread),
         limit=limit,
         outermost=outermost,
     )
 
 
 def backtrace_from(
-    target: Target,
+    inferior: Inferior,
     resumption: Resumption,
     *,
     limit: int | None = None,
@@ -55,43 +56,40 @@ def backtrace_from(
     """Return the backtrace of code that no CPU executes now.
 
     Args:
-        target: in whose memory its stack is.
+        inferior: in whose memory its stack is.
         resumption: what it will go on with.
         limit: as of ``Target.backtrace``.
         outermost: as of ``Target.backtrace``.
     """
-    innermost = resuming(target, resumption)
-    return walk(innermost, target.find_entry_code(), limit=limit, outermost=outermost)
+    innermost = resuming(inferior, resumption)
+    return walk(innermost, inferior.find_entry_code(), limit=limit, outermost=outermost)
 
 
-def _not_entered(target: Target, thread: ThreadId | None) -> int:
+def _not_entered(inferior: Inferior, thread: ThreadId | None) -> int:
     """Return how many inlined copies begin at the pc, and count as not entered yet.
 
     As in gdb: those that a stop is just in front of, but for one that a breakpoint was set on.
     """
-    from rsp.target.position import position_of
-
     try:
-        return position_of(target, thread).hidden
+        return position_of(inferior, thread).hidden
     except SymbolError:
         return 0
 
 
 def _of_sleeping(
-    target: Target, thread: ThreadId | None, limit: int | None, outermost: int | None
+    inferior: Inferior, thread: ThreadId | None, limit: int | None, outermost: int | None
 ) -> Backtrace:
     """Return the backtrace of a thread that the stub gives no pc of."""
     reason = "the stub gives no pc of it, and nothing is known of where it goes on"
-    found = target.thread_of(thread)
-    for unwinder in target.thread_unwinders if found is not None else ():
-        assert found is not None
+    registers = inferior.registers_of(thread)
+    for unwinder in inferior.thread_unwinders if thread is not None else ():
         try:
-            resumption = unwinder(found)
+            resumption = unwinder(registers)
         except RspError as error:
-            if not target.session.usable:
+            if not inferior.session.usable:
                 raise
             reason = str(error)
             continue
         if resumption is not None:
-            return backtrace_from(target, resumption, limit=limit, outermost=outermost)
+            return backtrace_from(inferior, resumption, limit=limit, outermost=outermost)
     return Backtrace((), reason, complete=False)

@@ -18,8 +18,8 @@ from rsp.reprs import hex_repr
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rsp.inferior.inferior import Inferior
     from rsp.symbols.table import SymbolTable
-    from rsp.target.target import Target
 
 LONGEST: Final = 15
 """Bytes of an x86 instruction, at most (Intel SDM volume 2A, section 2.3.11)."""
@@ -66,11 +66,11 @@ class Instruction:
         return hex_repr(self)
 
 
-def disassemble(target: Target, address: int, count: SupportsIndex) -> tuple[Instruction, ...]:
+def disassemble(inferior: Inferior, address: int, count: SupportsIndex) -> tuple[Instruction, ...]:
     """Return the instructions from an address on, fewer where memory ends.
 
     Args:
-        target: whose memory, whose current thread's mode.
+        inferior: whose memory, whose current thread's mode.
         address: linear.
         count: how many.
 
@@ -82,13 +82,13 @@ def disassemble(target: Target, address: int, count: SupportsIndex) -> tuple[Ins
     most = arguments.integer(count, "count", "a number of instructions", lowest=1, below=MOST + 1)
     size = min(LONGEST * most, _MASK + 1 - address)
     try:
-        code = target.read_memory(address, size)
+        code = inferior.read_memory(address, size)
     except MemoryFault as fault:
         if not fault.partial:
             raise
         code = fault.partial
-    symbols = target.symbols if target.has_symbols else None
-    found = decode(code, address, _bits(target), symbols)
+    symbols = inferior.symbols if inferior.has_symbols else None
+    found = decode(code, address, _bits(inferior), symbols)
     return tuple(instruction for _, instruction in zip(range(most), found, strict=False))
 
 
@@ -147,10 +147,10 @@ def _engine(bits: int) -> Any:
     return engine
 
 
-def _bits(target: Target) -> int:
-    bits = _BITS.get(target.mode)
+def _bits(inferior: Inferior) -> int:
+    bits = _BITS.get(inferior.mode)
     if bits is None:
-        bits = 64 if target.registers.layout.arch == "x86-64" else 32
+        bits = 64 if inferior.registers.layout.arch == "x86-64" else 32
     return bits
 
 

@@ -11,36 +11,36 @@ from typing import TYPE_CHECKING, Final
 from rsp.errors import BadImage, LocalProtocolError, MemoryFault, SymbolError
 
 if TYPE_CHECKING:
+    from rsp.inferior.inferior import Inferior
     from rsp.symbols.binary import Binary
-    from rsp.target.target import Target
 
 AT_ENTRY: Final = 9
 """The entry point of the program (elf.h)."""
 _NOTE: Final = ".note.gnu.build-id"
 
 
-def follow(target: Target) -> None:
+def follow(inferior: Inferior) -> None:
     """Give the symbols the place of the program that a stub runs; nothing where that is not told.
 
     Raises:
         SymbolError: another program runs.
     """
-    table = target.image_symbols
+    table = inferior.image_symbols
     binary, _ = next(table.binaries())
-    entry = _entry(target, binary)
+    entry = _entry(inferior, binary)
     if entry is None:
         return
     slide = entry - binary.image.entry
-    if _is_at(target, binary, slide) is False:
+    if _is_at(inferior, binary, slide) is False:
         raise SymbolError(
             f"{binary.path} is not the program that runs, whose entry point is {entry:#x}: give "
             "the file of that, or say where this one lies (slide=, --slide)"
         )
     table.slide = slide
-    target.follow = None
+    inferior.follow = None
 
 
-def check(target: Target, slide: int) -> None:
+def check(inferior: Inferior, slide: int) -> None:
     """Hold a slide that was given against the build-id in the memory of the program that runs.
 
     Of a machine, as against a process, nothing is concluded: its code may be loaded later.
@@ -48,23 +48,23 @@ def check(target: Target, slide: int) -> None:
     Raises:
         SymbolError: the program lies elsewhere, or is another one.
     """
-    binary, _ = next(target.image_symbols.binaries())
-    entry = _entry(target, binary) if _is_at(target, binary, slide) is False else None
+    binary, _ = next(inferior.image_symbols.binaries())
+    entry = _entry(inferior, binary) if _is_at(inferior, binary, slide) is False else None
     if entry is not None:
         right = entry - binary.image.entry
-        where = f"lies at {right:#x}" if _is_at(target, binary, right) else "is not there"
+        where = f"lies at {right:#x}" if _is_at(inferior, binary, right) else "is not there"
         raise SymbolError(
             f"slide {slide:#x} is wrong: by the build-ids in memory {binary.path} {where}; leave "
             "slide= (--slide) out, and it is found"
         )
-    target.follow = None
+    inferior.follow = None
 
 
-def _entry(target: Target, binary: Binary) -> int | None:
+def _entry(inferior: Inferior, binary: Binary) -> int | None:
     """Return the entry point of the program that runs, None where the stub does not tell it."""
-    if target.stub.features.get("qXfer:auxv:read") is not True:
+    if inferior.stub.features.get("qXfer:auxv:read") is not True:
         return None
-    auxv = target.session.transfer("auxv")
+    auxv = inferior.session.transfer("auxv")
     return _value(auxv, AT_ENTRY, binary.image.word_size) if auxv is not None else None
 
 
@@ -80,13 +80,13 @@ def _value(auxv: bytes, kind: int, word: int) -> int | None:
     return None
 
 
-def _is_at(target: Target, binary: Binary, slide: int) -> bool | None:
+def _is_at(inferior: Inferior, binary: Binary, slide: int) -> bool | None:
     """Whether a file lies there; None where there is nothing to tell it by."""
     note = binary.image.named(_NOTE)
     try:
         expected = bytes(binary.image.contents(note).view) if note and note.loaded else b""
         if not note or not expected:
             return None
-        return target.read_memory(note.address + slide, len(expected)) == expected
+        return inferior.read_memory(note.address + slide, len(expected)) == expected
     except (BadImage, MemoryFault, LocalProtocolError):  # no address at all
         return False

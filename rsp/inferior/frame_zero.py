@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from rsp.arch.layout import Role
 from rsp.arch.modes import CpuMode, possible_modes
 from rsp.errors import MemoryFault
-from rsp.target.stack_memory import StackMemory
+from rsp.inferior.stack_memory import StackMemory
 from rsp.unwind.activation import Activation, Machine
 from rsp.values.per_cpu import bases_in
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rsp.arch.registers import Registers
-    from rsp.target.target import Target
+    from rsp.inferior.inferior import Inferior
     from rsp.unwind.resumption import Resumption
     from rsp.values.value import Space
     from rsp.wire.threads import ThreadId
@@ -37,10 +37,10 @@ _WORD_SIZES: Final = {
 _GDT_ENTRY: Final = 27  # GDT_ENTRY_PERCPU of i386 (arch/x86/include/asm/segment.h)
 
 
-def executing(target: Target, thread: ThreadId | None) -> Activation:
+def executing(inferior: Inferior, thread: ThreadId | None) -> Activation:
     """Return what a thread executes, by its registers; the errors of ``Target.registers``."""
-    registers = target.registers_of(thread)
-    machine = _machine_of(target, thread, registers)
+    registers = inferior.registers_of(thread)
+    machine = _machine_of(inferior, thread, registers)
     known = {
         name: value
         for name in machine.names.values()
@@ -49,35 +49,34 @@ def executing(target: Target, thread: ThreadId | None) -> Activation:
     return Activation(machine, known, registers.pc, interrupted=True)
 
 
-def resuming(target: Target, resumption: Resumption) -> Activation:
+def resuming(inferior: Inferior, resumption: Resumption) -> Activation:
     """Return what no CPU executes now, and goes on with a resumption."""
     known = resumption.registers
     arch, word_size, pc = ("x86-64", 8, "rip") if "rip" in known else ("i386", 4, "eip")
-    current = target.thread
-    memory = StackMemory(
-        target, current.thread_id if current is not None else None, begin=resumption.memory
-    )
-    symbols = target.symbols if target.has_symbols else None
-    layout = target.registers.layout
+    memory = StackMemory(inferior, inferior.current, begin=resumption.memory)
+    symbols = inferior.symbols if inferior.has_symbols else None
+    layout = inferior.registers.layout
     machine = Machine(
-        arch, memory, symbols, layout, word_size=word_size, find_code=target.find_code
+        arch, memory, symbols, layout, word_size=word_size, find_code=inferior.find_code
     )
     return Activation(machine, known, known[pc], interrupted=resumption.begins)
 
 
-def segment_bases(target: Target, thread: ThreadId | None, space: Space) -> Iterator[set[int]]:
+def segment_bases(
+    inferior: Inferior, thread: ThreadId | None, space: Space
+) -> Iterator[set[int]]:
     """Yield the bases in a thread's registers, then on i386 the one in its CPU's GDT.
 
     Args:
-        target: whose.
-        thread: None is the current one.
+        inferior: whose.
+        thread: which one.
         space: its memory.
 
     Raises:
         RspError: the registers cannot be had.
     """
-    yield bases_in(target.registers_of(thread))
-    if space.word_size == 4 and (state := target.processor.state(thread)) is not None:
+    yield bases_in(inferior.registers_of(thread))
+    if space.word_size == 4 and (state := inferior.processor.state(thread)) is not None:
         from rsp.arch.descriptors import segment_descriptor
 
         at = 8 * _GDT_ENTRY
@@ -86,15 +85,15 @@ def segment_bases(target: Target, thread: ThreadId | None, space: Space) -> Iter
                 yield {segment_descriptor(space.read(state.gdt.base + at, 8)).base}
 
 
-def _machine_of(target: Target, thread: ThreadId | None, registers: Registers) -> Machine:
+def _machine_of(inferior: Inferior, thread: ThreadId | None, registers: Registers) -> Machine:
     """Return how the code that runs uses the stack: 64, 32 or 16 bits, and from which base."""
-    symbols = target.symbols if target.has_symbols else None
-    memory = StackMemory(target, thread)
+    symbols = inferior.symbols if inferior.has_symbols else None
+    memory = StackMemory(inferior, thread)
     mode = CpuMode.UNKNOWN
     state = None
-    if target.stub.info_registers and not registers.pc >> 32:
-        mode = target.processor.mode(thread)
-        state = target.processor.state(thread)
+    if inferior.stub.info_registers and not registers.pc >> 32:
+        mode = inferior.processor.mode(thread)
+        state = inferior.processor.state(thread)
     found = symbols.binary_at(registers.pc) if symbols is not None else None
     if mode in _WORD_SIZES:
         word_size = _WORD_SIZES[mode]
@@ -114,9 +113,9 @@ def _machine_of(target: Target, thread: ThreadId | None, registers: Registers) -
         symbols,
         registers.layout,
         word_size=word_size,
-        find_code=target.find_code,
+        find_code=inferior.find_code,
         code_base=code_base,
         stack_base=stack_base,
     )
-    machine.bases = partial(segment_bases, target, thread, machine.space)
+    machine.bases = partial(segment_bases, inferior, thread, machine.space)
     return machine

@@ -16,7 +16,7 @@ from rsp.errors import MemoryFault, UnsupportedCommand
 
 if TYPE_CHECKING:
     from rsp.arch.paging import Paging, Translation
-    from rsp.target.target import Target
+    from rsp.inferior.inferior import Inferior
 
 # Entries are read in blocks of this size: those of neighbouring pages come with one request.
 _BLOCK: Final = 512
@@ -26,16 +26,16 @@ class PageTables:
     """The page tables of the current thread's CPU, as long as the target stands still.
 
     Args:
-        target: whose.
+        inferior: whose.
         root: the physical address of the first table, or a value of CR3; None for the CPU's own.
 
     Raises:
         UnsupportedCommand: the stub gives no control registers.
     """
 
-    def __init__(self, target: Target, root: int | None = None) -> None:
-        self._target = target
-        cr0, cr3, cr4, efer = _control_registers(target)
+    def __init__(self, inferior: Inferior, root: int | None = None) -> None:
+        self._inferior = inferior
+        cr0, cr3, cr4, efer = _control_registers(inferior)
         self.paging: Paging = paging_of(cr0=cr0, cr4=cr4, efer=efer)
         self.root: int = cr3 if root is None else root
         self._block = cache(self._read_block)
@@ -47,7 +47,7 @@ class PageTables:
             MemoryFault: it is not mapped.
             UnsupportedCommand: the stub cannot read physical memory.
         """
-        with self._target.physical_memory():
+        with self._inferior.physical_memory():
             found = walk(address, self.root, self.paging, self._entry)
         if isinstance(found, NotMapped):
             raise MemoryFault(str(found), address=address)
@@ -61,7 +61,7 @@ class PageTables:
             UnsupportedCommand: the stub cannot read physical memory.
         """
         data = bytearray()
-        with self._target.physical_memory():
+        with self._inferior.physical_memory():
             while len(data) < length:
                 at = address + len(data)
                 try:
@@ -70,7 +70,7 @@ class PageTables:
                     fault.partial = bytes(data)
                     raise
                 size = min(length - len(data), found.page_size - at % found.page_size)
-                data += self._target.read_memory(found.physical, size, physical=True)
+                data += self._inferior.read_memory(found.physical, size, physical=True)
         return bytes(data)
 
     def _entry(self, physical: int, size: int) -> bytes:
@@ -78,18 +78,18 @@ class PageTables:
         return self._block(physical - offset)[offset : offset + size]
 
     def _read_block(self, physical: int) -> bytes:
-        return self._target.read_memory(physical, _BLOCK, physical=True)
+        return self._inferior.read_memory(physical, _BLOCK, physical=True)
 
 
-def _control_registers(target: Target) -> tuple[int, int, int, int]:
+def _control_registers(inferior: Inferior) -> tuple[int, int, int, int]:
     """Return CR0, CR3, CR4 and EFER."""
-    registers = target.registers
+    registers = inferior.registers
     given = [registers.get(name) for name in ("cr0", "cr3", "cr4", "efer")]
     known = [value for value in given if value is not None]
     if len(known) == 4:
         cr0, cr3, cr4, efer = known
         return cr0, cr3, cr4, efer
-    state = target.cpu_state
+    state = inferior.cpu_state
     if state is None:
         raise UnsupportedCommand(
             "this stub gives no control registers, and so no page tables; QEMU's does",

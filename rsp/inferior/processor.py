@@ -32,12 +32,12 @@ from rsp.errors import (
 from rsp.wire import commands, replies
 
 if TYPE_CHECKING:
+    from rsp.inferior.thread_list import ThreadList
     from rsp.session.session import Session
     from rsp.session.stub import Stub
-    from rsp.target.threads import ThreadList
     from rsp.wire.threads import ThreadId
 
-logger: Final = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.inferior")
 
 # QEMU up to 2.8: the 64-bit one, as the layouts call it, and the length of its 64-bit `g`.
 _OLD_QEMU = "qemu-2-x86-64"

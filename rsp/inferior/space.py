@@ -12,13 +12,13 @@ from rsp.values.c import C
 from rsp.values.value import Space
 
 if TYPE_CHECKING:
+    from rsp.inferior.inferior import Inferior
     from rsp.symbols.table import SymbolTable
-    from rsp.target.target import Target
 
 _END: Final = 1 << 64
 
 
-def space_of(target: Target, symbols: SymbolTable | None) -> Space:
+def space_of(inferior: Inferior, symbols: SymbolTable | None) -> Space:
     """Return the memory of a target, with symbols to look names and types up in."""
 
     def read(address: int, length: int) -> bytes:
@@ -27,18 +27,18 @@ def space_of(target: Target, symbols: SymbolTable | None) -> Space:
                 f"cannot read {length} bytes at {address:#x}: memory ends before",
                 address=address,
             )
-        return target.pages.read(address, length)
+        return inferior.pages.read(address, length)
 
     return Space(
         read=read,
         symbols=symbols,
-        word_size=_word_size(target, symbols),
+        word_size=_word_size(inferior, symbols),
         language=C,
-        silence=lambda: target.silence,
+        silence=lambda: inferior.silence,
     )
 
 
-def _word_size(target: Target, symbols: SymbolTable | None) -> int:
+def _word_size(inferior: Inferior, symbols: SymbolTable | None) -> int:
     if symbols is not None:
         return symbols.word_size
-    return 8 if target.arch.name == "x86-64" else 4
+    return 8 if inferior.registers.layout.arch == "x86-64" else 4

@@ -6,10 +6,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from rsp.errors import MemoryFault, RspError
-from rsp.target.memory import Memory
+from rsp.inferior.memory import Memory
 
 if TYPE_CHECKING:
-    from rsp.target.target import Target
+    from rsp.inferior.inferior import Inferior
     from rsp.wire.threads import ThreadId
 
 _BLOCK: Final = 1024
@@ -29,16 +29,15 @@ class StackMemory:
     another task's, and is not read.
     """
 
-    def __init__(self, target: Target, thread: ThreadId | None, *, begin: int = 0) -> None:
+    def __init__(self, inferior: Inferior, thread: ThreadId | None, *, begin: int = 0) -> None:
         self._begin = begin
-        self._target = target
+        self._inferior = inferior
         self._thread = thread
-        self._stop = target.stop
-        current = target.thread
+        self._generation = inferior.generation
         # The target's own cache is of the current thread: each CPU has its own page tables.
-        is_current = current is None or current.thread_id == thread
-        self._other = None if is_current else Memory(target.session, target.stub)
-        limits = target.session.connection.limits
+        is_current = inferior.current in (None, thread)
+        self._other = None if is_current else Memory(inferior.session, inferior.stub)
+        limits = inferior.session.connection.limits
         self._sparing = not limits.reliable
         largest = min(_SERIAL_BLOCK if self._sparing else _BLOCK, limits.largest_read)
         self._block = 1 << largest.bit_length() - 1
@@ -49,9 +48,9 @@ class StackMemory:
 
     def silence(self) -> str | None:
         """Return why nothing can be read now; None where it can."""
-        if self._target.silence is None and self._target.stop is not self._stop:
+        if self._inferior.silence is None and self._inferior.generation != self._generation:
             return "the target has run since this backtrace was taken"
-        return self._target.silence
+        return self._inferior.silence
 
     def look_at(self, stack_pointer: int) -> None:
         """Take what is around a stack pointer for a stack."""
@@ -117,20 +116,20 @@ class StackMemory:
     def _request(self, address: int, size: int) -> bytes:
         if address < self._begin:
             raise MemoryFault(f"{address:#x} is in another address space", address=address)
-        target = self._target
-        if target.running or target.stop is not self._stop:
+        inferior = self._inferior
+        if inferior.generation != self._generation or inferior.runs():
             raise MemoryFault(
                 f"{address:#x}: the target has run since this backtrace was taken",
                 address=address,
             )
         try:
             if self._other is None:
-                return target.read_memory(address, size)
-            target.thread_list.focus(self._thread)
+                return inferior.read_memory(address, size)
+            inferior.thread_list.focus(self._thread)
             return self._other.read(address, size)
         except MemoryFault:
             raise
         except RspError as error:
-            if not target.session.usable:
+            if not inferior.session.usable:
                 raise
             raise MemoryFault(str(error), address=address) from error

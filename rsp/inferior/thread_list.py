@@ -1,4 +1,4 @@
-"""The target's threads, and which of them the next request is about.
+"""The threads, and which of them the next request is about.
 
 Contents: the list, the names and the focus (``Hg``). What a thread's registers are is the business
 of ``processor``.
@@ -7,95 +7,20 @@ of ``processor``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from rsp.errors import RemoteProtocolError, StubError
 from rsp.wire import commands, replies
 from rsp.wire.threads import ThreadId
 
 if TYPE_CHECKING:
-    from rsp.arch.registers import Registers
-    from rsp.frames.backtrace import Backtrace
     from rsp.session.session import Session
     from rsp.session.stub import Stub
-    from rsp.target.stop import Stop
-    from rsp.target.target import Target
-    from rsp.unwind.resumption import Resumption
 
-logger: Final = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.inferior")
 
 # Of a process with more threads than this, or of a stub whose list has no end, these are shown.
 _MOST_THREADS: Final = 1 << 16
-
-
-class Thread:
-    """A thread of the target; of a machine, a CPU; of kgdb, a CPU or a task.
-
-    >>> thread = target.thread  # doctest: +SKIP
-    >>> thread.id, thread.name, hex(thread.registers.pc)  # doctest: +SKIP
-    ('p01.01', 'CPU#0 [running]', '0xfffffff0')
-
-    Attributes:
-        target: whose it is.
-        thread_id: its id on the wire.
-    """
-
-    __slots__ = ("target", "thread_id")
-
-    def __init__(self, target: Target, thread_id: ThreadId) -> None:
-        self.target: Target = target
-        self.thread_id: ThreadId = thread_id
-
-    @property
-    def id(self) -> str:
-        """The id, spelled as the stub does."""
-        return str(self.thread_id)
-
-    @property
-    def cpu(self) -> int | None:
-        """The number of the CPU that it stands for; None for a task, and in a process."""
-        return self.target.stub.cpu_of(self.thread_id.thread)
-
-    @property
-    def name(self) -> str:
-        """What the stub says of it (qThreadExtraInfo); empty where it says nothing."""
-        return self.target.thread_name(self.thread_id)
-
-    @property
-    def registers(self) -> Registers:
-        """A snapshot of its registers; the same errors as ``Target.registers``."""
-        return self.target.registers_of(self.thread_id)
-
-    def backtrace(
-        self, *, limit: SupportsIndex | None = None, outermost: SupportsIndex | None = None
-    ) -> Backtrace:
-        """Return who called whom in it; the same arguments and errors as ``Target.backtrace``."""
-        return self.target.backtrace_of(self.thread_id, limit=limit, outermost=outermost)
-
-    def write_register(self, name: str, value: SupportsIndex) -> None:
-        """Write a register; the same errors as ``Target.write_register``."""
-        self.target.write_register_of(self.thread_id, name, value)
-
-    def step(self, *, timeout: float | None = None) -> Stop:
-        """Execute one instruction of this thread, the others standing still."""
-        return self.target.step_thread(self.thread_id, timeout=timeout)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Thread):
-            return NotImplemented
-        return self.thread_id == other.thread_id and self.target is other.target
-
-    def __hash__(self) -> int:
-        return hash(self.thread_id)
-
-    def __repr__(self) -> str:
-        name = self.target.thread_list.known_name(self.thread_id)
-        return f"Thread({self.id}, {name!r})" if name else f"Thread({self.id})"
-
-
-ThreadUnwinder: TypeAlias = Callable[[Thread], "Resumption | None"]
-"""Tells where a thread goes on that the stub gives no pc of; None for one that it does not know."""
 
 
 class ThreadList:

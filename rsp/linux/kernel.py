@@ -8,27 +8,33 @@ followed. How each part is read lives in a file of its own.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from rsp import arguments
 from rsp.errors import BadImage, StubError, SymbolError
+from rsp.inferior.current_scope import evaluate_at
+from rsp.inferior.inferior import Inferior
+from rsp.inferior.locations import Where, locate
+from rsp.inferior.space import space_of
 from rsp.linux.modules import Module, has_modules, list_modules
+from rsp.linux.sleeping import resumption_of
 from rsp.linux.slide import SlideFinder, is_kernel, read_by_kernel, start_places, was_reset
+from rsp.run.arming import held_by_stub, insert, relocate
+from rsp.run.points import BreakpointKind
 from rsp.symbols.table import find_module
-from rsp.target.placement import Where, held_by_stub, relocate
-from rsp.target.points import BreakpointKind
-from rsp.target.space import space_of
 from rsp.values.value import Value
 
 if TYPE_CHECKING:
     from os import PathLike
+    from typing import Self
 
     from rsp.linux.log import LogRecord
     from rsp.linux.module_code import LoadedModules, ModuleCode
     from rsp.linux.tasks import Task
-    from rsp.target.points import Breakpoint
-    from rsp.target.target import Target
+    from rsp.run.breakpoints import Breakpoints
+    from rsp.run.points import Breakpoint
 
 logger: Final = logging.getLogger("rsp.linux")
 
@@ -51,8 +57,20 @@ def _stamp(file: str) -> tuple[int, int] | None:
     return status.st_ino, status.st_mtime_ns
 
 
+class Machine(Protocol):
+    """What a kernel is asked of: a Target."""
+
+    @property
+    def inferior(self) -> Inferior:
+        """What stands still there."""
+
+    @property
+    def points(self) -> Breakpoints:
+        """Its breakpoints and watchpoints."""
+
+
 class Kernel:
-    """The Linux kernel that a target runs.
+    """The Linux kernel that a target runs: ``target.kernel``. A target has one.
 
     Args:
         target: the machine, whose symbols are those of the kernel's vmlinux.
@@ -65,45 +83,61 @@ class Kernel:
     Raises:
         SymbolError: the target has no symbols, or they are not those of a kernel.
 
-    >>> kernel = rsp.linux.Kernel(target, modules="/lib/modules/6.1.0")  # doctest: +SKIP
+    >>> kernel = target.kernel  # doctest: +SKIP
     >>> hex(kernel.slide), kernel.current(0).comm  # doctest: +SKIP
     ('0x1ae00000', 'swapper/0')
     """
 
-    def __init__(
-        self,
-        target: Target,
+    def __new__(
+        cls,
+        target: Machine,
         *,
         modules: str | PathLike[str] | None = None,
         slide: int | None = None,
-    ) -> None:
-        from rsp.target.target import Target
-
-        if not isinstance(target, Target):
+    ) -> Self:
+        """Return the kernel of a target: there is one, and what is given here is of it, too."""
+        inferior = getattr(target, "inferior", None)
+        if not isinstance(inferior, Inferior):
             raise arguments.refused("target", target, "a Target that rsp.connect has made")
         if modules is not None:
             modules = arguments.directory(modules, "modules")
         if slide is not None:
             slide = arguments.integer(slide, "slide", "a distance, or None", lowest=-arguments.END)
-        self._target = target
-        self._table = target.image_symbols
+        kernel = inferior.system
+        if not isinstance(kernel, cls):
+            kernel = super().__new__(cls)
+            kernel._plug_in(inferior, target.points)
+        if modules is not None:
+            kernel._directory = modules
+            kernel._known = {}  # those that had no file may have one there
+            inferior.follow_anew()
+        if slide is not None:
+            kernel._slide = kernel._table.slide = slide
+            kernel._is_fixed, kernel._is_checked = True, False
+            inferior.follow_anew()
+        return kernel
+
+    def _plug_in(self, inferior: Inferior, points: Breakpoints) -> None:
+        self._inferior = inferior
+        self._points = points
+        self._table = inferior.image_symbols
         if not is_kernel(self._table):
             raise SymbolError(f"{self._table.path} is not the vmlinux of a Linux kernel")
-        self._directory = modules
-        self._slide = slide
-        self._is_fixed = slide is not None
-        self._is_checked = slide is None
-        if slide is not None:
-            self._table.slide = slide
+        self._directory: str | None = None
+        self._slide: int | None = None
+        self._is_fixed = False
+        self._is_checked = True
         self._placed = self._table.slide  # where the breakpoints by name were put
         self._start: Breakpoint | None = None
         # By name, its struct module, and whether its init function is over.
         self._known: dict[str, tuple[int, bool]] = {}
         self._added: dict[str, _Added] = {}
         self._loaded: LoadedModules | None = None
-        target.follow = self.follow
-        target.fallback = self._read_hidden
-        target.find_code = self._find_code
+        inferior.system = self
+        inferior.follow = self.follow
+        inferior.find_code = self._find_code
+        inferior.memory.fallback = self._read_hidden
+        inferior.thread_unwinders.append(partial(resumption_of, inferior))
 
     def __repr__(self) -> str:
         place = "not found yet" if self._slide is None else f"slide {self._slide:#x}"
@@ -122,23 +156,23 @@ class Kernel:
             self._check_slide()
         rebooted = self._slide is not None and self._has_gone()
         if self._slide is None:
-            self._slide = SlideFinder(self._target, self._table).find()
+            self._slide = SlideFinder(self._inferior, self._table).find()
             if self._slide is None:
-                self._target.await_program = self._await_start
-                if rebooted and self._target.points.any:
+                self._inferior.await_program = self._await_start
+                if rebooted and self._points.any:
                     self._await_start()
                 return
-            self._target.await_program = None
+            self._inferior.await_program = None
             if self._start is not None:
                 self._start.remove()
                 self._start = None
             self._table.slide = self._slide
             if self._placed != self._slide:
-                relocate(self._target)
+                relocate(self._inferior, self._points)
                 self._placed = self._slide
-        if self._directory is not None and has_modules(self._target):
+        if self._directory is not None and has_modules(self._inferior):
             try:
-                self._follow_modules(list_modules(self._target))
+                self._follow_modules(list_modules(self._inferior))
                 self._table.unknown_modules = None
             except (StubError, SymbolError) as error:  # not set up yet
                 logger.debug("the modules cannot be listed: %s", error)
@@ -147,7 +181,7 @@ class Kernel:
     def _check_slide(self) -> None:
         """Hold the slide that was given against what runs, as soon as a kernel is seen there."""
         assert self._slide is not None
-        finder = SlideFinder(self._target, self._table)
+        finder = SlideFinder(self._inferior, self._table)
         if not finder.is_still_at(self._slide):
             found = finder.find()
             if found is None:
@@ -161,7 +195,7 @@ class Kernel:
 
     def _has_gone(self) -> bool:
         """Forget where the kernel and its modules were if the machine boots anew."""
-        if self._is_fixed or not was_reset(self._target, self._table):
+        if self._is_fixed or not was_reset(self._inferior, self._table):
             return False
         logger.info("the machine boots anew: its kernel is looked for again")
         for name in self._known:
@@ -177,28 +211,27 @@ class Kernel:
         Its first function in C is waited for at every place that KASLR may choose. Only breakpoints
         that are not in the target's memory can be that many, and survive that it is unpacked there.
         """
-        target = self._target
-        if self._start is None and held_by_stub(target):
+        if self._start is None and held_by_stub(self._inferior):
             places = Where("the start of the kernel", start_places(self._table))
-            self._start = target.points.add(
+            self._start = self._points.add(
                 places, BreakpointKind.SOFTWARE, self._has_started, lasting=True
             )
 
-    def _has_started(self, target: Target) -> bool:
+    def _has_started(self, _: object) -> bool:
         """Move the breakpoints to where the kernel is; return whether one of them is here."""
         self.follow()
-        return any(not point.internal for point in target.points.at(target.registers.pc))
+        return any(not point.internal for point in self._points.at(self._inferior.registers.pc))
 
     def _read_hidden(self, address: int, length: int) -> bytes:
         """Read what a CPU in user mode does not see of the kernel."""
-        return read_by_kernel(self._target, address, length)
+        return read_by_kernel(self._inferior, address, length)
 
     def _find_code(self, address: int) -> ModuleCode | None:
         """Return what the kernel knows of the code of a module whose file is not here."""
         from rsp.linux.module_code import LoadedModules
 
         if self._loaded is None:
-            self._loaded = LoadedModules(self._target, self._table)
+            self._loaded = LoadedModules(self._inferior, self._table)
         return self._loaded.find(address)
 
     def _follow_modules(self, modules: tuple[Module, ...]) -> None:
@@ -265,10 +298,7 @@ class Kernel:
 
     def _find(self) -> int:
         """Return the slide, looking for the kernel where that has not been found yet."""
-        # `symbols` calls `follow`, once for each stop: this one's, or that of another Kernel.
-        if self._slide != self._target.symbols.slide:
-            self._slide = None
-            self.follow()
+        _ = self._inferior.symbols  # calls `follow`, once for each stop
         if self._slide is None:
             raise SymbolError(
                 f"nothing of the kernel of {self._table.path} is seen yet: let it start, and ask "
@@ -288,7 +318,7 @@ class Kernel:
 
     def _text(self, name: str) -> str:
         self._find()
-        text = self._target.value(name, names={}).string_()
+        text = evaluate_at(self._inferior, name, names={}).string_()
         return text.decode("utf-8", "backslashreplace")
 
     # --- its parts ---
@@ -300,23 +330,23 @@ class Kernel:
             SymbolNotFound: there is no such variable.
             SymbolError: there is no such CPU.
         """
-        arguments.integer(cpu, "cpu", "the number of a CPU")
+        number = arguments.integer(cpu, "cpu", "the number of a CPU")
         self._find()
-        return self._target.value(name, cpu=cpu, names={})
+        return evaluate_at(self._inferior, name, cpu=number, names={})
 
     def log(self) -> tuple[LogRecord, ...]:
         """Return what its ring buffer holds, the oldest first; see `read_log`."""
         from rsp.linux.log import read_log
 
         self._find()
-        return read_log(self._target)
+        return read_log(self._inferior)
 
     def modules(self) -> tuple[Module, ...]:
         """Return its modules, the newest first; see `list_modules`."""
         self._find()
-        if not has_modules(self._target):
+        if not has_modules(self._inferior):
             return ()
-        found = list_modules(self._target)
+        found = list_modules(self._inferior)
         self._follow_modules(found)
         return found
 
@@ -325,7 +355,7 @@ class Kernel:
         from rsp.linux.tasks import list_tasks
 
         self._find()
-        return list_tasks(self._target)
+        return list_tasks(self._inferior)
 
     def current(self, cpu: int) -> Task:
         """Return the task that a CPU runs.
@@ -336,7 +366,7 @@ class Kernel:
         from rsp.linux.tasks import Task
 
         # Across versions: current_task and pcpu_hot come and go.
-        return Task(self._target, self.per_cpu("runqueues", cpu)["curr"].deref_())
+        return Task(self._inferior, self.per_cpu("runqueues", cpu)["curr"].deref_())
 
     def break_on_module(self, name: str) -> Breakpoint:
         """Stop in the init function of a module that is loaded later, with its symbols in place.
@@ -356,9 +386,8 @@ class Kernel:
         """
         wanted = arguments.text(name, "name", "the name of a module").replace("-", "_")
         self._find()
-        target = self._target
 
-        def coming(target: Target) -> bool:
+        def coming(_: object) -> bool:
             module = self._coming()
             if module.name != wanted:
                 return False
@@ -366,20 +395,21 @@ class Kernel:
             self._known[module.name] = (module.place, module.initialized)
             if module.init is None:
                 return True
-            target.breakpoint(module.init, temporary=True)
+            init = locate(module.init, self._inferior)
+            insert(self._inferior, self._points, init, temporary=True)
             return False
 
         # At its very first instruction, where the argument is in its register.
-        where = target.symbols["do_init_module"].address
-        point = target.breakpoint(where, condition=coming)
+        where = locate(self._inferior.symbols["do_init_module"].address, self._inferior)
+        point = insert(self._inferior, self._points, where, condition=coming)
         point.what = f"module {name}"
         return point
 
     def _coming(self) -> Module:
         """Return the module that do_init_module is called for."""
-        registers = self._target.registers
+        registers = self._inferior.registers
         # The kernel is built with its first argument in a register on i386, too (regparm).
         name = "rdi" if "rdi" in registers else "eax"
-        space = space_of(self._target, self._table)
+        space = space_of(self._inferior, self._table)
         ctype = self._table.type("struct module")
-        return Module(self._target, Value(space, ctype, address=registers[name] or 0))
+        return Module(self._inferior, Value(space, ctype, address=registers[name] or 0))

@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from rsp.errors import SymbolError, SymbolNotFound
+from rsp.inferior.current_scope import evaluate_at
 from rsp.linux.records import Place, has_member, place_of, read_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rsp.inferior.inferior import Inferior
     from rsp.symbols.types.types import Type
-    from rsp.target.target import Target
     from rsp.values.value import Value
 
 LARGEST: Final = 1 << 26
@@ -74,7 +75,7 @@ class LogRecord:
         return "\n".join(prefix + line for line in self.text.split("\n"))
 
 
-def read_log(target: Target) -> tuple[LogRecord, ...]:
+def read_log(inferior: Inferior) -> tuple[LogRecord, ...]:
     """Return the messages that the kernel's ring buffer holds, the oldest first.
 
     Raises:
@@ -82,17 +83,17 @@ def read_log(target: Target) -> tuple[LogRecord, ...]:
         SymbolError: what is in memory is none: not initialized yet, or overwritten.
         MemoryFault: it cannot be read.
     """
-    symbols = target.symbols
+    symbols = inferior.symbols
     if "prb" in symbols:
-        return tuple(_Ring(target).records())
+        return tuple(_Ring(inferior).records())
     if "log_first_idx" in symbols:
-        records = _old_records(target)
+        records = _old_records(inferior)
         # Until 4.8 a line that was logged in pieces is put together when it is read.
         if "syslog_prev" in symbols:
             return tuple(_joined(records))
         return tuple(record for _, record in records)
     if "log_end" in symbols:
-        return tuple(_lines(target))
+        return tuple(_lines(inferior))
     raise SymbolNotFound(
         f"{symbols.path} has none of prb, log_first_idx and log_end, and so no log of a known form",
         name="prb",
@@ -102,9 +103,9 @@ def read_log(target: Target) -> tuple[LogRecord, ...]:
 class _Ring:
     """The ring of descriptors since 5.10: descriptors, infos, and a ring of text."""
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
-        ring = _variable(target, "*prb").loaded_()
+    def __init__(self, inferior: Inferior) -> None:
+        self._inferior = inferior
+        ring = _variable(inferior, "*prb").loaded_()
         descriptors, text = ring["desc_ring"], ring["text_data_ring"]
         self._word = ring.space_.word_size
         self._count = _size(int(descriptors["count_bits"]))
@@ -174,8 +175,8 @@ class _Ring:
             raise _lost()
         first = self._tail % self._count
         ahead = min(count, self._count - first)
-        data = read_at(self._target, address + first * size, ahead * size)
-        return data + read_at(self._target, address, (count - ahead) * size)
+        data = read_at(self._inferior, address + first * size, ahead * size)
+        return data + read_at(self._inferior, address, (count - ahead) * size)
 
     def _read_text(self, tail: int, head: int) -> bytes:
         """Return the ring of text; what is not in use in it is 0."""
@@ -185,13 +186,13 @@ class _Ring:
         first = tail % size
         for begin, end in ((first, min(first + used, size)), (0, first + used - size)):
             if begin < end:
-                text[begin:end] = read_at(self._target, self._data + begin, end - begin)
+                text[begin:end] = read_at(self._inferior, self._data + begin, end - begin)
         return bytes(text)
 
 
-def _old_records(target: Target) -> Iterator[tuple[int, LogRecord]]:
+def _old_records(inferior: Inferior) -> Iterator[tuple[int, LogRecord]]:
     """Yield the flags and the records of the ring that 3.5 to 5.9 have."""
-    symbols = target.symbols
+    symbols = inferior.symbols
     try:
         header = symbols.type("struct printk_log")
     except SymbolNotFound:
@@ -200,9 +201,9 @@ def _old_records(target: Target) -> Iterator[tuple[int, LogRecord]]:
     place: dict[str, Place] = {
         name: place_of(header, name) for name in names if has_member(header, name)
     }
-    size, length = header.size or 0, int(_variable(target, "log_buf_len"))
-    ring = read_at(target, int(_variable(target, "log_buf")), _bounded(length))
-    at, end = (int(_variable(target, f"log_{each}_idx")) for each in ("first", "next"))
+    size, length = header.size or 0, int(_variable(inferior, "log_buf_len"))
+    ring = read_at(inferior, int(_variable(inferior, "log_buf")), _bounded(length))
+    at, end = (int(_variable(inferior, f"log_{each}_idx")) for each in ("first", "next"))
     for _ in range(length // max(size, 1) + 1):
         if at == end:
             return
@@ -243,14 +244,14 @@ def _joined(records: Iterator[tuple[int, LogRecord]]) -> Iterator[LogRecord]:
         yield last
 
 
-def _lines(target: Target) -> Iterator[LogRecord]:
+def _lines(inferior: Inferior) -> Iterator[LogRecord]:
     """Yield the messages of the ring of plain text that kernels before 3.5 have."""
-    length = _bounded(int(_variable(target, "log_buf_len")))
-    ring = read_at(target, int(_variable(target, "log_buf")), length)
-    end = int(_variable(target, "log_end")) % (1 << 32)
+    length = _bounded(int(_variable(inferior, "log_buf_len")))
+    ring = read_at(inferior, int(_variable(inferior, "log_buf")), length)
+    end = int(_variable(inferior, "log_end")) % (1 << 32)
     used = end
-    if "logged_chars" in target.symbols:
-        used = int(_variable(target, "logged_chars"))
+    if "logged_chars" in inferior.symbols:
+        used = int(_variable(inferior, "logged_chars"))
     used = max(0, min(used, length, end))
     first = (end - used) % length
     text = (ring[first:] + ring[:first])[:used]
@@ -292,6 +293,6 @@ def _lost() -> SymbolError:
     return SymbolError("the log's ring buffer makes no sense: it is not set up yet, or overwritten")
 
 
-def _variable(target: Target, name: str) -> Value:
+def _variable(inferior: Inferior, name: str) -> Value:
     """Return a variable of the kernel, whatever the code that has stopped calls so."""
-    return target.value(name, names={})
+    return evaluate_at(inferior, name, names={})

@@ -25,14 +25,14 @@ from rsp.linux.modules import has_modules, has_tree, list_modules, module_at
 from rsp.linux.records import Record, has_member
 from rsp.linux.sleeping import kernel_begin
 from rsp.symbols.unwind.orc import END, ENTRY_SIZE, IP_SIZE, rules_of
+from rsp.values.strings import read_string
 
 if TYPE_CHECKING:
+    from rsp.inferior.inferior import Inferior
     from rsp.linux.modules import Module
     from rsp.symbols.table import SymbolTable
     from rsp.symbols.unwind.orc import OrcFormat
     from rsp.symbols.unwind.rules import UnwindRules
-    from rsp.target.stop import Stop
-    from rsp.target.target import Target
 
 _PIECE: Final = 256
 """So many addresses of ORC entries are read at once: 1 KB, the end of a search."""
@@ -57,14 +57,14 @@ class LoadedModules:
     """Finds the modules that backtraces lead through.
 
     Args:
-        target: the machine.
+        inferior: the machine.
         table: the symbols of the kernel.
     """
 
-    def __init__(self, target: Target, table: SymbolTable) -> None:
-        self._target = target
+    def __init__(self, inferior: Inferior, table: SymbolTable) -> None:
+        self._inferior = inferior
         self._table = table
-        self._stop: Stop | None = None
+        self._generation = inferior.generation
         self._found: list[ModuleCode] = []
         self._listed: tuple[Module, ...] | None = None
 
@@ -77,24 +77,27 @@ class LoadedModules:
         """
         if address < kernel_begin(self._table):
             return None
-        if self._stop is not self._target.stop:  # it may have been replaced by another build
-            self._stop, self._found, self._listed = self._target.stop, [], None
+        if (
+            self._generation != self._inferior.generation
+        ):  # it may have been replaced by another build
+            self._generation = self._inferior.generation
+            self._found, self._listed = [], None
         for each in self._found:
             if each.module.region_of(address):
                 return each
         module = self._module_at(address)
         if module is None:
             return None
-        self._found.append(ModuleCode(self._target, self._table, module))
+        self._found.append(ModuleCode(self._inferior, self._table, module))
         return self._found[-1]
 
     def _module_at(self, address: int) -> Module | None:
-        if not has_modules(self._target):
+        if not has_modules(self._inferior):
             return None
-        if has_tree(self._target):
-            return module_at(self._target, address)
+        if has_tree(self._inferior):
+            return module_at(self._inferior, address)
         if self._listed is None:
-            self._listed = list_modules(self._target)
+            self._listed = list_modules(self._inferior)
         return next((each for each in self._listed if each.region_of(address)), None)
 
 
@@ -102,7 +105,7 @@ class ModuleCode:
     """The code of one module, at one stop: a `rsp.unwind.loaded_code.LoadedCode`.
 
     Args:
-        target: the machine.
+        inferior: the machine.
         table: the symbols of the kernel.
         module: which one.
 
@@ -113,12 +116,12 @@ class ModuleCode:
         MemoryFault: its name cannot be read.
     """
 
-    def __init__(self, target: Target, table: SymbolTable, module: Module) -> None:
+    def __init__(self, inferior: Inferior, table: SymbolTable, module: Module) -> None:
         self.module = module
         self.name: str = f"[{module.name}]"
-        self._target = target
+        self._inferior = inferior
         self._table = table
-        self._is_fast = target.session.connection.limits.reliable
+        self._is_fast = inferior.session.connection.limits.reliable
 
     def rules_at(self, address: int) -> UnwindRules | None:
         """Return the rules that the kernel unwinds by, None without.
@@ -133,7 +136,7 @@ class ModuleCode:
         place = bisect_right(ips, address) - 1
         if place < 0:
             return None
-        entry = self._target.read_memory(entries + ENTRY_SIZE * place, ENTRY_SIZE)
+        entry = self._inferior.read_memory(entries + ENTRY_SIZE * place, ENTRY_SIZE)
         try:
             return rules_of(
                 entry,
@@ -168,7 +171,7 @@ class ModuleCode:
     def _string(self, address: int) -> bytes:
         region = self.module.region_of(address)
         longest = 0 if region is None else min(_LONGEST, region[1] - address)
-        return self._target.read_c_string(address, longest)
+        return read_string(self._inferior.read_memory, address, longest)
 
     @cached_property
     def _orc(self) -> tuple[_Ips, int, OrcFormat] | None:
@@ -186,7 +189,7 @@ class ModuleCode:
         if not len(orc):
             raise SymbolError(f"{self._table.path} has no ORC, and so not its format")
         piece = _PIECE if self._is_fast else _SERIAL_PIECE
-        return _Ips(self._target, ips, count, piece), entries, orc.format
+        return _Ips(self._inferior, ips, count, piece), entries, orc.format
 
     @cached_property
     def _symbols(self) -> tuple[list[tuple[int, int]], int] | None:
@@ -211,7 +214,7 @@ class ModuleCode:
         if size > (_LARGEST if self._is_fast else _LARGEST_SERIAL):
             return None
         found = []
-        for each in layout.iter_unpack(self._target.read_memory(table, size)):
+        for each in layout.iter_unpack(self._inferior.read_memory(table, size)):
             name, section, value = (each[place] for place in order)
             if section != _UNDEFINED:
                 found.append((value, name))
@@ -229,8 +232,8 @@ class ModuleCode:
 class _Ips:
     """The addresses of ORC entries, which the kernel has put in order; read in pieces."""
 
-    def __init__(self, target: Target, address: int, count: int, piece: int) -> None:
-        self._target = target
+    def __init__(self, inferior: Inferior, address: int, count: int, piece: int) -> None:
+        self._inferior = inferior
         self._address = address
         self._count = count
         self._piece = piece
@@ -244,6 +247,6 @@ class _Ips:
         if number not in self._pieces:
             count = min(self._piece, self._count - number * self._piece)
             at = self._address + IP_SIZE * self._piece * number
-            data = self._target.read_memory(at, IP_SIZE * count)
+            data = self._inferior.read_memory(at, IP_SIZE * count)
             self._pieces[number] = struct.unpack(f"<{count}i", data)
         return self._address + IP_SIZE * index + self._pieces[number][place]

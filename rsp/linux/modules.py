@@ -15,15 +15,17 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, Final
 
 from rsp.errors import MemoryFault, RspError, SymbolError
+from rsp.inferior.current_scope import evaluate_at
 from rsp.linux.records import Record, has_member, place_of, read_at
 from rsp.symbols.types.types import Enum
+from rsp.values.strings import read_string
 from rsp.values.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rsp.inferior.inferior import Inferior
     from rsp.symbols.types.types import Type
-    from rsp.target.target import Target
 
 MOST: Final = 4096
 """So many modules are believed, and so many sections and parameters of one."""
@@ -32,6 +34,7 @@ _MEMORY: Final = {"mem": "struct module_memory", "core_layout": "struct module_l
 _DEEPEST: Final = 64
 """So deep is a balanced tree of any size believed to be."""
 _NAME: Final = 64
+_LONGEST: Final = 4096  # bytes of a parameter's text
 _PER_CPU: Final = ".data..percpu"
 _BUILD_ID: Final = ".note.gnu.build-id"
 _NOTE_HEADER: Final = 16
@@ -56,7 +59,7 @@ class Module:
     """A module that is loaded, as it is at this stop.
 
     Args:
-        target: whose.
+        inferior: whose.
         value: its ``struct module``.
 
     Attributes:
@@ -64,15 +67,15 @@ class Module:
         file: the file with its symbols that was loaded, None without.
     """
 
-    def __init__(self, target: Target, value: Value, head: Record | None = None) -> None:
-        self._target = target
+    def __init__(self, inferior: Inferior, value: Value, head: Record | None = None) -> None:
+        self._inferior = inferior
         self._bare = value
         self._head = head or _head(value.type_)
         self.place: int = value.address_ or 0
         self.file: str | None = None
 
     def __repr__(self) -> str:
-        what = self._target.silence  # of a target that runs nothing is asked
+        what = self._inferior.silence  # of a target that runs nothing is asked
         try:
             if what is None:
                 return f"<Module {self.name} at {self.address:#x}, {self.size} bytes, {self.state}>"
@@ -98,7 +101,7 @@ class Module:
     @cached_property
     def _front(self) -> bytes:
         """What a walk of the list needs: some 80 of its 1000 bytes."""
-        return self._head.read(self._target, self.place)
+        return self._head.read(self._inferior, self.place)
 
     @property
     def state(self) -> str:
@@ -159,11 +162,11 @@ class Module:
         if address is None:
             return None
         try:
-            header = read_at(self._target, address, _NOTE_HEADER)
+            header = read_at(self._inferior, address, _NOTE_HEADER)
             size = int.from_bytes(header[4:8], "little")
             if not 0 < size <= 64 or header[12:15] != b"GNU":
                 return None
-            return read_at(self._target, address + _NOTE_HEADER, size)
+            return read_at(self._inferior, address + _NOTE_HEADER, size)
         except MemoryFault:
             return None
 
@@ -196,7 +199,7 @@ class Module:
         """Base, size and whether it is of the init function, of each region; the code's first."""
         module = self.value
         if has_member(module.type_, "mem"):  # from 6.4
-            kinds = self._target.symbols.type("enum mod_mem_type").resolved
+            kinds = self._inferior.symbols.type("enum mod_mem_type").resolved
             names = kinds.enumerators if isinstance(kinds, Enum) else {}
             init = {number for name, number in names.items() if name.startswith("MOD_INIT_")}
             return tuple(
@@ -214,12 +217,12 @@ class Module:
         )
 
     def _parameter(self, parameter: Value) -> str | None:
-        ops = self._target.symbols.lookup(int(parameter["ops"]))
+        ops = self._inferior.symbols.lookup(int(parameter["ops"]))
         if ops is None or ops.address != int(parameter["ops"]):
             return None
         address = int(parameter["arg"])
         if ops.name == "param_ops_charp":
-            word = read_at(self._target, address, self.value.space_.word_size)
+            word = read_at(self._inferior, address, self.value.space_.word_size)
             at = int.from_bytes(word, "little")
             return self._string(at) if at else "(null)"
         if ops.name == "param_ops_string":
@@ -229,7 +232,7 @@ class Module:
         return self._scalar(ops.name, address)
 
     def _array(self, array: Value) -> str | None:
-        ops = self._target.symbols.lookup(int(array["ops"]))
+        ops = self._inferior.symbols.lookup(int(array["ops"]))
         number = int(array["max"])
         if int(array["num"]):
             number = int(array["num"].deref_())
@@ -244,23 +247,25 @@ class Module:
     def _scalar(self, ops: str, address: int) -> str | None:
         if ops in _FLAGS:
             size = 4 if ops == "param_ops_bint" else 1
-            value = any(read_at(self._target, address, size))
+            value = any(read_at(self._inferior, address, size))
             return "Y" if value != _FLAGS[ops] else "N"
         name = _NUMBERS.get(ops)
         if name is None:
             return None
         size = _SIZES[name.removeprefix("u")] or self.value.space_.word_size
-        data = read_at(self._target, address, size)
+        data = read_at(self._inferior, address, size)
         if name == "hexint":
             return f"{int.from_bytes(data, 'little'):#08x}"
         signed = not name.startswith("u") and name != "byte"
         return str(int.from_bytes(data, "little", signed=signed))
 
     def _string(self, address: int) -> str:
-        return self._target.read_c_string(address).decode("utf-8", "backslashreplace")
+        return read_string(self._inferior.read_memory, address, _LONGEST).decode(
+            "utf-8", "backslashreplace"
+        )
 
 
-def list_modules(target: Target) -> tuple[Module, ...]:
+def list_modules(inferior: Inferior) -> tuple[Module, ...]:
     """Return the modules that the kernel has in its list, the newest first, as lsmod does.
 
     Raises:
@@ -268,10 +273,10 @@ def list_modules(target: Target) -> tuple[Module, ...]:
         MemoryFault: the list cannot be read.
         SymbolError: the list makes no sense.
     """
-    module = target.symbols.type("struct module")
+    module = inferior.symbols.type("struct module")
     head = _head(module)
     offset = place_of(module, "list").offset
-    anchor = target.value("modules", names={})
+    anchor = evaluate_at(inferior, "modules", names={})
     node = int(anchor["next"])
     seen: set[int] = set()
     found = []
@@ -282,26 +287,26 @@ def list_modules(target: Target) -> tuple[Module, ...]:
                 "changed"
             )
         seen.add(node)
-        each = Module(target, Value(anchor.space_, module, address=node - offset), head)
+        each = Module(inferior, Value(anchor.space_, module, address=node - offset), head)
         found.append(each)
         node = each.behind
     return tuple(found)
 
 
-def module_at(target: Target, address: int) -> Module | None:
+def module_at(inferior: Inferior, address: int) -> Module | None:
     """Return the module that has an address in its memory, by the tree that `has_tree` tells of.
 
     Raises:
         MemoryFault: that cannot be read.
         SymbolError: it makes no sense.
     """
-    symbols = target.symbols
-    memory = _memory(target)
+    symbols = inferior.symbols
+    memory = _memory(inferior)
     assert memory is not None
     record = Record(memory, "base", "size", "mtn.mod", "mtn.node.node")
     node = symbols.type("struct rb_node")
     left, right = (place_of(node, name) for name in ("rb_left", "rb_right"))
-    copies = target.value("mod_tree", names={})["root"]["tree"]
+    copies = evaluate_at(inferior, "mod_tree", names={})["root"]["tree"]
     # While it is being changed, one of two copies of the tree is as it should be.
     for copy in range(2):
         at = int(copies[copy]["rb_node"])
@@ -309,12 +314,12 @@ def module_at(target: Target, address: int) -> Module | None:
         for _ in range(_DEEPEST):
             if not at:
                 break
-            data = record.read(target, at - offset)
+            data = record.read(inferior, at - offset)
             base, size = record.number("base", data), record.number("size", data)
             if base <= address < base + size:
                 place = record.number("mtn.mod", data)
                 found = Value(copies.space_, symbols.type("struct module"), address=place)
-                module = Module(target, found)
+                module = Module(inferior, found)
                 if module.region_of(address) is None:
                     raise SymbolError(f"the tree of modules makes no sense at {at:#x}")
                 return module
@@ -322,30 +327,30 @@ def module_at(target: Target, address: int) -> Module | None:
     return None
 
 
-def has_tree(target: Target) -> bool:
+def has_tree(inferior: Inferior) -> bool:
     """Return whether the kernel has a tree of the memory of its modules, for `module_at`.
 
     It is there from 4.2 on, with CONFIG_MODULES_TREE_LOOKUP, and shorter to read than the list.
     """
     return (
-        "mod_tree" in target.symbols
-        and has_member(target.value("mod_tree", names={}).type_, "root")
-        and (memory := _memory(target)) is not None
+        "mod_tree" in inferior.symbols
+        and has_member(evaluate_at(inferior, "mod_tree", names={}).type_, "root")
+        and (memory := _memory(inferior)) is not None
         and has_member(memory, "mtn.node")
     )
 
 
-def has_modules(target: Target) -> bool:
+def has_modules(inferior: Inferior) -> bool:
     """Return whether the kernel can have modules at all."""
-    return "modules" in target.symbols and "do_init_module" in target.symbols
+    return "modules" in inferior.symbols and "do_init_module" in inferior.symbols
 
 
-def _memory(target: Target) -> Type | None:
+def _memory(inferior: Inferior) -> Type | None:
     """Return the type of what tells of a part of a module's memory."""
-    module = target.symbols.type("struct module")
+    module = inferior.symbols.type("struct module")
     for member, name in _MEMORY.items():
         if has_member(module, member):
-            return target.symbols.type(name)
+            return inferior.symbols.type(name)
     return None
 
 

@@ -14,13 +14,13 @@ from rsp.symbols.types.types import Array, Compound
 from rsp.values.numbers import is_signed
 
 if TYPE_CHECKING:
+    from rsp.inferior.inferior import Inferior
     from rsp.symbols.types.types import Type
-    from rsp.target.target import Target
 
 _LARGEST = 1 << 20
 
 
-def read_at(target: Target, address: int, length: int) -> bytes:
+def read_at(inferior: Inferior, address: int, length: int) -> bytes:
     """Read what a pointer of the kernel leads to.
 
     Raises:
@@ -31,7 +31,7 @@ def read_at(target: Target, address: int, length: int) -> bytes:
             f"a pointer to {length} bytes at {address:#x}: overwritten, or not set up yet",
             address=address,
         )
-    return target.pages.read(address, length)
+    return inferior.pages.read(address, length)
 
 
 class Place(NamedTuple):
@@ -138,9 +138,9 @@ class Record:
     def __contains__(self, path: str) -> bool:
         return path in self.places
 
-    def read(self, target: Target, address: int) -> bytes:
+    def read(self, inferior: Inferior, address: int) -> bytes:
         """Return the bytes of the range, of a structure at an address; see `read_at`."""
-        return read_at(target, address + self.begin, self.end - self.begin)
+        return read_at(inferior, address + self.begin, self.end - self.begin)
 
     def number(self, path: str, data: bytes) -> int:
         """Return a member's number, from the bytes of the range."""

@@ -20,10 +20,10 @@ from rsp.linux.records import Record, has_member
 from rsp.unwind.resumption import Resumption
 
 if TYPE_CHECKING:
+    from rsp.arch.registers import Registers
     from rsp.frames.backtrace import Backtrace
+    from rsp.inferior.inferior import Inferior
     from rsp.symbols.table import SymbolTable
-    from rsp.target.target import Target
-    from rsp.target.threads import Thread
     from rsp.values.value import Value
 
 _FRAME: Final = "struct inactive_task_frame"
@@ -50,7 +50,7 @@ _USER_HALF: Final = 1 << 63
 _SPLIT: Final = 0x0800_0000
 
 
-def resumption_of(thread: Thread) -> Resumption | None:
+def resumption_of(inferior: Inferior, registers: Registers) -> Resumption | None:
     """Return where a thread goes on that the stub gives only a stack pointer of.
 
     That is what kgdb gives of a task that sleeps.
@@ -59,17 +59,16 @@ def resumption_of(thread: Thread) -> Resumption | None:
         MemoryFault: its stack cannot be read.
         SymbolError: nothing in the symbols says what is there.
     """
-    registers = thread.registers
     name = registers.layout.role(Role.SP).name
     sp = registers[name]
-    return None if sp is None else resumption_at(thread.target, sp)
+    return None if sp is None else resumption_at(inferior, sp)
 
 
-def resumption_at(target: Target, sp: int, ip: int | None = None) -> Resumption:
+def resumption_at(inferior: Inferior, sp: int, ip: int | None = None) -> Resumption:
     """Return where a task goes on whose stack pointer was saved when it was switched from.
 
     Args:
-        target: the machine.
+        inferior: the machine.
         sp: ``task->thread.sp``.
         ip: ``task->thread.ip``, which 32-bit kernels before 4.9 have.
 
@@ -77,7 +76,7 @@ def resumption_at(target: Target, sp: int, ip: int | None = None) -> Resumption:
         MemoryFault: the stack cannot be read there.
         SymbolError: nothing in the symbols says what is there.
     """
-    table = target.symbols
+    table = inferior.symbols
     word = table.word_size
     pc_name, sp_name, fp_name = _NAMES[word]
     frame = None
@@ -91,11 +90,11 @@ def resumption_at(target: Target, sp: int, ip: int | None = None) -> Resumption:
                 f"{table.path} does not say what is on the stack of a task that sleeps: it has no "
                 f"{_FRAME}"
             )
-        data = target.read_memory(sp, 2 * word)
+        data = inferior.read_memory(sp, 2 * word)
         fp = int.from_bytes(data[:word], "little")
         registers = {pc_name: pc, sp_name: sp + 2 * word, fp_name: fp}
         return Resumption(registers=registers, memory=kernel_begin(table))
-    data = target.read_memory(sp + frame.begin, frame.end - frame.begin)
+    data = inferior.read_memory(sp + frame.begin, frame.end - frame.begin)
     registers = {
         register: frame.number(member, data)
         for member, register in _SAVED[word].items()
@@ -111,11 +110,11 @@ def resumption_at(target: Target, sp: int, ip: int | None = None) -> Resumption:
     )
 
 
-def backtrace_of_task(target: Target, task: Value, *, cpu: int | None = None) -> Backtrace:
+def backtrace_of_task(inferior: Inferior, task: Value, *, cpu: int | None = None) -> Backtrace:
     """Return the backtrace of a task.
 
     Args:
-        target: the machine.
+        inferior: the machine.
         task: its ``struct task_struct``.
         cpu: the CPU that executes it now, None for none.
 
@@ -123,14 +122,14 @@ def backtrace_of_task(target: Target, task: Value, *, cpu: int | None = None) ->
         MemoryFault: its stack cannot be read.
         SymbolError: nothing in the symbols says what is there.
     """
-    from rsp.target.backtraces import backtrace_from
+    from rsp.inferior.backtraces import backtrace, backtrace_from
 
-    for each in target.threads if cpu is not None else ():
-        if each.cpu == cpu:
-            return each.backtrace()
+    for each in inferior.threads() if cpu is not None else ():
+        if inferior.stub.cpu_of(each.thread) == cpu:
+            return backtrace(inferior, each)
     thread = task["thread"]
     ip = int(thread["ip"]) if has_member(thread.type_, "ip") else None
-    return backtrace_from(target, resumption_at(target, int(thread["sp"]), ip))
+    return backtrace_from(inferior, resumption_at(inferior, int(thread["sp"]), ip))
 
 
 def kernel_begin(table: SymbolTable) -> int:

@@ -21,17 +21,16 @@ from typing import TYPE_CHECKING, Final
 from rsp.arch.descriptors import gate
 from rsp.arch.flags import Cr0
 from rsp.errors import MemoryFault, RegisterUnavailable, StubError, SymbolError
-from rsp.target.page_walk import PageTables
-from rsp.target.stop import StopReason
+from rsp.inferior.page_tables import PageTables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rsp.arch.modes import CpuState
     from rsp.arch.registers import Registers
+    from rsp.inferior.inferior import Inferior
     from rsp.symbols.binary import Binary
     from rsp.symbols.table import SymbolTable
-    from rsp.target.target import Target
 
 logger: Final = logging.getLogger("rsp.linux")
 
@@ -70,15 +69,15 @@ class SlideFinder:
     """Finds the slide of a kernel that a target runs.
 
     Args:
-        target: what runs.
+        inferior: what runs.
         table: the symbols of its vmlinux.
 
     Raises:
         SymbolError: the file has neither a build-id nor a banner to recognize its kernel by.
     """
 
-    def __init__(self, target: Target, table: SymbolTable) -> None:
-        self._target = target
+    def __init__(self, inferior: Inferior, table: SymbolTable) -> None:
+        self._inferior = inferior
         self._table = table
         binary, _ = next(table.binaries())
         self._range = _RANGES[table.word_size]
@@ -95,7 +94,7 @@ class SlideFinder:
         """
         self._tried = {}
         seen: int | None = None
-        state = self._target.cpu_state
+        state = self._inferior.cpu_state
         handler = self._divide_error(state) if state is not None else None
         if handler is not None:
             if _range_of(handler) is not None:
@@ -134,24 +133,24 @@ class SlideFinder:
         if not state.idt.base or state.idt.limit < size - 1:
             return None
         try:
-            return gate(self._target.read_memory(state.idt.base, size)).offset or None
+            return gate(self._inferior.read_memory(state.idt.base, size)).offset or None
         except MemoryFault:
             return None
 
     def _pcs(self) -> Iterator[int]:
-        target = self._target
+        inferior = self._inferior
         with suppress(RegisterUnavailable):  # of a task that sleeps, its stack tells
-            yield target.registers.pc
-        if target.cpu_state is None:  # of one with a monitor the tables have said more
+            yield inferior.registers.pc
+        if inferior.cpu_state is None:  # of one with a monitor the tables have said more
             return
-        for thread in target.threads:
-            yield thread.registers.pc
+        for thread in inferior.threads():
+            yield inferior.registers_of(thread).pc
 
     def _from_stack(self) -> Iterator[int]:
         """Yield slides by how many words of the stack may be addresses in the kernel's text."""
-        registers = self._target.registers
+        registers = self._inferior.registers
         try:
-            stack = self._target.read_memory(registers.sp & -self._word, _STACK)
+            stack = self._inferior.read_memory(registers.sp & -self._word, _STACK)
         except MemoryFault as fault:
             stack = fault.partial
         except StubError:
@@ -189,7 +188,7 @@ class SlideFinder:
         if not 0 <= address <= (1 << 8 * self._word) - length:
             return None
         try:
-            return self._target.read_memory(address, length)
+            return self._inferior.read_memory(address, length)
         except MemoryFault:
             return None
 
@@ -201,7 +200,7 @@ class SlideFinder:
 
     def _identity(self, seen: int) -> tuple[bytes | None, bytes | None]:
         """Return the build-id and the banner of the kernel around an address."""
-        if self._target.session.connection.limits.window == 1:
+        if self._inferior.session.connection.limits.window == 1:
             return None, None  # to read that much over a serial line takes an hour
         build_id = banner = None
         data = b""
@@ -209,7 +208,7 @@ class SlideFinder:
             if address - seen > _SEARCHED or (build_id and banner):
                 break
             try:
-                read = self._target.read_memory(address, _PIECE)
+                read = self._inferior.read_memory(address, _PIECE)
             except MemoryFault:
                 data = b""
                 continue
@@ -226,7 +225,7 @@ class SlideFinder:
     def _is_constant(self, address: int) -> bool:
         """Whether nobody may write there, as far as the page tables are known."""
         try:
-            return not self._target.virtual_to_physical(address).writable
+            return not PageTables(self._inferior).translate(address).writable
         except StubError:
             return True
 
@@ -242,17 +241,17 @@ class SlideFinder:
         )
 
 
-def was_reset(target: Target, table: SymbolTable) -> bool:
+def was_reset(inferior: Inferior, table: SymbolTable) -> bool:
     """Return whether the kernel is no longer where its symbols are: it, or another, boots anew.
 
     A CPU that does not page sees nothing of a kernel: it may be one that is only now started. Steps
     are not asked, since many are of one command; nor is a serial line, which does not survive this.
     """
-    if target.stop.reason is StopReason.STEP or not target.session.connection.limits.reliable:
+    if inferior.stepped or not inferior.session.connection.limits.reliable:
         return False
-    if _pages(target.registers):
-        return not SlideFinder(target, table).is_still_at(table.slide)
-    return not any(_pages(thread.registers) for thread in target.threads)
+    if _pages(inferior.registers):
+        return not SlideFinder(inferior, table).is_still_at(table.slide)
+    return not any(_pages(inferior.registers_of(thread)) for thread in inferior.threads())
 
 
 def _pages(registers: Registers) -> bool:
@@ -269,17 +268,17 @@ def start_places(table: SymbolTable) -> range:
     return range(first, first + room, _ALIGN)
 
 
-def read_by_kernel(target: Target, address: int, length: int) -> bytes:
+def read_by_kernel(inferior: Inferior, address: int, length: int) -> bytes:
     """Read memory as the kernel sees it, while a CPU is in user mode with page-table isolation.
 
     Raises:
         MemoryFault: it is not mapped there either, or no other page tables are known.
         UnsupportedCommand: the stub cannot read physical memory.
     """
-    cr3 = target.registers.get("cr3")
+    cr3 = inferior.registers.get("cr3")
     if cr3 is None or not cr3 & _USER_HALF:
         raise MemoryFault(f"nothing is mapped at {address:#x}", address=address)
-    return PageTables(target, cr3 & ~_USER_HALF).read(address, length)
+    return PageTables(inferior, cr3 & ~_USER_HALF).read(address, length)
 
 
 def _range_of(address: int) -> range | None:

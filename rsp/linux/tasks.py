@@ -12,16 +12,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rsp.errors import RspError, SymbolError
+from rsp.inferior.current_scope import evaluate_at
+from rsp.inferior.space import space_of
 from rsp.linux.records import Record, place_of
-from rsp.target.space import space_of
 from rsp.values.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rsp.frames.backtrace import Backtrace
+    from rsp.inferior.inferior import Inferior
     from rsp.symbols.types.types import Type
-    from rsp.target.target import Target
     from rsp.values.value import Space
 
 MOST: Final = 1 << 22
@@ -49,10 +50,10 @@ _SERIAL_GAP: Final = 32
 class _Layout:
     """Where the members of a kernel's ``task_struct`` are, and which of them are read at once."""
 
-    def __init__(self, target: Target) -> None:
-        symbols = target.symbols
+    def __init__(self, inferior: Inferior) -> None:
+        symbols = inferior.symbols
         self.type: Type = symbols.type("struct task_struct")
-        fast = target.session.connection.limits.reliable
+        fast = inferior.session.connection.limits.reliable
         parts = Record(self.type, *_MEMBERS).parts(_GAP if fast else _SERIAL_GAP)
         self.part_of: dict[str, Record] = {path: part for part in parts for path in part.places}
         self.tasks: int = place_of(self.type, "tasks").offset
@@ -60,7 +61,7 @@ class _Layout:
         self.node: int = place_of(
             self.type, "thread_node" if self.by_node else "thread_group"
         ).offset
-        self.space: Space = space_of(target, symbols)
+        self.space: Space = space_of(inferior, symbols)
         self.cpu: str | None = next(
             (path for path in ("thread_info.cpu", "cpu") if path in self.part_of), None
         )
@@ -72,19 +73,19 @@ class Task:
     """A thread, of a process or of the kernel, as it is at this stop.
 
     Args:
-        target: whose.
+        inferior: whose.
         value: its ``struct task_struct``.
     """
 
-    def __init__(self, target: Target, value: Value, layout: _Layout | None = None) -> None:
-        self._target = target
-        self._layout = layout or _Layout(target)
+    def __init__(self, inferior: Inferior, value: Value, layout: _Layout | None = None) -> None:
+        self._inferior = inferior
+        self._layout = layout or _Layout(inferior)
         self.address: int = value.address_ or 0
         """Of its ``struct task_struct``."""
         self._data: dict[int, bytes] = {}
 
     def __repr__(self) -> str:
-        what = self._target.silence  # of a target that runs nothing is asked
+        what = self._inferior.silence  # of a target that runs nothing is asked
         try:
             if what is None:
                 return f"<Task {self.pid} {self.comm!r} at {self.address:#x}>"
@@ -133,7 +134,7 @@ class Task:
         if self._layout.cpu is not None:
             return self.number(self._layout.cpu)
         info = self._layout.info
-        return info.number("cpu", info.read(self._target, self.number("stack")))
+        return info.number("cpu", info.read(self._inferior, self.number("stack")))
 
     @property
     def is_running(self) -> bool:
@@ -156,12 +157,12 @@ class Task:
         from rsp.linux.sleeping import backtrace_of_task
 
         cpu = self.cpu if self.is_running else None
-        return backtrace_of_task(self._target, self.value, cpu=cpu)
+        return backtrace_of_task(self._inferior, self.value, cpu=cpu)
 
     def at(self, address: int) -> Task:
         """Return the task whose ``task_struct`` is at an address."""
         value = Value(self._layout.space, self._layout.type, address=address)
-        return Task(self._target, value, self._layout)
+        return Task(self._inferior, value, self._layout)
 
     def threads(self) -> Iterator[Task]:
         """Yield the threads of its process, itself the first."""
@@ -197,11 +198,11 @@ class Task:
         """Return the bytes of a part; they are as at the stop, however long this lives."""
         data = self._data.get(part.begin)
         if data is None:
-            data = self._data[part.begin] = part.read(self._target, self.address)
+            data = self._data[part.begin] = part.read(self._inferior, self.address)
         return data
 
 
-def list_tasks(target: Target) -> tuple[Task, ...]:
+def list_tasks(inferior: Inferior) -> tuple[Task, ...]:
     """Return all threads, in the order in which the kernel has them: by their start.
 
     The idle tasks, which have no number of their own, are left out; `Kernel.current` shows one
@@ -211,8 +212,8 @@ def list_tasks(target: Target) -> tuple[Task, ...]:
         MemoryFault: a list cannot be read.
         SymbolError: a list makes no sense.
     """
-    layout = _Layout(target)
-    first = Task(target, target.value("init_task", names={}), layout)
+    layout = _Layout(inferior)
+    first = Task(inferior, evaluate_at(inferior, "init_task", names={}), layout)
     found: list[Task] = []
     seen = {first.address}
     task = first

@@ -1,7 +1,7 @@
 """The breakpoints and watchpoints of a target: inserted, counted, removed.
 
 Contents: the table of them, and the packets. What each is to its user is in ``points``; where a
-name's places are, and what holds there, in ``placement``; running into them, and past them, in
+name's places are, and what holds there, in ``arming``; running into them, and past them, in
 ``execution``.
 """
 
@@ -22,7 +22,7 @@ from rsp.errors import (
     StubError,
     UnsupportedCommand,
 )
-from rsp.target.points import (
+from rsp.run.points import (
     INT3_LENGTH,
     TITLES,
     TYPES,
@@ -39,11 +39,11 @@ from rsp.wire import commands, replies
 from rsp.wire.commands import BreakpointType
 
 if TYPE_CHECKING:
+    from rsp.inferior.locations import Where
     from rsp.session.session import Session
     from rsp.symbols.types.types import Type
-    from rsp.target.placement import Where
 
-logger: Final = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.run")
 
 DEBUG_REGISTERS: Final = 4
 """How many addresses an x86 CPU compares (Intel SDM volume 3B, section 18.2): breakpoints and

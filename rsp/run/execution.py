@@ -25,11 +25,12 @@ from rsp.errors import (
     StubError,
     UnsupportedCommand,
 )
-from rsp.target.placement import rearm
-from rsp.target.points import Breakpoint, Point
-from rsp.target.resumes import Resume, Resumes
-from rsp.target.stop import NOT_DELIVERED, Stop, StopReason
-from rsp.target.stop_report import Doing, describe, stop_at
+from rsp.run.arming import rearm
+from rsp.run.entered import stopped_at
+from rsp.run.points import Breakpoint, Point
+from rsp.run.resumes import Resume, Resumes
+from rsp.run.stop import NOT_DELIVERED, Stop, StopReason, Thread
+from rsp.run.stop_report import Doing, describe, stop_at
 from rsp.wire import commands, replies, stops
 from rsp.wire.commands import ActionKind
 from rsp.wire.limits import InterruptWay
@@ -41,14 +42,16 @@ if TYPE_CHECKING:
 
     from rsp.arch.registers import Registers
     from rsp.arch.siginfo import SigInfo
+    from rsp.inferior.inferior import Inferior
+    from rsp.run.breakpoints import Breakpoints
+    from rsp.run.stop import ThreadOwner
     from rsp.symbols.at_pc.source_position import Position
-    from rsp.target.target import Target
     from rsp.wire.commands import BreakpointType
     from rsp.wire.replies import Reply
     from rsp.wire.threads import ThreadId
 
 
-logger: Final = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.run")
 
 
 _NO_CHILDREN: Final = "No unwaited-for children left"
@@ -58,14 +61,20 @@ class Execution:
     """Runs a target, and tells what its stops are.
 
     Args:
-        target: whose.
+        inferior: whose.
+        points: its breakpoints and watchpoints.
+        owner: whose threads the stops are of; what conditions are called with.
         stop: the answer to ``?``.
     """
 
-    def __init__(self, target: Target, stop: Reply) -> None:
-        self._target = target
-        self._session = target.session
-        self._resumes = Resumes(target.session)
+    def __init__(
+        self, inferior: Inferior, points: Breakpoints, owner: ThreadOwner, stop: Reply
+    ) -> None:
+        self.points = points
+        self._inferior = inferior
+        self._owner = owner
+        self._session = inferior.session
+        self._resumes = Resumes(inferior.session)
         self._lifted: list[tuple[BreakpointType, int, int]] = []
         self._passing = False  # a step over one's own breakpoint is under way
         self._stepping = False
@@ -83,7 +92,21 @@ class Execution:
         self._pausing = False  # it is stopped only to run on
         self._stops = 0
         self._modes: dict[ThreadId | None, object] = {}
-        self.stop: Stop = self._describe(stop, attached=True)
+        inferior.runs = lambda: self.running
+        inferior.arrival = lambda: self.stop.position
+        self.stop = self._describe(stop, attached=True)
+
+    @property
+    def stop(self) -> Stop:
+        """The last stop."""
+        return self._stop
+
+    @stop.setter
+    def stop(self, stop: Stop) -> None:
+        self._stop = stop
+        self._inferior.stopped = stop.thread.thread_id if stop.thread is not None else None
+        self._inferior.stepped = stop.reason is StopReason.STEP
+        self._inferior.absence = stop.absence or None
 
     @property
     def has_run(self) -> bool:
@@ -94,12 +117,6 @@ class Execution:
     def steps(self) -> bool:
         """Whether the last resume was a step, which ends in a stop by itself."""
         return self._sent.kind is not ActionKind.CONTINUE
-
-    @property
-    def ways_to_stop(self) -> str:
-        """What a user can do to have it stand still, for messages."""
-        listens = self._session.connection.limits.interrupt is not InterruptWay.NONE
-        return "interrupt() or wait()" if listens else "wait()"
 
     @property
     def running(self) -> bool:
@@ -122,10 +139,10 @@ class Execution:
         """Let kdb have the line, which takes all breakpoints out; the next stop puts ours back."""
         self._begin()
         with held():
-            self._lifted = self._target.points.lift_all()
+            self._lifted = self.points.lift_all()
             self._session.tell(commands.EnterKdb())
             self._under_way = True
-            self._target.forget()
+            self._inferior.forget()
 
     def _pass(self) -> None:
         # The step over one's own breakpoint must not be left to `wait`, which may never be called;
@@ -153,7 +170,7 @@ class Execution:
         self._begin()
         self._stepping = True
         self._by_instruction = not others
-        here = self._pc(thread) if self._target.points.any or within else None
+        here = self._pc(thread) if self.points.any or within else None
         standing = bool(self._breakpoints_at(here))
         if within is not None and (here is None or not within[0] <= here < within[1] or standing):
             within = None
@@ -179,7 +196,7 @@ class Execution:
         if not self._echo_due:
             return
         self._echo_due = False
-        self.step(self._stopped_thread())
+        self.step(self._inferior.stopped)
         try:
             self.wait(self._session.connection.limits.timeout)
         except RspTimeout:  # it was no echo, and the instruction waits (hlt)
@@ -267,7 +284,7 @@ class Execution:
             yield
         finally:
             if self.stop.reason is not StopReason.INTERRUPT:
-                self._target.points.remove_internal()
+                self.points.remove_internal()
             elif stepping:
                 self._begin()
                 self._goal, self._stepping, self._by_instruction = goal, True, by_instruction
@@ -291,7 +308,7 @@ class Execution:
 
     def _begin(self) -> None:
         if self.running:
-            raise LocalProtocolError(f"the target runs already: {self.ways_to_stop} first")
+            raise LocalProtocolError(f"the target runs already: {self._inferior.ways_to_stop} first")
         if self.stop.ended:
             raise LocalProtocolError(f"{self.stop.absence}, and connect anew")
         if self._judging:
@@ -302,12 +319,10 @@ class Execution:
         self._passing = self._interrupting = False
 
     def _run_on(self) -> None:
-        thread = self._stopped_thread()
+        thread = self._inferior.stopped
         self._goal = Resume(kind=ActionKind.CONTINUE)
         # The echo comes at once, and is taken with a step.
-        standing = self._echo_due or (
-            self._target.points.any and self._breakpoints_at(self._pc(thread))
-        )
+        standing = self._echo_due or (self.points.any and self._breakpoints_at(self._pc(thread)))
         self._to_pass = [thread] if standing else []
         self._to_pass += self._others_standing(thread)
         self._go_on()
@@ -316,26 +331,25 @@ class Execution:
         """Return who else stands on a breakpoint that it has reported, and would report again."""
         if self._signal_to_deliver() is not None:  # which goes out with the first resume
             return []
-        target = self._target
         return [
             other
             for other, pc in self._standing.items()
-            if other != thread and target.points.at(pc) and self._pc(other) == pc
+            if other != thread and self.points.at(pc) and self._pc(other) == pc
         ]
 
     def _breakpoints_at(self, pc: int | None) -> Sequence[Point]:
-        return () if pc is None else self._target.points.at(pc)
+        return () if pc is None else self.points.at(pc)
 
     def _pc(self, thread: ThreadId | None) -> int | None:
         """Return where a thread is; None where the stub gives no pc of it, or it has ended."""
         try:
-            return self._target.processor.registers(thread).pc
+            return self._inferior.processor.registers(thread).pc
         except (StubError, RegisterUnavailable):
             return None
 
     def _go_on(self) -> None:
         """Let the next thread step over its breakpoint, or do at last what all this is for."""
-        goal, points = self._goal, self._target.points
+        goal, points = self._goal, self.points
         with held():
             self._passing = bool(self._to_pass)
             if self._to_pass:
@@ -348,7 +362,7 @@ class Execution:
             self._send(goal)
 
     def _lift(self, thread: ThreadId | None) -> None:
-        points = self._target.points
+        points = self.points
         if points.any and (pc := self._pc(thread)) is not None:
             self._lifted = points.lift(pc)
 
@@ -365,38 +379,39 @@ class Execution:
             self._standing.clear()
         else:
             self._standing.pop(goal.thread, None)
-        self._target.forget()
+        self._inferior.forget()
 
     def _note_watched(self) -> None:
         """Note what is watched; what was read at this stop is still known, and costs nothing."""
-        target, thread = self._target, self._stopped_thread()
+        inferior, thread = self._inferior, self._inferior.stopped
 
         def peek(address: int, length: int) -> bytes:
-            target.thread_list.focus(thread)
-            return target.peek(address, length)
+            inferior.thread_list.focus(thread)
+            return inferior.peek(address, length)
 
-        target.points.note_watched(peek)
+        self.points.note_watched(peek)
 
     def _send_resume(self, goal: Resume) -> None:
-        stopped = self._stopped_thread()
+        stopped = self._inferior.stopped
         self._before = None
         if self._echo_due:
-            self._before = self._target.processor.registers(stopped)
-        elif self._lifted and self._target.stub.echoes_watchpoints:
-            self._before = self._target.processor.registers(goal.thread)
+            self._before = self._inferior.processor.registers(stopped)
+        elif self._lifted and self._inferior.stub.echoes_watchpoints:
+            self._before = self._inferior.processor.registers(goal.thread)
         self._echo_due = False
         self._resumes.send(goal, signal=self._signal_to_deliver(), stopped=stopped)
 
     def _signal_to_deliver(self) -> int | None:
         """Return the signal that a process was about to get when it stopped: gdb's default."""
-        if not self._target.stub.delivers_signals or self.stop.reason is not StopReason.SIGNAL:
+        if not self._inferior.stub.delivers_signals or self.stop.reason is not StopReason.SIGNAL:
             return None
         return None if self.stop.signal in NOT_DELIVERED else self.stop.signal
 
     # --- stops ---
 
-    def _stopped_thread(self) -> ThreadId | None:
-        return self.stop.thread.thread_id if self.stop.thread is not None else None
+    def thread_of(self, thread: ThreadId | None) -> Thread | None:
+        """Return the Thread of an id."""
+        return None if thread is None else Thread(self._owner, thread)
 
     def _take(self) -> bool:
         """Make the reply that waits the current stop; False when the target runs on instead."""
@@ -405,7 +420,7 @@ class Execution:
         if taken is None:
             taken = self._decide()
         if taken and not self._pausing:
-            self._target.points.remove_internal()
+            self.points.remove_internal()
         return taken
 
     def _decide(self) -> bool:
@@ -414,11 +429,11 @@ class Execution:
         true = self._judge(hit)
         if true and isinstance(true[0], Breakpoint) and true[0].lasting:
             # It was to see that the program is in place, and others are here only since then.
-            pc = self._target.processor.registers(self._stopped_thread()).pc
-            true = self._judge([each for each in self._target.points.at(pc) if not each.internal])
+            pc = self._inferior.processor.registers(self._inferior.stopped).pc
+            true = self._judge([each for each in self.points.at(pc) if not each.internal])
             self.stop = replace(self.stop, reason=StopReason.BREAKPOINT)
         if true:
-            self.stop = stop_at(self._target, true[0], self.stop)
+            self.stop = stop_at(self._inferior, true[0], self.stop)
             return True
         if self._stepping or self._interrupting:
             reason = StopReason.STEP if self._stepping else StopReason.INTERRUPT
@@ -440,7 +455,7 @@ class Execution:
             self._judging = True
             try:
                 holds = not point.retired and (
-                    point.condition is None or point.condition(self._target)
+                    point.condition is None or point.condition(self._owner)
                 )
             except Exception as error:  # noqa: BLE001 - it is raised once all are asked
                 if failure is None:
@@ -457,16 +472,16 @@ class Execution:
                 true.append(point)
         for point in true:
             if isinstance(point, Breakpoint) and point.temporary:
-                self._target.points.remove(point)
+                self.points.remove(point)
         if failure is not None:
-            self.stop = stop_at(self._target, true[0], self.stop)
+            self.stop = stop_at(self._inferior, true[0], self.stop)
             raise failure
         return true
 
     def _arrive(self, reply: Reply) -> bool | None:
         """Do what a stop asks for at once; None where it is for conditions to say what follows."""
-        target = self._target
-        target.forget()
+        inferior = self._inferior
+        inferior.forget()
         under_way, self._under_way = self._under_way, False
         if under_way and self._was_killed_alone(reply):
             self._under_way, self._sent = True, Resume(kind=ActionKind.CONTINUE)
@@ -476,7 +491,7 @@ class Execution:
             self._put_back()
             code = reply.code if isinstance(reply, replies.ErrorReply) else None
             why = "the stub refuses to let the target run"
-            if target.stub.only_stopped_thread and self._resumes.selected != ALL:
+            if inferior.stub.only_stopped_thread and self._resumes.selected != ALL:
                 why = (
                     "this stub executes instructions of no thread but the one that stopped, and "
                     f"not of {self._resumes.selected}: to step there, let the target run to a "
@@ -484,7 +499,7 @@ class Execution:
                 )
             raise StubError(why, code=code)
         if isinstance(reply, stops.Stopped):
-            target.thread_list.stopped_in(reply.thread)
+            inferior.thread_list.stopped_in(reply.thread)
             if self._is_echo(reply):
                 self._send(Resume(kind=ActionKind.STEP, thread=reply.thread, others=False))
                 self._before = None  # once: an instruction may change nothing (a jump to itself)
@@ -495,23 +510,23 @@ class Execution:
             # A report that nobody asked for: no hit is counted twice, and nothing is resumed.
             self.stop = stop
             if stop.ended:
-                target.points.forget_all()
+                self.points.forget_all()
             return True
         passing, self._passing = self._passing, False
         self.stop = stop
         self._echo_due = (
             stop.reason is StopReason.WATCHPOINT
             and (passing or self._stepping)
-            and target.stub.echoes_watchpoints
+            and inferior.stub.echoes_watchpoints
         )
         if stop.ended:
             self._lifted = []
-            target.points.forget_all()
+            self.points.forget_all()
             return True
         self._put_back()
-        target.points.remove_retired()
-        if target.points.any and self.note_mode():
-            rearm(target)
+        self.points.remove_retired()
+        if self.points.any and self.note_mode():
+            rearm(inferior, self.points)
         if passing and stop.reason is StopReason.STEP:
             self._go_on()
             return False
@@ -538,25 +553,28 @@ class Execution:
 
         Whether it pages counts, and 16 or 32 bits, which no stub tells, do not.
         """
-        thread = self._stopped_thread()
-        registers = self._target.processor.registers(thread)
+        thread = self._inferior.stopped
+        registers = self._inferior.processor.registers(thread)
         mode = possible_modes(registers), (registers.get("cr0") or 0) & Cr0.PG
         before, self._modes[thread] = self._modes.get(thread, mode), mode
         return before != mode
 
     def _put_back(self) -> None:
         lifted, self._lifted = self._lifted, []
-        self._target.points.put_back(lifted)
+        self.points.put_back(lifted)
 
     def _describe(self, reply: Reply, *, attached: bool = False) -> Stop:
         doing = Doing(
             stepping=self._stepping, passing=self._passing, interrupting=self._interrupting
         )
-        stop, self._hit = describe(self._target, reply, None if attached else doing)
+        thread = self.thread_of(reply.thread) if isinstance(reply, stops.Stopped) else None
+        stop, self._hit = describe(
+            self._inferior, self.points, reply, None if attached else doing, thread
+        )
         if not isinstance(reply, stops.Stopped):
             return stop
         if reply.thread is not None and any(isinstance(each, Breakpoint) for each in self._hit):
-            self._standing[reply.thread] = self._target.processor.registers(reply.thread).pc
+            self._standing[reply.thread] = self._inferior.processor.registers(reply.thread).pc
         return replace(
             stop,
             _find=self._finder(reply.thread, self._hit),
@@ -573,18 +591,16 @@ class Execution:
     def _position(
         self, stops: int, thread: ThreadId | None, hit: Sequence[Point], copies: bool
     ) -> Position | None:
-        from rsp.target.position import stopped_at
-
         if stops != self._stops or self.running:
             raise LocalProtocolError(
                 "where an earlier stop was in the program was not asked for then: take .position, "
                 ".line or .function before the target runs on"
             )
-        return stopped_at(self._target, thread, hit, copies=copies)
+        return stopped_at(self._inferior, thread, hit, copies=copies)
 
     def _siginfo(self, stops: int, thread: ThreadId | None) -> SigInfo | None:
-        target = self._target
-        if target.stub.features.get("qXfer:siginfo:read") is not True:
+        inferior = self._inferior
+        if inferior.stub.features.get("qXfer:siginfo:read") is not True:
             return None
         if stops != self._stops or self.running:
             raise LocalProtocolError(
@@ -593,11 +609,11 @@ class Execution:
             )
         from rsp.arch.siginfo import SigInfo
 
-        target.thread_list.focus(thread)
+        inferior.thread_list.focus(thread)
         data = self._session.transfer("siginfo")
         if data is None:
             return None
-        arch = target.processor.registers(thread).layout.arch
+        arch = inferior.processor.registers(thread).layout.arch
         return SigInfo.parse(data, word_size=4 if arch == "i386" else 8)
 
     def _is_echo(self, reply: stops.Stopped) -> bool:
@@ -612,5 +628,5 @@ class Execution:
             before is not None
             and not self._interrupting
             and (reply.signal, reply.reason) == (Signal.SIGTRAP, stops.StopReason.SIGNAL)
-            and self._target.processor.registers(reply.thread) == before
+            and self._inferior.processor.registers(reply.thread) == before
         )

@@ -29,17 +29,18 @@ from typing import TYPE_CHECKING, Final
 from rsp.arch.modes import CpuMode
 from rsp.ctrl_c import held
 from rsp.errors import MemoryFault, ModeNotReached, RspTimeout, StubError
-from rsp.target.placement import Where, held_by_stub
-from rsp.target.points import BreakpointKind
-from rsp.target.stop import Stop, StopReason
+from rsp.inferior.locations import Where
+from rsp.run.arming import held_by_stub
+from rsp.run.points import BreakpointKind
+from rsp.run.stop import Stop, StopReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rsp.arch.registers import Registers
-    from rsp.target.execution import Execution
-    from rsp.target.points import Breakpoint
-    from rsp.target.target import Target
+    from rsp.inferior.inferior import Inferior
+    from rsp.run.execution import Execution
+    from rsp.run.points import Breakpoint
 
 _PAGING: Final = frozenset({CpuMode.COMPAT32, CpuMode.LONG64})
 _KINDS: Final = (
@@ -80,7 +81,7 @@ class ModeSwitch:
     """Runs the current thread's CPU until it is in a mode.
 
     Args:
-        target: whose.
+        inferior: whose.
         execution: what lets it run.
         mode: the mode.
         max_steps: how many instructions are stepped at the most.
@@ -90,7 +91,7 @@ class ModeSwitch:
 
     def __init__(
         self,
-        target: Target,
+        inferior: Inferior,
         execution: Execution,
         mode: CpuMode,
         *,
@@ -98,10 +99,10 @@ class ModeSwitch:
         timeout: float | None,
         progress: Callable[[CpuMode, float], None] | None,
     ) -> None:
-        self._target = target
+        self._inferior = inferior
         self._execution = execution
-        self._processor = target.processor
-        self._thread = target.thread.thread_id if target.thread is not None else None
+        self._processor = inferior.processor
+        self._thread = inferior.current
         self._mode = mode
         self._kind = next((kind for kind in _KINDS if mode in kind), frozenset())
         self._max_steps = max_steps
@@ -132,7 +133,7 @@ class ModeSwitch:
         stop = self._execution.stop
         if not self._ran:
             return stop
-        thread = self._target.thread_of(self._thread)
+        thread = self._execution.thread_of(self._thread)
         return self._execution.end_step(replace(stop, thread=thread, late=True))
 
     @property
@@ -160,7 +161,7 @@ class ModeSwitch:
 
     @cached_property
     def _may_run(self) -> bool:
-        return held_by_stub(self._target)
+        return held_by_stub(self._inferior)
 
     def _step(self) -> None:
         if self._steps >= self._max_steps:
@@ -276,9 +277,9 @@ class ModeSwitch:
 
     def _read(self, address: int, length: int) -> bytes:
         """Return memory as far as it can be read."""
-        self._target.thread_list.focus(self._thread)
+        self._inferior.thread_list.focus(self._thread)
         try:
-            return self._target.peek(address, length)
+            return self._inferior.peek(address, length)
         except MemoryFault as fault:
             return fault.partial
         except StubError:
@@ -286,7 +287,7 @@ class ModeSwitch:
 
     def _set(self, address: int) -> None:
         if address not in self._points:
-            self._points[address] = self._target.points.add(
+            self._points[address] = self._execution.points.add(
                 Where(f"*{address:#x}", (address,)),
                 BreakpointKind.SOFTWARE,
                 self._is_ours,
@@ -294,19 +295,18 @@ class ModeSwitch:
                 stays=True,
             )
 
-    def _is_ours(self, target: Target) -> bool:
+    def _is_ours(self, _: object) -> bool:
         """Whether it is not another CPU that has come to a breakpoint."""
-        stopped = target.stop.thread
-        return stopped is None or stopped.thread_id == self._thread
+        return self._inferior.stopped in (None, self._thread)
 
     def _clear(self) -> None:
         """Take out all breakpoints, and let the current thread be the one that it was."""
-        target = self._target
-        if not target.session.usable:
+        inferior = self._inferior
+        if not inferior.session.usable:
             return
         with held():
             for point in self._points.values():
-                target.points.leave(point)
-            thread = target.thread_of(self._thread)
-            if thread is not None and not target.running and not self._execution.stop.ended:
-                target.select(thread)
+                self._execution.points.leave(point)
+            stands = not inferior.runs() and inferior.absence is None
+            if self._thread is not None and stands:
+                inferior.select(self._thread)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rsp.errors import LocalProtocolError, RspError, StubError
 from rsp.wire.commands import BreakpointType
@@ -18,12 +18,11 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from rsp.inferior.locations import Where
     from rsp.symbols.table import Location
     from rsp.symbols.types.types import Type
-    from rsp.target.breakpoints import Breakpoints
-    from rsp.target.placement import Where
 
-logger: Final = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.run")
 
 
 class BreakpointKind(Enum):
@@ -70,6 +69,13 @@ INT3_LENGTH: Final = 1
 Condition = Callable[[Any], bool]
 
 
+class _Table(Protocol):
+    """What a point is in, and is taken out of."""
+
+    def remove(self, point: Point) -> None: ...
+    def leave(self, point: Point) -> None: ...
+
+
 class Point:
     """What breakpoints and watchpoints share: where they are, their hits, their removal.
 
@@ -88,7 +94,7 @@ class Point:
 
     def __init__(
         self,
-        table: Breakpoints,
+        table: _Table,
         number: int,
         what: str,
         locations: tuple[int, ...],
@@ -169,7 +175,7 @@ class Breakpoint(Point):
 
     def __init__(
         self,
-        table: Breakpoints,
+        table: _Table,
         number: int,
         where: Where,
         condition: Condition | None,
@@ -241,7 +247,7 @@ class Watchpoint(Point):
 
     def __init__(
         self,
-        table: Breakpoints,
+        table: _Table,
         number: int,
         address: int,
         length: int,

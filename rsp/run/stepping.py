@@ -19,25 +19,25 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from rsp.errors import BadImage, SymbolError
+from rsp.inferior.frame_zero import executing
+from rsp.inferior.locations import Where
+from rsp.inferior.position import position_of
+from rsp.run.points import BreakpointKind
+from rsp.run.stop import Stop, StopReason
 from rsp.symbols.at_pc.source_position import Position
 from rsp.symbols.types import types
-from rsp.target.innermost import executing
-from rsp.target.placement import Where
-from rsp.target.points import BreakpointKind
-from rsp.target.position import position_of
-from rsp.target.stop import Stop, StopReason
 from rsp.unwind.activation import Activation, EndOfStack
 from rsp.unwind.caller import caller_of
 from rsp.wire import commands, replies
 
 if TYPE_CHECKING:
     from rsp.arch.registers import Registers
+    from rsp.inferior.inferior import Inferior
+    from rsp.run.execution import Execution
     from rsp.symbols.at_pc.source_position import LineKey
-    from rsp.target.execution import Execution
-    from rsp.target.target import Target
     from rsp.wire.threads import ThreadId
 
-logger: Final = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.run")
 
 # What compilers call and jump through instead of an indirect branch or a return (gdb: i386-tdep.c,
 # x86_in_indirect_branch_thunk): a step goes on through it.
@@ -73,25 +73,25 @@ class _View:
     """What there is to know of a stopped thread: its position, its frame and its caller's.
 
     Args:
-        target: whose.
+        inferior: whose.
         thread: the thread.
         position: where it is, if that is known.
     """
 
     def __init__(
-        self, target: Target, thread: ThreadId | None, position: Position | None = None
+        self, inferior: Inferior, thread: ThreadId | None, position: Position | None = None
     ) -> None:
-        self._target = target
+        self._inferior = inferior
         self._thread = thread
-        registers = target.registers_of(thread)
+        registers = inferior.registers_of(thread)
         self.pc = registers.pc
         self.sp = registers.sp
-        self.position = position or Position(target.symbols, self.pc)
+        self.position = position or Position(inferior.symbols, self.pc)
 
     @cached_property
     def activation(self) -> Activation:
         """The function with its registers."""
-        return executing(self._target, self._thread)
+        return executing(self._inferior, self._thread)
 
     @cached_property
     def caller(self) -> Activation | None:
@@ -110,17 +110,19 @@ class _View:
         caller = self.caller
         if caller is None:
             return None
-        return _identity(self._caller_of(caller), Position(self._target.symbols, caller.lookup_pc))
+        return _identity(
+            self._caller_of(caller), Position(self._inferior.symbols, caller.lookup_pc)
+        )
 
     @property
     def is_in_thunk(self) -> bool:
         """Whether the pc is in what stands for an indirect branch."""
-        symbol = self._target.symbols.lookup(self.pc)
+        symbol = self._inferior.symbols.lookup(self.pc)
         return symbol is not None and _THUNK.fullmatch(symbol.name) is not None
 
     def _caller_of(self, activation: Activation) -> Activation | None:
         try:
-            return caller_of(activation, self._target.find_entry_code())
+            return caller_of(activation, self._inferior.find_entry_code())
         except (EndOfStack, BadImage):
             return None
 
@@ -135,12 +137,12 @@ class Stepping:
     """Steps one thread of a target by source lines.
 
     Args:
-        target: whose.
+        inferior: whose.
         execution: what lets it run.
     """
 
-    def __init__(self, target: Target, execution: Execution) -> None:
-        self._target = target
+    def __init__(self, inferior: Inferior, execution: Execution) -> None:
+        self._inferior = inferior
         self._execution = execution
         self._step_flags: int | None = None  # QEMU's, as they were; None where they are untouched
 
@@ -156,13 +158,13 @@ class Stepping:
             SymbolError: nothing says what the line, or even the function, is.
         """
         deadline = _Deadline(timeout)
-        thread = self._thread
-        position = position_of(self._target, thread)
+        thread = self._inferior.current
+        position = position_of(self._inferior, thread)
         if not over and position.hidden:
             # The copy begins right here: only what is shown changes.
             return self._ended(position.revealed())
         self._set_flags()
-        return _Walk(self._target, self._execution, thread, position, over, deadline).run()
+        return _Walk(self._inferior, self._execution, thread, position, over, deadline).run()
 
     def finish(self, *, timeout: float | None) -> Stop:
         """Run to the end of the function that the current thread is in, or of the inlined copy.
@@ -172,11 +174,11 @@ class Stepping:
             SymbolError: nothing says who has called it.
         """
         deadline = _Deadline(timeout)
-        thread = self._thread
-        view = _View(self._target, thread, position_of(self._target, thread))
+        thread = self._inferior.current
+        view = _View(self._inferior, thread, position_of(self._inferior, thread))
         if view.position.copies:
             self._set_flags()
-            walk = _Walk(self._target, self._execution, thread, view.position, True, deadline)
+            walk = _Walk(self._inferior, self._execution, thread, view.position, True, deadline)
             return walk.run_out_of_copy()
         caller = view.caller
         if caller is None:
@@ -185,11 +187,11 @@ class Stepping:
                 "there is no end of it to run to: it is the outermost frame, or the stack cannot "
                 "be read; set a breakpoint instead"
             )
-        stop = _run_to(self._target, self._execution, thread, caller.pc, caller.sp, deadline)
+        stop = _run_to(self._inferior, self._execution, thread, caller.pc, caller.sp, deadline)
         if stop.reason is not StopReason.STEP:
             return stop
         return self._execution.end_step(
-            replace(stop, return_value=_returned(self._target.registers_of(thread), view))
+            replace(stop, return_value=_returned(self._inferior.registers_of(thread), view))
         )
 
     def restore(self) -> None:
@@ -200,12 +202,7 @@ class Stepping:
         """
         flags, self._step_flags = self._step_flags, None
         if flags is not None:
-            self._target.session.ask(commands.SetStepFlags(flags=flags))
-
-    @property
-    def _thread(self) -> ThreadId | None:
-        thread = self._target.thread
-        return thread.thread_id if thread is not None else None
+            self._inferior.session.ask(commands.SetStepFlags(flags=flags))
 
     def _ended(self, position: Position) -> Stop:
         """Make a step's end of the last stop, of which nothing else is true any more."""
@@ -213,23 +210,23 @@ class Stepping:
             Stop(
                 reason=StopReason.STEP,
                 signal=self._execution.stop.signal,
-                thread=self._target.thread,
+                thread=self._execution.thread_of(self._inferior.current),
                 _find=lambda: position,
             )
         )
 
     def _set_flags(self) -> None:
         """Keep interrupts and timers out of single steps, where the stub can (QEMU)."""
-        target = self._target
-        if self._step_flags is not None or not target.stub.step_flags:
+        inferior = self._inferior
+        if self._step_flags is not None or not inferior.stub.step_flags:
             return
-        bits = target.session.ask(commands.QueryStepBits())
-        flags = target.session.ask(commands.QueryStepFlags())
+        bits = inferior.session.ask(commands.QueryStepBits())
+        flags = inferior.session.ask(commands.QueryStepFlags())
         if not isinstance(bits, replies.StepBits) or not isinstance(flags, replies.StepFlags):
             return
         wanted = bits.enable | (bits.no_irq or 0) | (bits.no_timer or 0)
         if flags.flags != wanted:
-            target.session.ask(commands.SetStepFlags(flags=wanted))
+            inferior.session.ask(commands.SetStepFlags(flags=wanted))
         self._step_flags = flags.flags
 
 
@@ -258,7 +255,7 @@ class _Walk:
     """One step by a line, over as many stops as it takes.
 
     Args:
-        target: whose.
+        inferior: whose.
         execution: what lets it run.
         thread: who steps.
         position: where it stands.
@@ -268,21 +265,21 @@ class _Walk:
 
     def __init__(
         self,
-        target: Target,
+        inferior: Inferior,
         execution: Execution,
         thread: ThreadId | None,
         position: Position,
         over: bool,
         deadline: _Deadline,
     ) -> None:
-        self._target = target
+        self._inferior = inferior
         self._execution = execution
         self._thread = thread
         self._over = over
         self._deadline = deadline
         self._destination: tuple[int, int | None] | None = None  # an address, a stack pointer
         self._ends_there = False
-        view = _View(target, thread, position)
+        view = _View(inferior, thread, position)
         self._frame = view.frame
         self._line = position.key
         row, bounds = position.row, position.bounds
@@ -304,7 +301,7 @@ class _Walk:
             stop = self._resume()
             if stop.reason is not StopReason.STEP:
                 return stop
-            view = _View(self._target, self._thread)
+            view = _View(self._inferior, self._thread)
             if self._ends_there:
                 return self._end(stop, view.position)
             if self._range[0] <= view.pc < self._range[1]:
@@ -385,7 +382,7 @@ class _Walk:
         word = view.activation.machine.word_size
         data = view.activation.read_memory(view.sp, word)
         back = int.from_bytes(data or b"", "little")
-        bounds = Position(self._target.symbols, back).bounds
+        bounds = Position(self._inferior.symbols, back).bounds
         # Tables say nothing of thunks, which begin with the return address on the stack.
         if bounds is not None and bounds.entry == self._frame.function:
             self._destination = (back, view.sp + word)
@@ -402,7 +399,7 @@ class _Walk:
         execution, thread = self._execution, self._thread
         if self._destination is not None:
             (address, stack), self._destination = self._destination, None
-            return _run_to(self._target, execution, thread, address, stack, self._deadline)
+            return _run_to(self._inferior, execution, thread, address, stack, self._deadline)
         while True:
             execution.step(thread, others=True, within=self._range)
             stop = self._deadline.wait(execution)
@@ -417,7 +414,7 @@ class _Walk:
 
 
 def _run_to(
-    target: Target,
+    inferior: Inferior,
     execution: Execution,
     thread: ThreadId | None,
     address: int,
@@ -427,7 +424,7 @@ def _run_to(
     """Let all threads run until one is at an address, or to another stop before that.
 
     Args:
-        target: whose.
+        inferior: whose.
         execution: what lets it run.
         thread: which one is meant.
         address: where to.
@@ -439,14 +436,13 @@ def _run_to(
         A stop of the reason STEP where it has come there.
     """
 
-    def arrived(target: Target) -> bool:
-        stopped = target.stop.thread
-        if stopped is not None and thread is not None and stopped.thread_id != thread:
+    def arrived(_: object) -> bool:
+        if None not in (inferior.stopped, thread) and inferior.stopped != thread:
             return False
         # A function may take its arguments from the stack with it.
-        return stack is None or 0 <= target.registers_of(thread).sp - stack < _MOST_ARGUMENTS
+        return stack is None or 0 <= inferior.registers_of(thread).sp - stack < _MOST_ARGUMENTS
 
-    target.points.add(
+    execution.points.add(
         Where(f"*{address:#x}", (address,)), BreakpointKind.AUTO, arrived, internal=True
     )
     execution.resume()

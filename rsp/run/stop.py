@@ -1,13 +1,15 @@
-"""A stop of the target: why, and where.
+"""A stop of the target, and a thread of it, as users hold them.
 
-Contents: what users get of a stop; how it is made of a stop reply is for ``execution``.
+Contents: why and where it stopped; what a thread can be asked, all of which its target answers. Not
+here: how a stop is made of a stop reply (see ``stop_report``), and the list of threads (see
+``rsp.inferior.thread_list``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, SupportsIndex
 
 from rsp.errors import RspError
 from rsp.wire.signals import Signal, signal_name
@@ -15,12 +17,15 @@ from rsp.wire.signals import Signal, signal_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rsp.arch.registers import Registers
     from rsp.arch.siginfo import SigInfo
+    from rsp.frames.backtrace import Backtrace
+    from rsp.inferior.inferior import Inferior
+    from rsp.run.points import Breakpoint, Watchpoint
     from rsp.symbols.at_pc.source_position import Position
     from rsp.symbols.table import SourceLine
-    from rsp.target.points import Breakpoint, Watchpoint
-    from rsp.target.threads import Thread
     from rsp.values.value import Value
+    from rsp.wire.threads import ThreadId
 
 
 NOT_DELIVERED: Final = (0, Signal.SIGINT, Signal.SIGTRAP)
@@ -44,6 +49,100 @@ class StopReason(Enum):
     TERMINATED = "terminated"
     NO_PROGRAM = "no program"
     """The stub has none yet (``gdbserver --multi``)."""
+
+
+class ThreadOwner(Protocol):
+    """What a thread asks its target."""
+
+    @property
+    def inferior(self) -> Inferior:
+        """What stands still there."""
+
+    def thread_name(self, thread: ThreadId) -> str:
+        """Return what the stub says of a thread."""
+
+    def registers_of(self, thread: ThreadId | None) -> Registers:
+        """Return a snapshot of a thread's registers."""
+
+    def write_register_of(self, thread: ThreadId | None, name: str, value: SupportsIndex) -> None:
+        """Write a register of a thread."""
+
+    def backtrace_of(
+        self,
+        thread: ThreadId | None,
+        *,
+        limit: SupportsIndex | None = None,
+        outermost: SupportsIndex | None = None,
+    ) -> Backtrace:
+        """Return the backtrace of a thread."""
+
+    def step_thread(self, thread: ThreadId | None, *, timeout: float | None = None) -> Stop:
+        """Execute one instruction of a thread."""
+
+
+class Thread:
+    """A thread of the target; of a machine, a CPU; of kgdb, a CPU or a task.
+
+    >>> thread = target.thread  # doctest: +SKIP
+    >>> thread.id, thread.name, hex(thread.registers.pc)  # doctest: +SKIP
+    ('p01.01', 'CPU#0 [running]', '0xfffffff0')
+
+    Attributes:
+        target: whose it is.
+        thread_id: its id on the wire.
+    """
+
+    __slots__ = ("target", "thread_id")
+
+    def __init__(self, target: ThreadOwner, thread_id: ThreadId) -> None:
+        self.target: ThreadOwner = target
+        self.thread_id: ThreadId = thread_id
+
+    @property
+    def id(self) -> str:
+        """The id, spelled as the stub does."""
+        return str(self.thread_id)
+
+    @property
+    def cpu(self) -> int | None:
+        """The number of the CPU that it stands for; None for a task, and in a process."""
+        return self.target.inferior.stub.cpu_of(self.thread_id.thread)
+
+    @property
+    def name(self) -> str:
+        """What the stub says of it (qThreadExtraInfo); empty where it says nothing."""
+        return self.target.thread_name(self.thread_id)
+
+    @property
+    def registers(self) -> Registers:
+        """A snapshot of its registers; the same errors as ``Target.registers``."""
+        return self.target.registers_of(self.thread_id)
+
+    def backtrace(
+        self, *, limit: SupportsIndex | None = None, outermost: SupportsIndex | None = None
+    ) -> Backtrace:
+        """Return who called whom in it; the same arguments and errors as ``Target.backtrace``."""
+        return self.target.backtrace_of(self.thread_id, limit=limit, outermost=outermost)
+
+    def write_register(self, name: str, value: SupportsIndex) -> None:
+        """Write a register; the same errors as ``Target.write_register``."""
+        self.target.write_register_of(self.thread_id, name, value)
+
+    def step(self, *, timeout: float | None = None) -> Stop:
+        """Execute one instruction of this thread, the others standing still."""
+        return self.target.step_thread(self.thread_id, timeout=timeout)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Thread):
+            return NotImplemented
+        return self.thread_id == other.thread_id and self.target is other.target
+
+    def __hash__(self) -> int:
+        return hash(self.thread_id)
+
+    def __repr__(self) -> str:
+        name = self.target.inferior.thread_list.known_name(self.thread_id)
+        return f"Thread({self.id}, {name!r})" if name else f"Thread({self.id})"
 
 
 def _unknown() -> None:

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.arch.layout import Role
 from rsp.errors import LocalProtocolError, MemoryFault, StubError
-from rsp.target.points import Breakpoint, Watch, Watchpoint
-from rsp.target.stop import NOT_DELIVERED, Stop, StopReason
+from rsp.run.points import Breakpoint, Watch, Watchpoint
+from rsp.run.stop import NOT_DELIVERED, Stop, StopReason
 from rsp.wire import stops
 from rsp.wire.signals import Signal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rsp.inferior.inferior import Inferior
+    from rsp.run.breakpoints import Breakpoints
+    from rsp.run.points import Point
+    from rsp.run.stop import Thread
     from rsp.symbols.types.types import Type
-    from rsp.target.points import Point
-    from rsp.target.target import Target
     from rsp.values.value import Value
     from rsp.wire.replies import Reply
 
@@ -51,13 +53,21 @@ class Doing:
     interrupting: bool
 
 
-def describe(target: Target, reply: Reply, doing: Doing | None) -> tuple[Stop, Sequence[Point]]:
+def describe(
+    inferior: Inferior,
+    points: Breakpoints,
+    reply: Reply,
+    doing: Doing | None,
+    thread: Thread | None,
+) -> tuple[Stop, Sequence[Point]]:
     """Return what a reply says, and the points that were hit.
 
     Args:
-        target: whose.
+        inferior: whose.
+        points: its breakpoints.
         reply: to a resume, or to ``?``.
         doing: what came before; None where the target was found standing.
+        thread: the one that the reply names.
 
     Raises:
         StubError: the stub gives no registers.
@@ -70,24 +80,20 @@ def describe(target: Target, reply: Reply, doing: Doing | None) -> tuple[Stop, S
         case stops.Terminated(signal=signal):
             return Stop(reason=StopReason.TERMINATED, signal=signal), ()
         case stops.Stopped():
-            stop = Stop(
-                reason=StopReason.ATTACHED,
-                signal=reply.signal,
-                thread=target.thread_of(reply.thread),
-            )
+            stop = Stop(reason=StopReason.ATTACHED, signal=reply.signal, thread=thread)
             if doing is None:
                 return stop, ()
-            stop, hit = _describe_stopped(target, reply, doing, stop)
+            stop, hit = _describe_stopped(inferior, points, reply, doing, stop)
             for point in hit:
                 if isinstance(point, Watchpoint):
-                    target.thread_list.focus(reply.thread)
-                    point.after = point.read(target.peek)
-            return (stop_at(target, hit[0], stop) if hit else stop), hit
+                    inferior.thread_list.focus(reply.thread)
+                    point.after = point.read(inferior.peek)
+            return (stop_at(inferior, hit[0], stop) if hit else stop), hit
     # A stub that answers `?` with anything else stands still all the same.
     return Stop(reason=StopReason.ATTACHED if doing is None else StopReason.EVENT), ()
 
 
-def stop_at(target: Target, point: Point, stop: Stop) -> Stop:
+def stop_at(inferior: Inferior, point: Point, stop: Stop) -> Stop:
     """Return the stop as one at a point."""
     match point:
         case Breakpoint(internal=True):
@@ -95,15 +101,14 @@ def stop_at(target: Target, point: Point, stop: Stop) -> Stop:
         case Breakpoint():
             return replace(stop, breakpoint=point)
         case Watchpoint():
-            old, new = _values(target, point)
+            old, new = _values(inferior, point)
             return replace(stop, watchpoint=point, old=old, new=new)
     return stop
 
 
 def _describe_stopped(
-    target: Target, reply: stops.Stopped, doing: Doing, stop: Stop
+    inferior: Inferior, points: Breakpoints, reply: stops.Stopped, doing: Doing, stop: Stop
 ) -> tuple[Stop, Sequence[Point]]:
-    points = target.points
     hit: Sequence[Point] = ()
     if reply.reason in _WATCHES:
         if reply.address is not None:
@@ -116,7 +121,7 @@ def _describe_stopped(
         return replace(stop, reason=StopReason.EVENT, event=reply.reason.value), ()
     trapped = reply.signal == Signal.SIGTRAP
     if trapped and points.any:
-        hit = _breakpoints_hit(target, reply, doing)
+        hit = _breakpoints_hit(inferior, points, reply, doing)
     if hit:
         return replace(stop, reason=StopReason.BREAKPOINT), hit
     # lldb-server stops a process with SIGSTOP, others with SIGINT.
@@ -126,9 +131,9 @@ def _describe_stopped(
         return replace(stop, reason=StopReason.STEP), ()
     if not trapped:
         return replace(stop, reason=StopReason.SIGNAL), ()
-    int3 = _foreign_int3(target, reply)
+    int3 = _foreign_int3(inferior, reply)
     watchpoints = [point for point in points if isinstance(point, Watchpoint)]
-    if int3 is not None or not watchpoints or not target.stub.bare_watchpoints:
+    if int3 is not None or not watchpoints or not inferior.stub.bare_watchpoints:
         return replace(stop, reason=StopReason.SIGNAL, int3=int3), ()
     # Nothing else is left; which one of several it was is not told.
     stop = replace(stop, reason=StopReason.WATCHPOINT)
@@ -137,19 +142,21 @@ def _describe_stopped(
     return replace(stop, address=watchpoints[0].locations[0]), watchpoints
 
 
-def _breakpoints_hit(target: Target, reply: stops.Stopped, doing: Doing) -> Sequence[Point]:
-    processor, behind = target.processor, target.stub.pc_after_breakpoint
-    in_g = target.stub.pc_behind_in_g
+def _breakpoints_hit(
+    inferior: Inferior, points: Breakpoints, reply: stops.Stopped, doing: Doing
+) -> Sequence[Point]:
+    processor, behind = inferior.processor, inferior.stub.pc_after_breakpoint
+    in_g = inferior.stub.pc_behind_in_g
     # A step ends behind a breakpoint, too, that it has begun at.
     resumed = not doing.stepping and not doing.passing
     if in_g and resumed:
-        hit = target.points.at(processor.registers(reply.thread).pc - in_g)
+        hit = points.at(processor.registers(reply.thread).pc - in_g)
         if hit:
             processor.is_behind(reply.thread)
             return hit
     for pc in processor.places(reply.thread):
         if behind and resumed:
-            before = target.points.at(pc - behind, software=True)
+            before = points.at(pc - behind, software=True)
             if before:
                 # The stub reports where the int3 ended; the instruction there is yet to run.
                 layout = processor.registers(reply.thread).layout
@@ -157,41 +164,41 @@ def _breakpoints_hit(target: Target, reply: stops.Stopped, doing: Doing) -> Sequ
                 processor.write(reply.thread, layout.role(Role.PC).name, value)
                 processor.found_at(reply.thread, pc - behind)
                 return before
-        if hit := target.points.at(pc):
+        if hit := points.at(pc):
             processor.found_at(reply.thread, pc)
             return hit
     return ()
 
 
-def _foreign_int3(target: Target, reply: stops.Stopped) -> int | None:
+def _foreign_int3(inferior: Inferior, reply: stops.Stopped) -> int | None:
     """Return where the int3 is that a SIGTRAP comes of which nothing of ours explains."""
     # Who says "swbreak" has moved the pc back to the instruction (gdb manual, "Stop Reply
     # Packets"); the CPU leaves it behind.
     behind = 0 if reply.reason is stops.StopReason.SWBREAK else len(_INT3)
     try:
-        address = target.processor.registers(reply.thread).pc - behind
-        target.thread_list.focus(reply.thread)
-        return address if target.peek(address, len(_INT3)) == _INT3 else None
+        address = inferior.processor.registers(reply.thread).pc - behind
+        inferior.thread_list.focus(reply.thread)
+        return address if inferior.peek(address, len(_INT3)) == _INT3 else None
     except (StubError, LocalProtocolError):
         return None
 
 
-def _values(target: Target, point: Watchpoint) -> tuple[Value | None, Value | None]:
+def _values(inferior: Inferior, point: Watchpoint) -> tuple[Value | None, Value | None]:
     """Return what was there before the last hit of a watchpoint, and what is there now."""
     from rsp.values.c import C
     from rsp.values.value import Space, Value
 
-    generation = target.processor.generation
-    symbols = target.image_symbols if target.has_symbols else None
+    generation = inferior.processor.generation
+    symbols = inferior.image_symbols if inferior.has_symbols else None
 
     def read(address: int, length: int) -> bytes:
         """Read what the values point to, at the same stop."""
-        if generation != target.processor.generation:
+        if generation != inferior.processor.generation:
             raise MemoryFault(
                 f"memory at {address:#x} was not read at the stop that this value is of",
                 address=address,
             )
-        return target.read_memory(address, length)
+        return inferior.read_memory(address, length)
 
     word_size = symbols.word_size if symbols is not None else 8
     space = Space(
@@ -199,7 +206,7 @@ def _values(target: Target, point: Watchpoint) -> tuple[Value | None, Value | No
         symbols=symbols,
         word_size=word_size,
         language=C,
-        silence=lambda: target.silence,
+        silence=lambda: inferior.silence,
     )
     ctype = point.ctype or _plain(point.length)
     old, new = (

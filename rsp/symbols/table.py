@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import islice
@@ -256,6 +257,16 @@ class SymbolTable:
     def word_size(self) -> int:
         """The size of an address in bytes: 4 of a file for i386, 8 of one for x86-64."""
         return self._main.image.word_size
+
+    def copy(self) -> SymbolTable:
+        """Return a table of the same files, with a slide and modules of its own.
+
+        What was read of the files is shared. A target takes such a copy of the table that it is
+        given: several targets may share one table.
+        """
+        other = copy(self)
+        other._modules = self._modules.copy()
+        return other
 
     def __repr__(self) -> str:
         slide = f", slide={self.slide:#x}" if self.slide else ""

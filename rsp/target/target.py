@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, SupportsIndex, TypeAlias, overload
 from weakref import WeakKeyDictionary
 
@@ -23,25 +22,22 @@ from rsp import arguments
 from rsp.ctrl_c import held
 from rsp.errors import (
     ArgumentError,
-    LocalProtocolError,
     NoHardwareBreakpoint,
     RemoteProtocolError,
     RspError,
-    SymbolError,
     UnsupportedCommand,
 )
+from rsp.inferior.inferior import Inferior
+from rsp.inferior.locations import address_of, locate, watched_range
+from rsp.inferior.memory_stream import MemoryStream
+from rsp.inferior.pages import MOST_AT_ONCE
+from rsp.run.arming import insert
+from rsp.run.breakpoints import Breakpoints
+from rsp.run.execution import Execution
+from rsp.run.points import Breakpoint, BreakpointKind, Watch, Watchpoint
+from rsp.run.stop import Thread
 from rsp.session.detach import qemu_ran
-from rsp.target.breakpoints import Breakpoints
-from rsp.target.execution import Execution
-from rsp.target.memory import Memory, MemoryStream
-from rsp.target.pages import MOST_AT_ONCE, Pages
-from rsp.target.placement import address_of, doubts, held_by_stub, locate, watched_range
-from rsp.target.points import Breakpoint, BreakpointKind, Watch, Watchpoint
-from rsp.target.processor import Processor
-from rsp.target.threads import Thread, ThreadList
-from rsp.unwind.entry_code import NO_ENTRY_CODE
 from rsp.values.strings import read_string
-from rsp.wire import commands, replies
 from rsp.wire.limits import InterruptWay
 from rsp.wire.threads import ThreadId
 
@@ -57,17 +53,16 @@ if TYPE_CHECKING:
     from rsp.arch.paging import Translation
     from rsp.arch.registers import Registers
     from rsp.frames.backtrace import Backtrace
+    from rsp.inferior.disassembly import Instruction
+    from rsp.inferior.pages import Pages
+    from rsp.linux.kernel import Kernel
+    from rsp.run.stepping import Stepping
+    from rsp.run.stop import Stop
     from rsp.session.console import ConsoleText
     from rsp.session.handshake import Greeting
     from rsp.session.session import Session
     from rsp.session.stub import Stub
     from rsp.symbols.table import SymbolTable
-    from rsp.target.disassembly import Instruction
-    from rsp.target.stepping import Stepping
-    from rsp.target.stop import Stop
-    from rsp.target.threads import ThreadUnwinder
-    from rsp.unwind.entry_code import EntryCode
-    from rsp.unwind.loaded_code import CodeFinder
     from rsp.values.value import Value
 
 logger: Final = logging.getLogger("rsp.target")
@@ -110,21 +105,8 @@ class Target:
     """A target under a stub; made by ``rsp.connect``, used from one thread at a time.
 
     Attributes:
-        stub: who answers, and what it can take.
-        session: the requests, for packets that this class has no method for.
+        inferior: what stands still at a stop; what other parts of the library read from.
         points: the breakpoints and watchpoints.
-        pages: the memory of this stop by whole pages, virtual and physical: what tools read
-            structures through.
-        thread_unwinders: asked in turn, for the backtrace of a thread that the stub gives no pc of,
-            where that goes on.
-        await_program: called when a breakpoint was set by name; where the program is not in place
-            yet, it arranges for the breakpoint to be moved as soon as that is. None where it is.
-        follow: called once at each stop, before symbols are used at it: finds out where the program
-            lies now, and what it has loaded. None where it lies where it was linked.
-        find_code: asked, for a backtrace, for code that no file of the symbols has. None where
-            nobody knows of any.
-        find_entry_code: returns what knows the entry code of the kernel that runs there, for a
-            backtrace.
     """
 
     def __init__(
@@ -135,40 +117,46 @@ class Target:
         symbols: SymbolTable | None = None,
         on_exit: OnExit = OnExit.DETACH,
     ) -> None:
-        self.session = session
-        self.stub: Stub = greeting.stub
+        self.inferior: Inferior = Inferior(session, greeting, symbols)
         self.points: Breakpoints = Breakpoints(session)
-        self.thread_list: ThreadList = ThreadList(session, self.stub)
-        self.thread_unwinders: list[ThreadUnwinder] = []
-        self.await_program: Callable[[], None] | None = None
-        self.follow: Callable[[], None] | None = None
-        self.find_code: CodeFinder | None = None
-        self.find_entry_code: Callable[[], EntryCode] = lambda: NO_ENTRY_CODE
-        self._followed: SymbolError | bool = False  # at this stop, and what came of it
-        self._symbols = symbols
         self._on_exit = on_exit
-        self._closed = False
         self._owner = 0  # the process that has to leave it
         self._warned = False
-        described = greeting.description.layout() if greeting.description is not None else None
-        self.processor: Processor = Processor(session, self.thread_list, self.stub, described)
-        self._memory = Memory(session, self.stub)
-        self.pages: Pages = Pages(
-            self._memory.read,
-            partial(self._memory.read, physical=True),
-            whole=session.connection.limits.reliable,
-            focus=self._focus,
-        )
-        self._execution = Execution(self, greeting.stop)
+        self._execution = Execution(self.inferior, self.points, self, greeting.stop)
         self.points.paused = self._execution.paused
         self._stepping: Stepping | None = None
-        self._selected: ThreadId | None = None
-        if self._execution.stop.thread is None and not self._gone:
-            self._selected = self._first_thread()
+        if self.inferior.stopped is None and self.inferior.absence is None:
+            self.inferior.select_first()
         if on_exit is OnExit.AS_FOUND:
             _ = self.found_running  # before it runs
 
     # --- what it is ---
+
+    @property
+    def stub(self) -> Stub:
+        """Who answers, and what it can take."""
+        return self.inferior.stub
+
+    @property
+    def session(self) -> Session:
+        """The requests, for packets that this class has no method for."""
+        return self.inferior.session
+
+    @property
+    def pages(self) -> Pages:
+        """The memory of this stop by whole pages: what tools read structures through."""
+        return self.inferior.pages
+
+    @property
+    def kernel(self) -> Kernel:
+        """The Linux kernel that runs there: its modules, tasks, log and per-CPU data.
+
+        Raises:
+            SymbolError: there are no symbols, or they are not those of a kernel.
+        """
+        from rsp.linux.kernel import Kernel
+
+        return Kernel(self)
 
     @property
     def arch(self) -> Architecture:
@@ -182,14 +170,12 @@ class Target:
         QEMU tells it exactly, through its monitor; elsewhere it follows from cr0, efer and eflags
         (Intel SDM volume 3A, section 2.2) as far as the stub gives them.
         """
-        self._check_stopped()
-        return self.processor.mode(self._current)
+        return self.inferior.mode
 
     @property
     def cpu_state(self) -> CpuState | None:
         """Segment descriptors, GDT and IDT of the current thread's CPU; None but on QEMU."""
-        self._check_stopped()
-        return self.processor.state(self._current)
+        return self.inferior.cpu_state
 
     @property
     def stop(self) -> Stop:
@@ -199,7 +185,7 @@ class Target:
     @property
     def running(self) -> bool:
         """Whether the target runs now."""
-        return not self._closed and self._execution.running
+        return not self.inferior.closed and self._execution.running
 
     @property
     def silence(self) -> str | None:
@@ -207,13 +193,7 @@ class Target:
 
         Unlike ``running`` it takes nothing in that has come meanwhile.
         """
-        if self._closed:
-            return "the target was detached from"
-        if self.session.running:
-            return "the target runs"
-        if self._gone:
-            return self.stop.absence
-        return None if self.session.usable else "the connection is lost"
+        return self.inferior.silence
 
     def __repr__(self) -> str:
         state = self.silence or f"stopped: {self.stop.summary}"
@@ -227,7 +207,7 @@ class Target:
         """
         session = self.session
         if session.found_running is None and self.stub.stops_for_client and session.usable:
-            stands = not (self._closed or self._execution.has_run or self._gone)
+            stands = not (self.inferior.closed or self._execution.has_run or self.inferior.absence)
             session.found_running = qemu_ran(session) if stands else None
         return session.found_running
 
@@ -238,17 +218,7 @@ class Target:
         Raises:
             SymbolError: none was given, or they are those of another program than runs.
         """
-        table = self.image_symbols
-        stands = not (self._closed or self._execution.running or self._gone)
-        if self.follow is not None and stands and not self._followed:
-            self._followed = True
-            try:
-                self.follow()
-            except SymbolError as error:
-                self._followed = error
-        if isinstance(self._followed, SymbolError):
-            raise self._followed
-        return table
+        return self.inferior.symbols
 
     @property
     def image_symbols(self) -> SymbolTable:
@@ -257,16 +227,12 @@ class Target:
         Raises:
             SymbolError: none was given.
         """
-        if self._symbols is None:
-            raise SymbolError(
-                'no symbols: give connect(…, symbols="vmlinux"), or --symbols vmlinux to a command'
-            )
-        return self._symbols
+        return self.inferior.image_symbols
 
     @property
     def has_symbols(self) -> bool:
         """Whether symbols were given to ``connect``."""
-        return self._symbols is not None
+        return self.inferior.has_symbols
 
     @property
     def console(self) -> ConsoleText:
@@ -278,16 +244,12 @@ class Target:
     @property
     def threads(self) -> tuple[Thread, ...]:
         """The threads; of a machine, its CPUs."""
-        self._check_stopped()
-        found = self.thread_list.list()
-        if not found and self._current is not None:
-            found = (self._current,)
-        return tuple(Thread(self, thread) for thread in found)
+        return tuple(Thread(self, thread) for thread in self.inferior.threads())
 
     @property
     def thread(self) -> Thread | None:
         """The current thread: the one that stopped, or was selected since; None without any."""
-        return self.thread_of(self._current)
+        return self.thread_of(self.inferior.current)
 
     def select(self, thread: Thread | ThreadId | str) -> Thread:
         """Make a thread the current one, until the target has run again.
@@ -300,11 +262,7 @@ class Target:
             ArgumentError: it is no thread id, or one of another target.
         """
         thread_id = self._thread_id(thread)
-        self._check_stopped()
-        self.thread_list.focus(thread_id)
-        if thread_id != self._selected:
-            self.pages.invalidate()  # another CPU may have other page tables
-        self._selected = thread_id
+        self.inferior.select(thread_id)
         return Thread(self, thread_id)
 
     def thread_of(self, thread: ThreadId | None) -> Thread | None:
@@ -313,8 +271,8 @@ class Target:
 
     def thread_name(self, thread: ThreadId) -> str:
         """Return what the stub says of a thread; empty where it says nothing."""
-        self._check_stopped()
-        return self.thread_list.name(self._thread_id(thread))
+        self.inferior.check()
+        return self.inferior.thread_list.name(self._thread_id(thread))
 
     # --- registers ---
 
@@ -326,13 +284,11 @@ class Target:
             StubError: the stub gives none.
             LocalProtocolError: the target runs.
         """
-        self._check_stopped()
-        return self.processor.registers(self._current)
+        return self.inferior.registers
 
     def registers_of(self, thread: ThreadId | None) -> Registers:
         """Return a snapshot of a thread's registers."""
-        self._check_stopped()
-        return self.processor.registers(self._id_or_none(thread))
+        return self.inferior.registers_of(self._id_or_none(thread))
 
     def write_register(self, name: str, value: SupportsIndex) -> None:
         """Write a register or sub-register of the current thread, and read it back.
@@ -343,15 +299,13 @@ class Target:
             LocalProtocolError: the value does not fit, or the target runs.
             ArgumentError: it is no number.
         """
-        self._check_stopped()  # first: a stop that is taken in now may be another thread's
-        self.write_register_of(self._current, name, value)
+        self.inferior.check()  # first: a stop that is taken in now may be another thread's
+        self.write_register_of(self.inferior.current, name, value)
 
     def write_register_of(self, thread: ThreadId | None, name: str, value: SupportsIndex) -> None:
         """Write a register of a thread; see ``write_register``."""
         number = arguments.integer(value, "value", lowest=None, below=None)
-        self._check_stopped()
-        self.processor.write(self._id_or_none(thread), name, number)
-        self.pages.invalidate()  # it may have been cr3
+        self.inferior.write_register(self._id_or_none(thread), name, number)
 
     # --- memory ---
 
@@ -375,11 +329,8 @@ class Target:
             SymbolNotFound, SymbolError: there is no such name, or there are no symbols.
             ArgumentError: the address, or the length, is none, or leaves the 64-bit address space.
         """
-        at = address_of(address, self)
-        self._focus()
-        if arguments.flag(physical, "physical"):
-            return self._memory.read(at, length, physical=True)
-        return self.pages.read_exactly(at, length)
+        at = address_of(address, self.inferior)
+        return self.inferior.read_memory(at, length, physical=physical)
 
     def physical_memory(self) -> AbstractContextManager[None]:
         """Let several reads and writes of physical memory share the switch to it and back.
@@ -389,17 +340,13 @@ class Target:
         Raises:
             UnsupportedCommand: the stub cannot reach physical memory.
         """
-        self._check_stopped()
-        return self._memory.physical()
+        return self.inferior.physical_memory()
 
     def write_memory(
         self, address: str | SupportsIndex, data: ReadableBuffer, *, physical: bool = False
     ) -> None:
         """Write memory; the same arguments and errors as ``read_memory``."""
-        at = address_of(address, self)
-        self._focus()
-        self.pages.invalidate()
-        self._memory.write(at, data, physical=physical)
+        self.inferior.write_memory(address_of(address, self.inferior), data, physical=physical)
 
     def read_u8(self, address: str | SupportsIndex) -> int:
         """Read an unsigned byte; the errors of ``read_memory``."""
@@ -425,14 +372,14 @@ class Target:
             SymbolNotFound, SymbolError, ArgumentError: as ``read_memory``.
         """
         most = arguments.integer(max_size, "max_size", "a number of bytes", below=MOST_AT_ONCE + 1)
-        return read_string(self.read_memory, address_of(address, self), most)
+        return read_string(self.inferior.read_memory, address_of(address, self.inferior), most)
 
     def virtual_to_physical(
         self, address: str | SupportsIndex, root: SupportsIndex | None = None
     ) -> Translation:
         """Follow the page tables of the current thread's CPU to a physical address.
 
-        Many addresses, and memory of another address space, are for `rsp.target.page_walk`.
+        Many addresses, and memory of another address space, are for `rsp.inferior.page_tables`.
 
         Args:
             address: linear, or a name, as ``read_memory`` takes it.
@@ -447,16 +394,16 @@ class Target:
             MemoryFault: it is not mapped; the message says in which table.
             UnsupportedCommand: the stub gives no control registers, or no physical memory.
         """
-        from rsp.target.page_walk import PageTables
+        from rsp.inferior.page_tables import PageTables
 
-        at = address_of(address, self)
+        at = address_of(address, self.inferior)
         table = None if root is None else arguments.integer(root, "root", "a physical address")
-        return PageTables(self, table).translate(at)
+        return PageTables(self.inferior, table).translate(at)
 
     @property
     def memory(self) -> MemoryStream:
         """The address space as a binary file, for ``construct.parse_stream`` and its like."""
-        return MemoryStream(self)
+        return MemoryStream(self.inferior)
 
     def value(
         self, expression: str, *, cpu: int | None = None, names: Mapping[str, Value] | None = None
@@ -476,14 +423,13 @@ class Target:
             SymbolError: it is no expression, or C has no such operation.
             MemoryFault: a pointer in it cannot be read.
         """
-        from rsp.target.current_scope import current_scope
-        from rsp.values.expression import evaluate
+        from rsp.inferior.current_scope import evaluate_at
 
         number = None if cpu is None else arguments.integer(cpu, "cpu", "the number of a CPU")
         if not isinstance(names, Mapping | None):
             raise arguments.refused("names", names, "values by name")
-        self._check_stopped()
-        return evaluate(expression, current_scope(self, cpu=number, names=names))
+        self.inferior.check()
+        return evaluate_at(self.inferior, expression, cpu=number, names=names)
 
     def monitor(self, command: str) -> str:
         """Run a command of the stub's own monitor (``qRcmd``) and return what it prints.
@@ -493,7 +439,7 @@ class Target:
             StubError: it refused the command.
         """
         arguments.text(command, "command", "a command of the stub's monitor")
-        self._check_stopped()
+        self.inferior.check()
         text = self.session.monitor(command)
         self.invalidate()  # a monitor may change anything
         return text
@@ -516,8 +462,8 @@ class Target:
             StubError: the stub gives no registers.
             LocalProtocolError: the target runs.
         """
-        self._check_stopped()
-        return self.backtrace_of(self._current, limit=limit, outermost=outermost)
+        self.inferior.check()
+        return self.backtrace_of(self.inferior.current, limit=limit, outermost=outermost)
 
     def backtrace_of(
         self,
@@ -527,11 +473,11 @@ class Target:
         outermost: SupportsIndex | None = None,
     ) -> Backtrace:
         """Return the backtrace of a thread; see ``backtrace``."""
-        from rsp.target.backtraces import backtrace
+        from rsp.inferior.backtraces import backtrace
 
-        self._check_stopped()
+        self.inferior.check()
         return backtrace(
-            self,
+            self.inferior,
             self._id_or_none(thread),
             limit=_frames(limit, "limit"),
             outermost=_frames(outermost, "outermost"),
@@ -551,12 +497,12 @@ class Target:
             UnsupportedCommand: capstone is not installed (the extra ``disasm``).
             SymbolNotFound: no such name.
         """
-        from rsp.target.disassembly import disassemble
+        from rsp.inferior.disassembly import disassemble
 
-        self._check_stopped()
+        self.inferior.check()
         if isinstance(where, str) and self.has_symbols and where.strip() in self.symbols:
-            return disassemble(self, address_of(where, self), count)
-        return disassemble(self, locate(where, self).addresses[0], count)
+            return disassemble(self.inferior, address_of(where, self.inferior), count)
+        return disassemble(self.inferior, locate(where, self.inferior).addresses[0], count)
 
     # --- breakpoints ---
 
@@ -591,21 +537,14 @@ class Target:
         wanted = arguments.member(BreakpointKind, kind, "kind")
         arguments.function(condition, "condition")
         arguments.flag(temporary, "temporary")
-        self._check_stopped()
-        found = locate(where, self)
+        self.inferior.check()
+        found = locate(where, self.inferior)
         self._execution.note_mode()
-        point = self.points.add(
-            found,
-            wanted,
-            condition,
-            temporary=temporary,
-            doubts=doubts(found.addresses, self) if wanted is BreakpointKind.AUTO else None,
-            held_by_stub=lambda: held_by_stub(self),
-        )
+        point = insert(self.inferior, self.points, found, wanted, condition, temporary=temporary)
         if point.kind is BreakpointKind.HARDWARE:
             self._warn_of_debug_registers()
-        if self.await_program is not None and isinstance(where, str):
-            self.await_program()
+        if self.inferior.await_program is not None and isinstance(where, str):
+            self.inferior.await_program()
         return point
 
     def watchpoint(
@@ -633,8 +572,8 @@ class Target:
         """
         accesses = arguments.member(Watch, watch, "watch")
         arguments.function(condition, "condition")
-        self._check_stopped()
-        found = watched_range(address, length, self)
+        self.inferior.check()
+        found = watched_range(address, length, self.inferior)
         if self.stub.bare_watchpoints and found.address % found.length:
             raise NoHardwareBreakpoint(
                 f"no watchpoint on {found.length} bytes at {found.address:#x}: this stub takes "
@@ -687,7 +626,7 @@ class Target:
         """
         limit = arguments.timeout(timeout)
         arguments.flag(wait, "wait")
-        self._check_open()
+        self.inferior.check_open()
         self._execution.resume()
         return self.wait(limit) if wait else None
 
@@ -698,7 +637,7 @@ class Target:
             RspTimeout: it still runs.
         """
         limit = arguments.timeout(timeout)
-        self._check_open()
+        self.inferior.check_open()
         return self._execution.wait(limit)
 
     def interrupt(self) -> Stop:
@@ -708,7 +647,7 @@ class Target:
             RspTimeout: it does not stop.
             UnsupportedCommand: the line cannot carry what would stop it.
         """
-        self._check_open()
+        self.inferior.check_open()
         return self._execution.interrupt()
 
     def enter_kdb(self) -> None:
@@ -721,7 +660,7 @@ class Target:
         Raises:
             UnsupportedCommand: there is no kdb.
         """
-        self._check_stopped()
+        self.inferior.check()
         if self.stub.limits.interrupt is not InterruptWay.BREAK_G:
             raise UnsupportedCommand("this stub is not kgdb, and has no kdb", command="3")
         self.monitor("")  # a kgdb without kdb does not know qRcmd, and takes 3 for c
@@ -729,14 +668,14 @@ class Target:
 
     def step(self, *, timeout: float | None = None) -> Stop:
         """Execute one instruction of the current thread, the others standing still."""
-        self._check_stopped()
-        return self.step_thread(self._current, timeout=timeout)
+        self.inferior.check()
+        return self.step_thread(self.inferior.current, timeout=timeout)
 
     def step_thread(self, thread: ThreadId | None, *, timeout: float | None = None) -> Stop:
         """Execute one instruction of a thread, the others standing still."""
         limit = arguments.timeout(timeout)
         thread_id = self._id_or_none(thread)
-        self._check_open()
+        self.inferior.check_open()
         self._execution.step(thread_id)
         return self._execution.wait(limit)
 
@@ -805,34 +744,21 @@ class Target:
             ArgumentError: there is no such mode.
         """
         from rsp.arch.modes import CpuMode
-        from rsp.target.mode_switch import ModeSwitch
+        from rsp.run.mode_switch import ModeSwitch
 
         wanted = arguments.member(CpuMode, mode, "mode")
         steps = arguments.integer(max_steps, "max_steps", "a number of steps", below=None)
         limit = arguments.timeout(timeout)
         arguments.function(progress, "progress")
-        self._check_stopped()
+        self.inferior.check()
         return ModeSwitch(
-            self,
+            self.inferior,
             self._execution,
             wanted,
             max_steps=steps,
             timeout=limit,
             progress=progress,
         ).run()
-
-    @property
-    def fallback(self) -> Callable[[int, int], bytes] | None:
-        """What reads memory by address and length that this CPU does not see, or MemoryFault."""
-        return self._memory.fallback
-
-    @fallback.setter
-    def fallback(self, read: Callable[[int, int], bytes] | None) -> None:
-        self._memory.fallback = read
-
-    def peek(self, address: int, length: int) -> bytes:
-        """Read memory as the thread sees it that the stub has in focus."""
-        return self.pages.read_exactly(address, length)
 
     def current_line(self) -> str:
         r"""Return what the current thread is about to execute, as gdb shows it at a stop.
@@ -845,22 +771,13 @@ class Target:
             StubError: the stub gives no registers.
             LocalProtocolError: the target runs.
         """
-        from rsp.target.position import current_line
+        from rsp.inferior.position import current_line
 
-        return current_line(self, self._current)
+        return current_line(self.inferior, self.inferior.current)
 
     def invalidate(self) -> None:
         """Forget what was cached for this stop."""
-        self._followed = False
-        self.processor.invalidate()
-        self.pages.invalidate()
-
-    def forget(self) -> None:
-        """Forget what was cached, and what was selected: the target runs."""
-        self._selected = None
-        self._followed = False
-        self.processor.resumed()
-        self.pages.invalidate()
+        self.inferior.invalidate()
 
     # --- the end ---
 
@@ -898,7 +815,7 @@ class Target:
 
     def leave_forgotten(self) -> None:
         """Leave the target if nobody has."""
-        if self._closed or self._owner != os.getpid() or not self.session.open:
+        if self.inferior.closed or self._owner != os.getpid() or not self.session.open:
             return
         try:
             self._leave(self._on_exit)
@@ -917,14 +834,14 @@ class Target:
         self._leave(OnExit.AS_FOUND)
 
     def _leave(self, on_exit: OnExit) -> None:
-        if self._closed:
+        if self.inferior.closed:
             return
         with held():
             try:
                 if self.session.recover():
                     self._clean_up(on_exit)
             finally:
-                self._closed = True
+                self.inferior.closed = True
                 self.session.close()
 
     def _clean_up(self, on_exit: OnExit) -> None:
@@ -938,58 +855,28 @@ class Target:
             if runs_on and untouched and self.stub.runs_on_close and not execution.steps:
                 return
             execution.interrupt()
-        if self._gone:
+        if self.inferior.absence is not None:
             return
         try:
-            self._memory.leave_physical()
+            self.inferior.memory.leave_physical()
             if self._stepping is not None:
                 self._stepping.restore()
             self.points.remove_all()
         finally:
             if runs_on and self.session.usable:
                 execution.settle()
-                process = self._current.process if self._current is not None else None
+                current = self.inferior.current
+                process = current.process if current is not None else None
                 self.session.let_go(process)
 
     # --- small parts ---
 
-    @property
-    def _current(self) -> ThreadId | None:
-        if self._selected is not None:
-            return self._selected
-        stopped = self._execution.stop.thread
-        return stopped.thread_id if stopped is not None else None
-
-    @property
-    def _gone(self) -> bool:
-        return self._execution.stop.ended
-
-    def _first_thread(self) -> ThreadId | None:
-        reply = self.session.ask(commands.QueryCurrentThread())
-        if isinstance(reply, replies.CurrentThread):
-            self.thread_list.stopped_in(reply.thread)  # Hg0 was the last word on it
-            return reply.thread
-        found = self.thread_list.list()
-        return found[0] if found else None
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise LocalProtocolError("the target was detached from: connect again")
-
-    def _check_stopped(self) -> None:
-        self._check_open()
-        if self._execution.running:
-            ways = self._execution.ways_to_stop
-            raise LocalProtocolError(f"the target runs: {ways} first")
-        if self._gone:
-            raise LocalProtocolError(f"{self.stop.absence}, and connect anew")
-
     def _steps(self) -> Stepping:
-        from rsp.target.stepping import Stepping
+        from rsp.run.stepping import Stepping
 
-        self._check_stopped()
+        self.inferior.check()
         if self._stepping is None:
-            self._stepping = Stepping(self, self._execution)
+            self._stepping = Stepping(self.inferior, self._execution)
         return self._stepping
 
     def _id_or_none(self, given: object) -> ThreadId | None:
@@ -1007,11 +894,6 @@ class Target:
             f"{arguments.shown(given)} is no thread id of this target; they are spelled as the "
             f"stub does: {_ID_EXAMPLES}"
         )
-
-    def _focus(self) -> None:
-        """Let what follows be about the current thread: each CPU has its own page tables."""
-        self._check_stopped()
-        self.thread_list.focus(self._current)
 
     def _read_unsigned(self, address: str | SupportsIndex, size: int) -> int:
         return int.from_bytes(self.read_memory(address, size), "little")

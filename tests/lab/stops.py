@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rsp.wire import commands, replies
 
 if TYPE_CHECKING:
-    from rsp.target.stop import Stop
+    from rsp.run.stop import Stop
     from rsp.target.target import Target
 
 

@@ -45,7 +45,7 @@ def test_kernel(boot_kernel: BootKernel, debian_kernel: DebianKernel, kernel: Ke
         assert current.comm.encode() == found.per_cpu("runqueues", 0)["curr"]["comm"].string_()
         wrong = rsp.SymbolTable(debian_kernel.vmlinux)
         with pytest.raises(rsp.SymbolError, match=r"debug/.* is not the kernel that runs"):
-            SlideFinder(target, wrong).find()
+            SlideFinder(target.inferior, wrong).find()
         log = "".join(f"{record}\n" for record in found.log())
     for line in names:
         pid, _, name = line.partition("/comm:")

@@ -160,7 +160,7 @@ def test_ring_of_descriptors(
         ring.add(message)
     ring.store(target)
     if ring.kept:
-        assert list(read_log(target)) == ring.expected()
+        assert list(read_log(target.inferior)) == ring.expected()
 
 
 def test_wrapped_block(start: Callable[..., Target]) -> None:
@@ -171,7 +171,7 @@ def test_wrapped_block(start: Callable[..., Target]) -> None:
     assert any(begin // TEXT_SIZE != end // TEXT_SIZE for _, _, begin, end, _ in ring.kept)
     target = start("-DPRB", "-m64")
     ring.store(target)
-    log = read_log(target)
+    log = read_log(target.inferior)
     assert [record.text.split()[0] for record in log] == [str(each[4]) for each in ring.kept]
     assert 3 < len(log) < 12
 
@@ -240,7 +240,7 @@ def test_ring_of_records(start: Callable[..., Target], form: int, added: list[Me
         message.flags = 6
         ring.add(message)
     ring.store(target)
-    assert list(read_log(target)) == [
+    assert list(read_log(target.inferior)) == [
         LogRecord(
             nanoseconds=number * 1000, level=message.level, facility=message.facility,
             caller="C1" if form == 3 else None,
@@ -277,7 +277,7 @@ def test_continued_lines(start: Callable[..., Target], form: int, expected: list
         ring.add(Message(text, flags=flags))
     target = start(f"-DRECORDS={form}", "-m64")
     ring.store(target)
-    assert [record.text for record in read_log(target)] == expected
+    assert [record.text for record in read_log(target.inferior)] == expected
 
 
 @pytest.mark.parametrize("used", [0, 30, 500, 512])
@@ -292,7 +292,7 @@ def test_ring_of_text(start: Callable[..., Target], used: int) -> None:
     put(target, "__log_buf", bytes(ring))
     put(target, "log_end", pack(len(text), 4))
     put(target, "logged_chars", pack(used, 4))
-    log = read_log(target)
+    log = read_log(target.inferior)
     shown = "".join(f"{record}\n" for record in log)
     kept = text[len(text) - used :]
     whole = kept.split(b"\n")[1 if used else 0 : -1]
@@ -311,7 +311,7 @@ def test_ring_of_text_from_its_begin(start: Callable[..., Target]) -> None:
     put(target, "__log_buf", text.ljust(512, b"\0"))
     put(target, "log_end", pack(len(text), 4))
     put(target, "logged_chars", pack(len(text), 4))
-    assert read_log(target) == (
+    assert read_log(target.inferior) == (
         LogRecord(level=6, facility=0, text="hello", nanoseconds=1_500_000_000),
         LogRecord(level=6, facility=1, text="user says"),
     )
@@ -346,7 +346,7 @@ def test_hostile_descriptors(start: Callable[..., Target], word: str, number: in
         ring.add(Message(text))
     ring.store(target)
     with changed(target, word, number), contextlib.suppress(rsp.StubError, rsp.SymbolError):
-        assert len(read_log(target)) <= COUNT
+        assert len(read_log(target.inferior)) <= COUNT
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
@@ -365,4 +365,4 @@ def test_hostile_records(start: Callable[..., Target], form: int, word: str, num
         put(target, word, pack(number, 8))
         word = "syslog_prev" if form < 3 else "init_task"  # and nothing else
     with changed(target, word, number), contextlib.suppress(rsp.StubError, rsp.SymbolError):
-        assert len(read_log(target)) <= 512
+        assert len(read_log(target.inferior)) <= 512

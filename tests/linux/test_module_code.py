@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 import rsp
 from lab.programs import SOURCES
+from rsp.inferior.backtraces import backtrace_from
 from rsp.linux.records import has_member, place_of
 from rsp.symbols.elf.image import Image
 from rsp.symbols.unwind.orc import FORMATS
-from rsp.target.backtraces import backtrace_from
 from rsp.testing.serve import StubTransport
 from rsp.testing.stub import Stub
 from rsp.unwind.resumption import Resumption
@@ -114,7 +114,7 @@ class Kernel:
         registers = {pc: self.address_of("work") + at, sp: stack}
         registers[fp] = 1 if "-DORC=1" in self.options else stack + word
         with rsp.connect(StubTransport(stub), symbols=self.table, slide=0) as target:
-            found = backtrace_from(target, Resumption(registers=registers))
+            found = backtrace_from(target.inferior, Resumption(registers=registers))
             str(found)
         self.requests = len(stub.received)
         return found

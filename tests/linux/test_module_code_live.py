@@ -46,7 +46,7 @@ def connect(guest: Guest, modules: Path | None = None) -> Target:
 def without_file(target: Target, guest: Guest, name: str) -> Iterator[None]:
     """Take the file of a module away for a while."""
     table = target.symbols
-    [module] = [each for each in list_modules(target) if each.name == name]
+    [module] = [each for each in list_modules(target.inferior) if each.name == name]
     sections, build_id = module.sections, module.build_id
     table.remove_module(name)
     yield
@@ -140,7 +140,7 @@ def test_a_task_that_sleeps_in_a_module(guest: Guest) -> None:
         guest.start("insmod /xfs.ko")
         for _ in range(_MOST_STOPS):
             target.resume(timeout=240)
-            [task] = [each for each in list_tasks(target) if each.comm == "insmod"]
+            [task] = [each for each in list_tasks(target.inferior) if each.comm == "insmod"]
             expected = read(task.backtrace())
             functions = {frame.function for frame in expected}
             if not task.is_running and {"init_xfs_fs", "schedule"} <= functions:
@@ -195,9 +195,9 @@ def test_names_and_rules(guest: Guest) -> None:
         modules = guest.modules[name].parent
         with connect(guest, modules) as target:
             table = target.symbols
-            assert target.find_code is not None
+            assert target.inferior.find_code is not None
             for address in rng.sample(sorted(functions), min(20, len(functions))):
-                code = target.find_code(address)
+                code = target.inferior.find_code(address)
                 assert code is not None
                 assert code.name == f"[{name}]"
                 assert code.symbol_at(address + 1) == (functions[address][0], address)
@@ -205,5 +205,5 @@ def test_names_and_rules(guest: Guest) -> None:
                 assert found is not None
                 for at in range(address, address + 32):
                     assert code.rules_at(at) == found[0].orc.rules_at(at)
-            assert target.find_code(table["_text"].address) is None
-            assert target.find_code(0x1000) is None
+            assert target.inferior.find_code(table["_text"].address) is None
+            assert target.inferior.find_code(0x1000) is None

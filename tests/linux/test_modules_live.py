@@ -156,7 +156,7 @@ def test_a_module_that_was_built_anew(guest: Guest, tmp_path: Path) -> None:
                 "insmod /other.ko"
             )
             target.interrupt()
-            [module] = list_modules(target)
+            [module] = list_modules(target.inferior)
             if module.place == place:
                 break
         assert module.place == place

@@ -34,7 +34,7 @@ MODULES = [
 @pytest.mark.parametrize("options", MODULES, ids="".join)
 def test_modules(structures: Structures, options: tuple[str, ...]) -> None:
     target = structures("old_modules.c", *options)
-    first, second, third = list_modules(target)
+    first, second, third = list_modules(target.inferior)
     shown = [(each.name, each.state, each.address, each.size) for each in (first, second, third)]
     assert shown == [
         ("first", "live", 0x1000, 0x4000),
@@ -63,7 +63,7 @@ def test_modules(structures: Structures, options: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("form", [1, 2, 3])
 def test_tasks(structures: Structures, form: int, width: str) -> None:
     target = structures("old_tasks.c", f"-DOLD={form}", width)
-    tasks = list_tasks(target)
+    tasks = list_tasks(target.inferior)
     assert [
         (each.pid, each.tgid, each.comm, each.state, each.cpu, each.is_kernel_thread)
         for each in tasks
@@ -93,7 +93,7 @@ NUMBERS = st.sampled_from([0, 1, 8, 4095, 1 << 31, (1 << 32) - 1, 1 << 47, (1 <<
 
 
 def read_all(target: Target) -> None:
-    for module in list_modules(target):
+    for module in list_modules(target.inferior):
         repr(module)
         for read in ("sections", "build_id", "parameters", "init", "initialized"):
             with contextlib.suppress(rsp.StubError, rsp.SymbolError):
@@ -148,17 +148,17 @@ def test_loops(structures: Structures) -> None:
             changed(target, f"{place}.list.next", int(target.value(f"&{to}.list"))),
             pytest.raises(rsp.SymbolError, match="the list of modules makes no sense"),
         ):
-            list_modules(target)
+            list_modules(target.inferior)
     for form in (1, 2, 3):
         target = structures("old_tasks.c", f"-DOLD={form}", "-m64")
         with (
             changed(target, "ended.tasks.next", int(target.value("&leader.tasks"))),
             pytest.raises(rsp.SymbolError, match="the list of tasks makes no sense"),
         ):
-            list_tasks(target)
+            list_tasks(target.inferior)
         node = "thread_group" if form == 1 else "thread_node"
         with changed(target, f"third.{node}.next", int(target.value(f"&second.{node}"))):
-            assert [task.pid for task in list_tasks(target)] == [2, 10, 11, 12, 13]
+            assert [task.pid for task in list_tasks(target.inferior)] == [2, 10, 11, 12, 13]
 
 
 @pytest.mark.parametrize("form", [1, 2, 3])
@@ -186,7 +186,7 @@ def test_hostile_tasks(structures: Structures, form: int, place: str, number: in
     place = place.replace("NODE", "thread_group" if form == 1 else "thread_node")
     place = place.replace("STATE", "__state" if form == 3 else "state")
     with changed(target, place, number), contextlib.suppress(rsp.StubError, rsp.SymbolError):
-        for task in list_tasks(target):
+        for task in list_tasks(target.inferior):
             assert len(task.state) == 1
             assert isinstance(task.comm, str)
             with contextlib.suppress(rsp.StubError):

@@ -13,9 +13,9 @@ import pytest
 
 import rsp
 from lab.stacks import assert_same, settled_stacks
+from rsp.inferior.backtraces import backtrace_from
 from rsp.linux.sleeping import backtrace_of_task, resumption_at
 from rsp.linux.tasks import list_tasks
-from rsp.target.backtraces import backtrace_from
 from rsp.testing.serve import StubTransport
 from rsp.testing.stub import Stub
 
@@ -80,7 +80,7 @@ def test_every_frame(tmp_path: Path, bits: int, frame: str, expected: dict[str, 
     count = max(expected.values()) + 1
     words = [*range(1, count), table["schedule"].address + 5]
     with rsp.connect(StubTransport(stub_with(words, bits)), symbols=table) as target:
-        found = resumption_at(target, STACK)
+        found = resumption_at(target.inferior, STACK)
         pc, sp = ("rip", "rsp") if bits == 64 else ("eip", "esp")
         at = STACK + len(words) * bits // 8
         assert found.registers == expected | {pc: words[-1], sp: at}
@@ -95,16 +95,16 @@ def test_a_task_that_has_never_run(tmp_path: Path) -> None:
     with rsp.connect(
         StubTransport(stub_with([0, 0, 0, 0, 0, 0, begin], 64)), symbols=table
     ) as target:
-        found = resumption_at(target, STACK)
+        found = resumption_at(target.inferior, STACK)
         assert found.begins
-        assert backtrace_from(target, found)[0].function == "ret_from_fork"
+        assert backtrace_from(target.inferior, found)[0].function == "ret_from_fork"
 
 
 def test_kernels_before_the_frame_had_a_type(tmp_path: Path) -> None:
     """On the stack were the frame pointer and the flags, and the place was known to the linker."""
     table = kernel(tmp_path, 64, "", labels="thread_return:")
     with rsp.connect(StubTransport(stub_with([0x1234, 0x246], 64)), symbols=table) as target:
-        found = resumption_at(target, STACK)
+        found = resumption_at(target.inferior, STACK)
         place = table["thread_return"].address
         assert found.registers == {"rip": place, "rsp": STACK + 16, "rbp": 0x1234}
 
@@ -112,10 +112,10 @@ def test_kernels_before_the_frame_had_a_type(tmp_path: Path) -> None:
 def test_32_bit_kernels_had_the_place_in_the_task(tmp_path: Path) -> None:
     table = kernel(tmp_path, 32, "")
     with rsp.connect(StubTransport(stub_with([0x1234, 0x246], 32)), symbols=table) as target:
-        found = resumption_at(target, STACK, 0xC1000000)
+        found = resumption_at(target.inferior, STACK, 0xC1000000)
         assert found.registers == {"eip": 0xC1000000, "esp": STACK + 8, "ebp": 0x1234}
         with pytest.raises(rsp.SymbolError, match="has no struct inactive_task_frame"):
-            resumption_at(target, STACK)
+            resumption_at(target.inferior, STACK)
 
 
 def test_a_stack_that_cannot_be_read(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_stack_that_cannot_be_read(tmp_path: Path) -> None:
         rsp.connect(StubTransport(stub_with([0], 64)), symbols=table) as target,
         pytest.raises(rsp.MemoryFault),
     ):
-        resumption_at(target, STACK)
+        resumption_at(target.inferior, STACK)
 
 
 def test_tasks_of_a_distribution_s_kernel(shared_kernel: BootKernel) -> None:
@@ -132,7 +132,7 @@ def test_tasks_of_a_distribution_s_kernel(shared_kernel: BootKernel) -> None:
     stacks = settled_stacks(guest)
     compared = 0
     with rsp.connect(guest.address, symbols=guest.symbols, slide=0, timeout=60) as target:
-        for task in list_tasks(target):
+        for task in list_tasks(target.inferior):
             if task.pid in stacks and task.state != "R":  # else it has woken since
                 found = task.backtrace()
                 assert_same(found, stacks[task.pid], target.symbols)
@@ -140,7 +140,7 @@ def test_tasks_of_a_distribution_s_kernel(shared_kernel: BootKernel) -> None:
         # And one that runs, by its CPU.
         for thread in target.threads:
             running = target.value("runqueues", cpu=thread.cpu)["curr"].deref_()
-            found = backtrace_of_task(target, running, cpu=thread.cpu)
+            found = backtrace_of_task(target.inferior, running, cpu=thread.cpu)
             assert str(found) == str(thread.backtrace())
     assert compared >= 30
 

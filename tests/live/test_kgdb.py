@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.guest import Guest, Port
-    from rsp.target.points import Point
+    from rsp.run.points import Point
     from rsp.target.target import Target
 
 KERNELS = ("x86_64", "i386")

@@ -23,7 +23,7 @@ from rsp.unwind.resumption import Resumption
 from rsp.wire import commands
 
 if TYPE_CHECKING:
-    from rsp.target.threads import Thread
+    from rsp.arch.registers import Registers
     from rsp.testing.personalities import Personality
     from rsp.testing.stub import Answer
 
@@ -111,15 +111,14 @@ def test_code_of_32_and_16_bits(mode: CpuMode, size: int, code_base: int, base: 
 
 
 def test_the_ends_of_the_stack_of_who_sleeps() -> None:
-    def knows(thread: Thread) -> Resumption:
-        registers = thread.registers
+    def knows(registers: Registers) -> Resumption:
         return Resumption(
             registers={"rip": CODE + 0x333, "rsp": registers.sp, "rbp": registers["rbp"] or 0}
         )
 
     threads = {"01": Cpu({"rsp": STACK, "rbp": STACK}, name="init")}
     with connected(stub_of(stack_of(20), KGDB, threads=threads)) as target:
-        target.thread_unwinders.append(knows)
+        target.inferior.thread_unwinders.append(knows)
         sleeper = target.threads[-1]
         assert len(sleeper.backtrace()) == 21
         assert [frame.level for frame in sleeper.backtrace(outermost=2)] == [19, 20]

@@ -17,9 +17,10 @@ from rsp.errors import (
     NoHardwareBreakpoint,
     SymbolNotFound,
 )
+from rsp.inferior.locations import Where
+from rsp.run.arming import doubts, held_by_stub
+from rsp.run.points import BreakpointKind
 from rsp.symbols.elf.image import Image
-from rsp.target.placement import Where, doubts, held_by_stub
-from rsp.target.points import BreakpointKind
 from rsp.testing.boot import ELF
 from rsp.testing.cpu import State
 from rsp.testing.personalities import KGDB, PLAIN, QEMU, Personality
@@ -227,8 +228,8 @@ def test_all_places_of_a_name_are_made_alike() -> None:
         point = target.points.add(
             where,
             BreakpointKind.AUTO,
-            doubts=doubts(places, target),
-            held_by_stub=lambda: held_by_stub(target),
+            doubts=doubts(places, target.inferior, target.points),
+            held_by_stub=lambda: held_by_stub(target.inferior),
         )
         assert set(point.types.values()) == {BreakpointType.SOFTWARE}
         assert target.points.debug_registers_used == 0

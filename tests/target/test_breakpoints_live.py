@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from lab.guest import BootKernel, Guest
     from lab.servers import BootQemu
-    from rsp.target.points import Breakpoint
-    from rsp.target.stop import Stop
+    from rsp.run.points import Breakpoint
+    from rsp.run.stop import Stop
     from rsp.target.target import Target
 
 PATIENCE = 120.0

@@ -14,11 +14,11 @@ import rsp
 from lab.boot import LABELS, MAPPED
 from lab.gdb import batch
 from rsp.errors import LocalProtocolError, MemoryFault, SymbolNotFound, UnsupportedCommand
+from rsp.inferior import disassembly
+from rsp.inferior.disassembly import decode
 from rsp.symbols.elf.image import Image
 from rsp.symbols.elf.symtab import SymbolKind
 from rsp.symbols.table import SymbolTable
-from rsp.target import disassembly
-from rsp.target.disassembly import decode
 from rsp.testing.boot import ELF
 
 if TYPE_CHECKING:

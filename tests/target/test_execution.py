@@ -18,7 +18,7 @@ from rsp.errors import (
     RspTimeout,
     StubError,
 )
-from rsp.target.points import BreakpointKind, Watch
+from rsp.run.points import BreakpointKind, Watch
 from rsp.testing.cpu import Cpu, State
 from rsp.testing.faults import FaultyTransport
 from rsp.testing.personalities import (

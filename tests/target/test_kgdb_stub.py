@@ -21,7 +21,7 @@ from rsp.unwind.resumption import Resumption
 from rsp.wire.signals import Signal
 
 if TYPE_CHECKING:
-    from rsp.target.threads import Thread
+    from rsp.arch.registers import Registers
 
 START = 0xFFFFFFFF81000000
 WATCHED = 0xFFFF888000001000
@@ -109,40 +109,40 @@ def test_a_call_of_a_null_pointer_is_no_sleep(personality: Personality) -> None:
 def test_who_can_unwind_a_thread_that_sleeps_is_asked_in_turn() -> None:
     asked = []
 
-    def knows_nothing(thread: Thread) -> Resumption | None:
-        asked.append(thread.id)
+    def knows_nothing(registers: Registers) -> Resumption | None:
+        asked.append(registers.sp)
         return None
 
-    def fails(thread: Thread) -> Resumption | None:
-        asked.append(thread.id)
+    def fails(registers: Registers) -> Resumption | None:
+        asked.append(registers.sp)
         raise rsp.SymbolError("no such type here")
 
-    def knows(thread: Thread) -> Resumption | None:
-        asked.append(thread.id)
-        return Resumption(registers={"rip": START + 4, "rsp": thread.registers.sp})
+    def knows(registers: Registers) -> Resumption | None:
+        asked.append(registers.sp)
+        return Resumption(registers={"rip": START + 4, "rsp": registers.sp})
 
     with connected(stub_of()) as target:
         sleeper = target.threads[2]
         nothing = sleeper.backtrace()
         assert (len(nothing), nothing.complete) == (0, False)
         assert str(nothing).startswith("Backtrace stopped: the stub gives no pc of it")
-        target.thread_unwinders += [knows_nothing, fails]
+        target.inferior.thread_unwinders += [knows_nothing, fails]
         assert sleeper.backtrace().end_reason == "no such type here"
-        target.thread_unwinders.append(knows)
+        target.inferior.thread_unwinders.append(knows)
         assert [frame.pc for frame in sleeper.backtrace()] == [START + 4]
-        assert asked == ["01"] * 5
+        assert asked == [sleeper.registers.sp] * 5
         assert target.threads[1].backtrace()[0].pc == START + 32
-        assert asked == ["01"] * 5
+        assert asked == [sleeper.registers.sp] * 5
 
 
 def test_what_is_in_another_address_space_is_not_read() -> None:
-    def elsewhere(thread: Thread) -> Resumption | None:
-        registers = {"rip": START + 4, "rsp": thread.registers.sp}
-        return Resumption(registers=registers, memory=STACK + 1)
+    def elsewhere(registers: Registers) -> Resumption | None:
+        known = {"rip": START + 4, "rsp": registers.sp}
+        return Resumption(registers=known, memory=STACK + 1)
 
     stub = stub_of()
     with connected(stub) as target:
-        target.thread_unwinders.append(elsewhere)
+        target.inferior.thread_unwinders.append(elsewhere)
         found = target.threads[2].backtrace()
         assert not found.complete
         assert not any(payload.startswith(b"m%x" % (STACK >> 16)) for payload in stub.received)
@@ -150,13 +150,13 @@ def test_what_is_in_another_address_space_is_not_read() -> None:
 
 @pytest.mark.parametrize("sp", [0, 8, (1 << 64) - 8, (1 << 64) - 1])
 def test_a_stack_pointer_that_is_none(sp: int) -> None:
-    def knows(thread: Thread) -> Resumption | None:
-        words = thread.target.read_memory(thread.registers.sp, 56)
+    def knows(registers: Registers) -> Resumption | None:
+        words = target.read_memory(registers.sp, 56)
         return Resumption(registers={"rip": START, "rsp": len(words)})
 
     stub = stub_of(threads={"01": Cpu({"rsp": sp}, name="init")})
     with connected(stub) as target:
-        target.thread_unwinders.append(knows)
+        target.inferior.thread_unwinders.append(knows)
         assert not target.threads[1].backtrace().complete
 
 

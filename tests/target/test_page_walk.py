@@ -17,7 +17,7 @@ import rsp
 from lab.boot import LABELS, MAPPED, STATIONS
 from rsp import MemoryFault
 from rsp.errors import UnsupportedCommand
-from rsp.target.page_walk import PageTables
+from rsp.inferior.page_tables import PageTables
 from rsp.testing.personalities import PLAIN
 from rsp.testing.serve import connected
 from rsp.testing.stub import Stub
@@ -124,7 +124,7 @@ def test_the_pages_of_linux_are_qemus(
     keep_in_user_mode(guest, 1)
     with rsp.connect(guest.address, timeout=30) as target:
         in_user_mode(target)
-        tables, tlb = PageTables(target), tlb_of(guest)
+        tables, tlb = PageTables(target.inferior), tlb_of(guest)
         assert tables.paging.name == paging
         half = 0xC0000000 if name == "i386" else 1 << 63
         users = sample((page for page in tlb if page < half), 1)
@@ -165,7 +165,7 @@ def test_the_kernel_is_read_from_user_mode_though_its_page_tables_are_hidden(
         with pytest.raises(MemoryFault, match="is not mapped: in the page ") as walked:
             target.virtual_to_physical(at["linux_banner"])
         assert walked.value.address == at["linux_banner"]
-        banner = PageTables(target, kernels).read(at["linux_banner"], 64)
+        banner = PageTables(target.inferior, kernels).read(at["linux_banner"], 64)
         assert banner.startswith(b"Linux version ")
 
         # Both halves have the way in from user mode, and the program, which one
@@ -193,7 +193,7 @@ def test_a_walk_switches_to_physical_memory_once(boot_kernel: BootKernel, tmp_pa
         walk = sent()[before:]
         assert [walk[0], walk[-1]] == [on, off]
         assert 2 <= len(walk[1:-1]) <= 4
-        tables = PageTables(target)
+        tables = PageTables(target.inferior)
         before = len(sent())
         data = tables.read(address & ~(PAGE - 1), 16)
         read = sent()[before:]
@@ -219,7 +219,7 @@ def test_a_read_over_a_hole_tells_what_is_before_it(boot_kernel: BootKernel) -> 
     guest = boot_kernel("x86_64", cpus=1)
     with rsp.connect(guest.address, timeout=30) as target:
         tlb = tlb_of(guest)
-        tables = PageTables(target)
+        tables = PageTables(target.inferior)
         ends = [page + PAGE for page in tlb if page > 1 << 63 and "P" not in tlb[page][1]]
         end = next(address for address in ends if address not in tlb)
         with pytest.raises(MemoryFault) as fault:
@@ -237,7 +237,7 @@ def test_the_boot_sector_on_its_way(boot_qemu: BootQemu, binary: str) -> None:
     with rsp.connect(machine.address, timeout=30) as target:
         for label, mode in STATIONS[binary].items():
             target.until(LABELS[label], timeout=240)
-            tables = PageTables(target)
+            tables = PageTables(target.inferior)
             chosen = [0, 0x7C00, MAPPED - 1, MAPPED, 0xFFFFFFF0]
             assert [translated(tables, each) for each in chosen] == [
                 gva2gpa(machine, each) for each in chosen
@@ -277,7 +277,7 @@ def test_tables_of_noise(
         target.write_memory(TABLES, content, physical=True)
         for register, value in (("cr3", TABLES), ("cr4", cr4), ("efer", efer), ("cr0", PG_PE)):
             target.write_register(register, value)
-        tables = PageTables(target)
+        tables = PageTables(target.inferior)
         assert tables.paging.name == name
         found: list[int | None] = []
         for _ in range(300):

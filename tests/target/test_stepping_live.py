@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from lab.gdb import Gdb
     from lab.guest import BootKernel, KernelName
-    from rsp.target.stop import Stop
+    from rsp.run.stop import Stop
     from rsp.target.target import Target
 
 pytestmark = pytest.mark.live("gcc", "gdb", "gdbserver")

@@ -8,13 +8,13 @@ from rsp.cli.arguments import add_spec, add_target, connect, symbols_of
 from rsp.cli.json import print_answer
 from rsp.cli.stops import Missed, add_count, check_count, missed, run_to, stop_facts, stop_text
 from rsp.cli.text import printable
-from rsp.target.points import BreakpointKind
+from rsp.run.points import BreakpointKind
 
 if TYPE_CHECKING:
     import argparse
 
-    from rsp.target.points import Breakpoint
-    from rsp.target.stop import Stop
+    from rsp.run.points import Breakpoint
+    from rsp.run.stop import Stop
     from rsp.target.target import Target
 
 USAGE: Final = "TARGET SPEC [--hw] [--count N] [OPTION ...]"

@@ -11,7 +11,7 @@ from rsp.cli.text import printable
 if TYPE_CHECKING:
     import argparse
 
-    from rsp.target.disassembly import Instruction
+    from rsp.inferior.disassembly import Instruction
 
 DEFAULT_COUNT = 16
 

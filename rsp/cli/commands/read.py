@@ -12,7 +12,7 @@ from rsp.cli.json import print_json
 from rsp.cli.progress import Progress, is_terminal
 from rsp.cli.text import hex_dump
 from rsp.errors import MemoryFault, RspError
-from rsp.target.placement import address_of
+from rsp.inferior.locations import address_of
 
 if TYPE_CHECKING:
     import argparse
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     kept = bytearray()
     done = 0
     with connect(arguments) as target, ExitStack() as stack:
-        address = address_of(arguments.address, target)
+        address = address_of(arguments.address, target.inferior)
         dumps = output is None and not arguments.json
         # A bar among the lines of a dump would be in nobody's interest.
         bar = stack.enter_context(

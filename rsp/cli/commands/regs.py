@@ -9,7 +9,7 @@ from rsp.arch.layout import Kind, Register, Role
 from rsp.cli.arguments import add_target, connect, parse_assignment, symbols_of
 from rsp.cli.json import print_answer
 from rsp.cli.text import pc_text, place, printable
-from rsp.target.placement import address_of
+from rsp.inferior.locations import address_of
 
 if TYPE_CHECKING:
     import argparse
@@ -59,7 +59,7 @@ def _write(target: Target, writes: list[tuple[str, int | str]]) -> list[str]:
     registers = target.registers
     for name, value in writes:
         bits = registers.layout[name].bits
-        number = address_of(value, target) if isinstance(value, str) else value
+        number = address_of(value, target.inferior) if isinstance(value, str) else value
         values[name] = number + (1 << bits) if -(1 << bits - 1) <= number < 0 else number
         registers.layout.write(registers, name, values[name])
     for name, number in values.items():

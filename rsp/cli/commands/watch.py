@@ -11,13 +11,13 @@ from rsp.cli.json import print_answer
 from rsp.cli.stops import Missed, add_count, check_count, missed, run_to, stop_facts, stop_text
 from rsp.cli.values import bare_value
 from rsp.errors import ExpressionError, NoHardwareBreakpoint
-from rsp.target.points import Watch
+from rsp.run.points import Watch
 
 if TYPE_CHECKING:
     import argparse
 
-    from rsp.target.points import Watchpoint
-    from rsp.target.stop import Stop
+    from rsp.run.points import Watchpoint
+    from rsp.run.stop import Stop
     from rsp.target.target import Target
     from rsp.values.value import Value
 

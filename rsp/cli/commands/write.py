@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from rsp.cli.arguments import add_address, add_target, connect, parse_bytes, symbols_of
 from rsp.cli.json import print_answer
 from rsp.cli.text import place
-from rsp.target.placement import address_of
+from rsp.inferior.locations import address_of
 
 if TYPE_CHECKING:
     import argparse
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     data: bytes = arguments.data
     with connect(arguments) as target:
         symbols = symbols_of(arguments, target)
-        address = address_of(arguments.address, target)
+        address = address_of(arguments.address, target.inferior)
         target.write_memory(address, data)
         text = f"{len(data)} bytes written at {place(symbols, address)}"
     print_answer({"address": f"{address:#x}", "written": len(data)} if arguments.json else text)

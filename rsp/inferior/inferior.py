@@ -63,14 +63,18 @@ class Inferior:
         stepped: whether the last stop is the end of a step.
         absence: why there is nothing, for messages; None while it lives.
         closed: whether it was let go.
-        runs: returns whether it runs now; takes in what has come meanwhile.
+        runs: returns whether it runs now, for what only looks: ``Target.running``.
+        take_in: takes in what has come meanwhile, does what that asks for, and returns whether it
+            runs then.
         arrival: returns where in the program the last stop is; None without symbols.
         thread_unwinders: asked in turn, by the registers of a thread that the stub gives no pc of,
             where that goes on. None from one that does not know.
         await_program: called when a breakpoint was set by name; where the program is not in place
             yet, it arranges for the breakpoint to be moved as soon as that is. None where it is.
         follow: called once at each stop, before symbols are used at it: finds out where the program
-            lies now, and what it has loaded. None where it lies where it was linked.
+            lies now, and what it has loaded. It only reads. None where it lies where it was linked.
+        prepare: called before it is let run: does what has turned out to be due, such as moving
+            breakpoints to where the program lies.
         find_code: asked, for a backtrace, for code that no file of the symbols has. None where
             nobody knows of any.
         system: what knows the operating system that runs there, once it is plugged in.
@@ -98,10 +102,12 @@ class Inferior:
         self.absence: str | None = None
         self.closed = False
         self.runs: Callable[[], bool] = lambda: session.running
+        self.take_in: Callable[[], bool] = self.runs
         self.arrival: Callable[[], Position | None] = lambda: None
         self.thread_unwinders: list[ThreadUnwinder] = []
         self.await_program: Callable[[], None] | None = None
         self.follow: Follower | None = None
+        self.prepare: Callable[[], None] = lambda: None
         self.find_code: CodeFinder | None = None
         self.find_entry_code: Callable[[], EntryCode] = lambda: NO_ENTRY_CODE
         self.system: object = None
@@ -126,10 +132,20 @@ class Inferior:
         return None if self.session.usable else "the connection is lost"
 
     def check(self) -> None:
-        """Raise LocalProtocolError unless it stands still."""
+        """Take in what has come, and raise LocalProtocolError unless it stands still."""
+        self.check_open()
+        if self.take_in():
+            raise LocalProtocolError(f"the target runs: {self.ways_to_stop} first")
+        self._check_lives()
+
+    def look(self) -> None:
+        """Raise LocalProtocolError unless it stands still; for properties, which do nothing."""
         self.check_open()
         if self.runs():
             raise LocalProtocolError(f"the target runs: {self.ways_to_stop} first")
+        self._check_lives()
+
+    def _check_lives(self) -> None:
         if self.absence is not None:
             raise LocalProtocolError(f"{self.absence}, and connect anew")
 
@@ -192,7 +208,7 @@ class Inferior:
 
     def threads(self) -> tuple[ThreadId, ...]:
         """Return all threads; of a stub without a list the current one."""
-        self.check()
+        self.look()
         found = self.thread_list.list()
         return found if found or self.current is None else (self.current,)
 
@@ -206,7 +222,8 @@ class Inferior:
     @property
     def registers(self) -> Registers:
         """A snapshot of the current thread's registers; the errors of `registers_of`."""
-        return self.registers_of(self.current)
+        self.look()  # first: a stop that is taken in now may be another thread's
+        return self.processor.registers(self.current)
 
     def registers_of(self, thread: ThreadId | None) -> Registers:
         """Return a snapshot of a thread's registers.
@@ -215,7 +232,7 @@ class Inferior:
             StubError: the stub gives none.
             LocalProtocolError: it runs.
         """
-        self.check()
+        self.look()
         return self.processor.registers(thread)
 
     def write_register(self, thread: ThreadId | None, name: str, value: int) -> None:
@@ -227,13 +244,13 @@ class Inferior:
     @property
     def mode(self) -> CpuMode:
         """The mode of the current thread's CPU, UNKNOWN where nothing tells it for certain."""
-        self.check()
+        self.look()
         return self.processor.mode(self.current)
 
     @property
     def cpu_state(self) -> CpuState | None:
         """Segment descriptors, GDT and IDT of the current thread's CPU; None but on QEMU."""
-        self.check()
+        self.look()
         return self.processor.state(self.current)
 
     # --- memory ---

@@ -162,6 +162,7 @@ def _symbols_for(text: str, inferior: Inferior) -> SymbolTable:
     Raises:
         SymbolError: there are none.
     """
+    inferior.check()
     if not inferior.has_symbols:
         raise SymbolError(
             f"{text!r} is a name, and there are no symbols to find it in: give "

@@ -127,6 +127,7 @@ class Kernel:
         self._slide: int | None = None
         self._is_fixed = False
         self._is_checked = True
+        self._boots_anew = False
         self._placed = self._table.slide  # where the breakpoints by name were put
         self._start: Breakpoint | None = None
         # By name, its struct module, and whether its init function is over.
@@ -135,6 +136,7 @@ class Kernel:
         self._loaded: LoadedModules | None = None
         inferior.system = self
         inferior.follow = self.follow
+        inferior.prepare = self.prepare
         inferior.find_code = self._find_code
         inferior.memory.fallback = self._read_hidden
         inferior.thread_unwinders.append(partial(resumption_of, inferior))
@@ -154,22 +156,14 @@ class Kernel:
         """
         if not self._is_checked:
             self._check_slide()
-        rebooted = self._slide is not None and self._has_gone()
+        if self._slide is not None and not self._is_fixed:
+            self._note_reset()
         if self._slide is None:
             self._slide = SlideFinder(self._inferior, self._table).find()
+            self._inferior.await_program = None if self._slide is not None else self._await_start
             if self._slide is None:
-                self._inferior.await_program = self._await_start
-                if rebooted and self._points.any:
-                    self._await_start()
                 return
-            self._inferior.await_program = None
-            if self._start is not None:
-                self._start.remove()
-                self._start = None
             self._table.slide = self._slide
-            if self._placed != self._slide:
-                relocate(self._inferior, self._points)
-                self._placed = self._slide
         if self._directory is not None and has_modules(self._inferior):
             try:
                 self._follow_modules(list_modules(self._inferior))
@@ -177,6 +171,19 @@ class Kernel:
             except (StubError, SymbolError) as error:  # not set up yet
                 logger.debug("the modules cannot be listed: %s", error)
                 self._table.unknown_modules = str(error)
+
+    def prepare(self) -> None:
+        """Have breakpoints by name be where the kernel is, or is going to be."""
+        if self._slide is None:
+            if self._boots_anew and self._points.any:
+                self._await_start()
+            return
+        if self._start is not None:
+            self._start.remove()
+            self._start = None
+        if self._placed != self._slide:
+            relocate(self._inferior, self._points)
+            self._placed = self._slide
 
     def _check_slide(self) -> None:
         """Hold the slide that was given against what runs, as soon as a kernel is seen there."""
@@ -193,17 +200,17 @@ class Kernel:
             )
         self._is_checked = True
 
-    def _has_gone(self) -> bool:
+    def _note_reset(self) -> None:
         """Forget where the kernel and its modules were if the machine boots anew."""
-        if self._is_fixed or not was_reset(self._inferior, self._table):
-            return False
+        self._boots_anew = was_reset(self._inferior, self._table)
+        if not self._boots_anew:
+            return
         logger.info("the machine boots anew: its kernel is looked for again")
         for name in self._known:
             self._unload(name)
         self._known = {}
         self._slide = None
         self._table.slide = 0
-        return True
 
     def _await_start(self) -> None:
         """Have the kernel stop as soon as it has moved itself, wherever that may be.
@@ -220,6 +227,7 @@ class Kernel:
     def _has_started(self, _: object) -> bool:
         """Move the breakpoints to where the kernel is; return whether one of them is here."""
         self.follow()
+        self.prepare()
         return any(not point.internal for point in self._points.at(self._inferior.registers.pc))
 
     def _read_hidden(self, address: int, length: int) -> bytes:

@@ -282,6 +282,16 @@ class Breakpoints(Sequence[Point]):
         """Whether anything is inserted, for users or within."""
         return bool(self._points or self._internal)
 
+    @property
+    def are_plain(self) -> bool:
+        """Whether a stop at any of them is one, and takes none of them out."""
+        return not self._internal and not any(
+            point.condition is not None
+            or point.retired
+            or (isinstance(point, Breakpoint) and point.temporary)
+            for point in self._points
+        )
+
     def lift(self, address: int) -> list[tuple[BreakpointType, int, int]]:
         """Take out what would stop an instruction before it begins; ``put_back`` undoes it."""
         lifted = [

@@ -27,7 +27,7 @@ from rsp.errors import (
 )
 from rsp.run.arming import rearm
 from rsp.run.entered import stopped_at
-from rsp.run.points import Breakpoint, Point
+from rsp.run.points import Breakpoint, Point, Watch
 from rsp.run.resumes import Resume, Resumes
 from rsp.run.stop import NOT_DELIVERED, Stop, StopReason, Thread
 from rsp.run.stop_report import Doing, describe, stop_at
@@ -93,6 +93,7 @@ class Execution:
         self._stops = 0
         self._modes: dict[ThreadId | None, object] = {}
         inferior.runs = lambda: self.running
+        inferior.take_in = self.take_in
         inferior.arrival = lambda: self.stop.position
         self.stop = self._describe(stop, attached=True)
 
@@ -120,13 +121,45 @@ class Execution:
 
     @property
     def running(self) -> bool:
-        """Whether the target runs; takes in what has come meanwhile."""
+        """Whether the target runs; see ``Target.running``."""
+        session = self._session
+        if session.running:
+            session.drain()
+        while session.stops and not session.running:
+            if not self._is_final(session.stops[0]):
+                return True
+            self._take()
+        return session.running
+
+    def take_in(self) -> bool:
+        """Take in what has come meanwhile, and do what it asks for; return whether it runs."""
         session = self._session
         if session.running:
             session.drain()
         while session.stops and not session.running:
             self._take()
         return session.running
+
+    def _is_final(self, reply: Reply) -> bool:
+        """Whether a stop that has come can be taken in without a word to the target but questions.
+
+        Else it is for who lets the target run, or waits for it, to say what follows: a condition is
+        asked, a step goes on, a breakpoint is put back or taken out.
+        """
+        if not self._under_way or isinstance(reply, stops.Exited | stops.Terminated):
+            return True
+        if self._passing or self._lifted or self._echo_due or self._before is not None:
+            return False
+        if not isinstance(reply, stops.Stopped):
+            return False
+        if not self.points.any:
+            return True
+        if not self.points.are_plain or self._inferior.stub.pc_after_breakpoint:
+            return False
+        if reply.address is not None and not self.points.watching(reply.address, tuple(Watch)):
+            return False
+        self._inferior.thread_list.stopped_in(reply.thread)
+        return self._modes.get(reply.thread) in (None, self._mode_of(reply.thread))
 
     def resume(self) -> None:
         """Let the target run."""
@@ -215,7 +248,7 @@ class Execution:
         """
         deadline = None if seconds is None else monotonic() + seconds
         with self._stopping_on_ctrl_c():
-            while self.running:
+            while self.take_in():
                 left = None if deadline is None else max(0.0, deadline - monotonic())
                 if not self._session.wait_for_stop(left):
                     timeout = timeout or seconds or 0.0
@@ -247,7 +280,7 @@ class Execution:
         """
         limits = self._session.connection.limits
         left = limits.timeout
-        if self.running:
+        if self.take_in():
             self._interrupting = True
             try:
                 self._session.interrupt()
@@ -271,7 +304,7 @@ class Execution:
         Raises:
             RspTimeout, UnsupportedCommand: it cannot be stopped.
         """
-        if not self.running:
+        if not self.take_in():
             yield
             return
         goal, stepping, by_instruction = self._goal, self._stepping, self._by_instruction
@@ -307,14 +340,16 @@ class Execution:
     # --- sending ---
 
     def _begin(self) -> None:
-        if self.running:
-            raise LocalProtocolError(f"the target runs already: {self._inferior.ways_to_stop} first")
+        if self.take_in():
+            ways = self._inferior.ways_to_stop
+            raise LocalProtocolError(f"the target runs already: {ways} first")
         if self.stop.ended:
             raise LocalProtocolError(f"{self.stop.absence}, and connect anew")
         if self._judging:
             raise LocalProtocolError(
                 "a breakpoint's condition must not let the target run: it says whether to stop"
             )
+        self._inferior.prepare()
         self._stepping = self._by_instruction = False
         self._passing = self._interrupting = False
 
@@ -554,10 +589,13 @@ class Execution:
         Whether it pages counts, and 16 or 32 bits, which no stub tells, do not.
         """
         thread = self._inferior.stopped
-        registers = self._inferior.processor.registers(thread)
-        mode = possible_modes(registers), (registers.get("cr0") or 0) & Cr0.PG
+        mode = self._mode_of(thread)
         before, self._modes[thread] = self._modes.get(thread, mode), mode
         return before != mode
+
+    def _mode_of(self, thread: ThreadId | None) -> object:
+        registers = self._inferior.processor.registers(thread)
+        return possible_modes(registers), (registers.get("cr0") or 0) & Cr0.PG
 
     def _put_back(self) -> None:
         lifted, self._lifted = self._lifted, []

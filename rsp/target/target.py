@@ -849,7 +849,7 @@ class Target:
         runs_on = on_exit is OnExit.DETACH
         if on_exit is OnExit.AS_FOUND:
             runs_on = self.found_running is not False
-        if execution.running:
+        if execution.take_in():
             # A kernel that prints through us (kgdbcon) would wait for our acks for ever.
             untouched = not self.points.any and self._stepping is None and not self.session.prints
             if runs_on and untouched and self.stub.runs_on_close and not execution.steps:

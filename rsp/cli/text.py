@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rsp.errors import RegisterUnavailable
+from rsp.symbols.at_pc.symbolize import name_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,18 +52,9 @@ def hex_dump(address: int, data: bytes) -> Iterator[str]:
         yield f"{address + start:08x}  {halves}  |{text}|"
 
 
-def symbol_name(symbols: SymbolTable | None, address: int) -> str | None:
-    """Return the place of an address in gdb's spelling, ``tick+3``; None where nothing is known."""
-    symbol = symbols.lookup(address) if symbols is not None else None
-    if symbol is None:
-        return None
-    distance = address - symbol.address
-    return f"{symbol.name}+{distance}" if distance else symbol.name
-
-
 def place(symbols: SymbolTable | None, address: int) -> str:
     """Return an address for people: ``0x7d15 <tick+3>``."""
-    name = symbol_name(symbols, address)
+    name = name_at(symbols, address)
     return f"{address:#x} <{printable(name)}>" if name else f"{address:#x}"
 
 

@@ -14,6 +14,7 @@ from rsp import arguments
 from rsp.arch.modes import CpuMode
 from rsp.errors import MemoryFault, UnsupportedCommand
 from rsp.reprs import hex_repr
+from rsp.symbols.at_pc.symbolize import name_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +119,7 @@ def decode(
                 address=where,
                 bytes=code[at : at + length],
                 text=text + _remark(name, operands, where + length, symbols),
-                symbol=name_of(where, symbols),
+                symbol=name_at(symbols, where),
             )
             at += length
             break
@@ -129,7 +130,7 @@ def decode(
                 address=address + at,
                 bytes=code[at : at + 1],
                 text=_BAD,
-                symbol=name_of(address + at, symbols),
+                symbol=name_at(symbols, address + at),
             )
             at += 1
 
@@ -159,17 +160,8 @@ def _remark(name: str, operands: str, end: int, symbols: SymbolTable | None) -> 
     relative = _RELATIVE.search(operands)
     if relative is not None:
         address = end + int(relative[1] or "0", 0) & _MASK
-        place = name_of(address, symbols)
+        place = name_at(symbols, address)
         return f"  # {address:#x}" + (f" <{place}>" if place is not None else "")
     found = _TARGET.fullmatch(operands) if name.startswith(_BRANCHES) else None
-    place = name_of(int(found[1], 16), symbols) if found is not None else None
+    place = name_at(symbols, int(found[1], 16)) if found is not None else None
     return f" <{place}>" if place is not None else ""
-
-
-def name_of(address: int, symbols: SymbolTable | None) -> str | None:
-    """Return the place of an address in gdb's spelling, ``main+4``; None where there is none."""
-    symbol = symbols.lookup(address) if symbols is not None else None
-    if symbol is None:
-        return None
-    offset = address - symbol.address
-    return f"{symbol.name}+{offset}" if offset else symbol.name

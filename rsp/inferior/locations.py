@@ -17,6 +17,7 @@ from rsp.errors import ArgumentError, SymbolError
 from rsp.inferior.current_scope import current_scope
 from rsp.location_spec import parse_location
 from rsp.reprs import hex_repr
+from rsp.symbols.at_pc.symbolize import symbolic
 from rsp.symbols.types.types import Compound, Pointer
 
 if TYPE_CHECKING:
@@ -71,11 +72,7 @@ class Where:
         place = next((place for place in self.places if place.address == address), None)
         if place is not None and place.file is not None and place.function is not None:
             return f"in {place.function} at {place.file}:{place.line}"
-        symbol = self._symbols.lookup(address) if self._symbols is not None else None
-        if symbol is None:
-            return self.what
-        offset = address - symbol.address
-        return f"<{symbol.name}+{offset}>" if offset else f"<{symbol.name}>"
+        return symbolic(self._symbols, address) or self.what
 
 
 def locate(what: str | SupportsIndex, inferior: Inferior) -> Where:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rsp.errors import MemoryFault, UnsupportedCommand
 from rsp.symbols.at_pc.source_position import Position
+from rsp.symbols.at_pc.symbolize import symbolic
 
 if TYPE_CHECKING:
     from rsp.inferior.inferior import Inferior
@@ -32,7 +33,7 @@ def position_of(inferior: Inferior, thread: ThreadId | None) -> Position:
 
 def current_line(inferior: Inferior, thread: ThreadId | None) -> str:
     """Return what a thread is about to execute; see ``Target.current_line``."""
-    from rsp.inferior.disassembly import disassemble, name_of
+    from rsp.inferior.disassembly import disassemble
 
     pc = inferior.registers_of(thread).pc
     symbols = inferior.symbols if inferior.has_symbols else None
@@ -43,5 +44,4 @@ def current_line(inferior: Inferior, thread: ThreadId | None) -> str:
     try:
         return f"=> {disassemble(inferior, pc, 1)[0]}"
     except (MemoryFault, UnsupportedCommand):
-        name = name_of(pc, symbols)
-        return f"=> {pc:#x}" + (f" <{name}>" if name is not None else "")
+        return f"=> {pc:#x} {symbolic(symbols, pc)}".rstrip()

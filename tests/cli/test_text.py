@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsp.arch.flags import flags_text
-from rsp.cli.text import hex_dump, place, printable, symbol_name
+from rsp.cli.text import hex_dump, place, printable
+from rsp.symbols.at_pc.symbolize import name_at
 from rsp.symbols.table import SymbolTable
 from rsp.testing.boot import ELF
 
@@ -40,10 +41,10 @@ def test_no_text_moves_the_cursor(text: str) -> None:
 
 def test_names_of_places() -> None:
     table = SymbolTable(ELF)
-    assert symbol_name(table, 0x7D12) == "tick"
+    assert name_at(table, 0x7D12) == "tick"
     assert place(table, 0x7D15) == "0x7d15 <tick+3>"
-    assert (symbol_name(table, 5), place(table, 5)) == (None, "0x5")
-    assert (symbol_name(None, 0x7D12), place(None, 0x7D12)) == (None, "0x7d12")
+    assert (name_at(table, 5), place(table, 5)) == (None, "0x5")
+    assert (name_at(None, 0x7D12), place(None, 0x7D12)) == (None, "0x7d12")
 
 
 def test_flags() -> None:

@@ -20,7 +20,8 @@ from rsp.arch.flags import flags_text
 from rsp.cli.arguments import add_json, add_record
 from rsp.cli.json import print_json
 from rsp.cli.progress import Progress
-from rsp.cli.text import place, printable, symbol_name
+from rsp.cli.text import place, printable
+from rsp.symbols.at_pc.symbolize import name_at
 from rsp.testing.boot import ELF, IMAGE, SOURCE
 from rsp.testing.qemu import QemuMachine
 
@@ -176,7 +177,7 @@ def _as_json(here: _Place, target: Target) -> dict[str, object]:
     return {
         "mode": here.mode.name,
         "pc": f"{here.pc:#x}",
-        "symbol": symbol_name(target.symbols, here.pc),
+        "symbol": name_at(target.symbols, here.pc),
         "file": here.line.file if here.line is not None else None,
         "line": here.line.line if here.line is not None else None,
         "code": here.code.hex(),

@@ -14,27 +14,33 @@ if TYPE_CHECKING:
     from rsp.symbols.table import SymbolTable
 
 
-def symbolic(symbols: SymbolTable | None, address: int) -> str:
-    """Return the place of an address in gdb's spelling, empty where no symbol has it.
+def name_at(symbols: SymbolTable | None, address: int) -> str | None:
+    """Return the place of an address in gdb's spelling, None where no symbol has it.
 
     Raises:
         BadImage: the file is damaged there.
 
     >>> from rsp import SymbolTable
     >>> from rsp.testing.boot import ELF
-    >>> symbolic(SymbolTable(ELF), 0x7d14)
-    '<tick+2>'
+    >>> name_at(SymbolTable(ELF), 0x7d14)
+    'tick+2'
     """
     found = symbols.binary_at(address) if symbols is not None else None
     if found is None:
-        return ""
+        return None
     binary, slide = found
     place = place_of(binary, address - slide)
     if place is None:
-        return ""
+        return None
     name, begin = place
     distance = address - slide - begin
-    return f"<{name}+{distance}>" if distance else f"<{name}>"
+    return f"{name}+{distance}" if distance else name
+
+
+def symbolic(symbols: SymbolTable | None, address: int) -> str:
+    """Return it as gdb prints it behind an address, ``<tick+2>``; empty where no symbol has it."""
+    name = name_at(symbols, address)
+    return "" if name is None else f"<{name}>"
 
 
 def place_of(binary: Binary, address: int) -> tuple[str, int] | None:

@@ -352,6 +352,7 @@ class Kernel:
     def modules(self) -> tuple[Module, ...]:
         """Return its modules, the newest first; see `list_modules`."""
         self._find()
+        self.prepare()
         if not has_modules(self._inferior):
             return ()
         found = list_modules(self._inferior)
@@ -394,6 +395,7 @@ class Kernel:
         """
         wanted = arguments.text(name, "name", "the name of a module").replace("-", "_")
         self._find()
+        self.prepare()
 
         def coming(_: object) -> bool:
             module = self._coming()
@@ -408,7 +410,7 @@ class Kernel:
             return False
 
         # At its very first instruction, where the argument is in its register.
-        where = locate(self._inferior.symbols["do_init_module"].address, self._inferior)
+        where = locate("*do_init_module", self._inferior)
         point = insert(self._inferior, self._points, where, condition=coming)
         point.what = f"module {name}"
         return point

@@ -87,9 +87,9 @@ def rearm(inferior: Inferior, points: Breakpoints) -> None:
 def relocate(inferior: Inferior, points: Breakpoints) -> None:
     """Move the breakpoints to where the symbols are now: their place has become known."""
     for point in points:
-        if isinstance(point, Breakpoint) and parse_location(point.what).address is None:
+        if isinstance(point, Breakpoint) and parse_location(point.asked).address is None:
             try:
-                where = locate(point.what, inferior)
+                where = locate(point.asked, inferior)
             except SymbolError as error:
                 logger.warning("breakpoint %d stays where it is: %s", point.number, error)
                 continue

@@ -195,6 +195,11 @@ class Breakpoint(Point):
         self.remarks: dict[int, str] = {}
         self._where = where
 
+    @property
+    def asked(self) -> str:
+        """The location that was asked for; ``what`` may be another word for it."""
+        return self._where.what
+
     def set_where(self, where: Where) -> None:
         """Note where it is now."""
         self._where = where

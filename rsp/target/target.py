@@ -539,6 +539,7 @@ class Target:
         arguments.flag(temporary, "temporary")
         self.inferior.check()
         found = locate(where, self.inferior)
+        self.inferior.prepare()
         self._execution.note_mode()
         point = insert(self.inferior, self.points, found, wanted, condition, temporary=temporary)
         if point.kind is BreakpointKind.HARDWARE:

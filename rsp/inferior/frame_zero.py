@@ -62,9 +62,7 @@ def resuming(inferior: Inferior, resumption: Resumption) -> Activation:
     return Activation(machine, known, known[pc], interrupted=resumption.begins)
 
 
-def segment_bases(
-    inferior: Inferior, thread: ThreadId | None, space: Space
-) -> Iterator[set[int]]:
+def segment_bases(inferior: Inferior, thread: ThreadId | None, space: Space) -> Iterator[set[int]]:
     """Yield the bases in a thread's registers, then on i386 the one in its CPU's GDT.
 
     Args:

@@ -63,10 +63,12 @@ class Machine(Protocol):
     @property
     def inferior(self) -> Inferior:
         """What stands still there."""
+        ...
 
     @property
     def points(self) -> Breakpoints:
         """Its breakpoints and watchpoints."""
+        ...
 
 
 class Kernel:

@@ -57,15 +57,19 @@ class ThreadOwner(Protocol):
     @property
     def inferior(self) -> Inferior:
         """What stands still there."""
+        ...
 
     def thread_name(self, thread: ThreadId) -> str:
         """Return what the stub says of a thread."""
+        ...
 
     def registers_of(self, thread: ThreadId | None) -> Registers:
         """Return a snapshot of a thread's registers."""
+        ...
 
     def write_register_of(self, thread: ThreadId | None, name: str, value: SupportsIndex) -> None:
         """Write a register of a thread."""
+        ...
 
     def backtrace_of(
         self,
@@ -75,9 +79,11 @@ class ThreadOwner(Protocol):
         outermost: SupportsIndex | None = None,
     ) -> Backtrace:
         """Return the backtrace of a thread."""
+        ...
 
     def step_thread(self, thread: ThreadId | None, *, timeout: float | None = None) -> Stop:
         """Execute one instruction of a thread."""
+        ...
 
 
 class Thread:

@@ -47,19 +47,6 @@ def current_scope(
     )
 
 
-def evaluate_at(
-    inferior: Inferior,
-    expression: str,
-    *,
-    cpu: int | None = None,
-    names: Mapping[str, Value] | None = None,
-) -> Value:
-    """Return what an expression of C comes to at this stop; see ``Target.value``."""
-    from rsp.values.expression import evaluate
-
-    return evaluate(expression, current_scope(inferior, cpu=cpu, names=names))
-
-
 def _around(inferior: Inferior) -> tuple[Scopes, ...]:
     """Return where the current thread is: not in a copy that begins there and is not entered."""
     if not inferior.has_symbols:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, SupportsIndex
 
 from rsp import arguments
 from rsp.errors import ArgumentError, SymbolError
-from rsp.inferior.current_scope import current_scope
 from rsp.location_spec import parse_location
 from rsp.reprs import hex_repr
 from rsp.symbols.at_pc.symbolize import symbolic
@@ -220,4 +219,6 @@ def watched_range(given: object, length: object, inferior: Inferior) -> WatchedR
 
 def _value_of(name: str, inferior: Inferior) -> Value:
     """Return what a symbol stands for; its name may be none of C (``calls.0``)."""
+    from rsp.inferior.current_scope import current_scope
+
     return current_scope(inferior, cpu=None, names={}).value(name)

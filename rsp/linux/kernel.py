@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from rsp import arguments
 from rsp.errors import BadImage, StubError, SymbolError
-from rsp.inferior.current_scope import evaluate_at
+from rsp.inferior.evaluation import evaluate_at
 from rsp.inferior.inferior import Inferior
 from rsp.inferior.locations import Where, locate
 from rsp.inferior.space import space_of

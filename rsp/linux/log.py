@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from rsp.errors import SymbolError, SymbolNotFound
-from rsp.inferior.current_scope import evaluate_at
+from rsp.inferior.evaluation import evaluate_at
 from rsp.linux.records import Place, has_member, place_of, read_at
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, Final
 
 from rsp.errors import MemoryFault, RspError, SymbolError
-from rsp.inferior.current_scope import evaluate_at
+from rsp.inferior.evaluation import evaluate_at
 from rsp.linux.records import Record, has_member, place_of, read_at
 from rsp.symbols.types.types import Enum
 from rsp.values.strings import read_string

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rsp.errors import RspError, SymbolError
-from rsp.inferior.current_scope import evaluate_at
+from rsp.inferior.evaluation import evaluate_at
 from rsp.inferior.space import space_of
 from rsp.linux.records import Record, place_of
 from rsp.values.value import Value

@@ -26,7 +26,6 @@ from rsp.errors import (
     UnsupportedCommand,
 )
 from rsp.run.arming import rearm
-from rsp.run.entered import stopped_at
 from rsp.run.points import Breakpoint, Point, Watch
 from rsp.run.resumes import Resume, Resumes
 from rsp.run.stop import NOT_DELIVERED, Stop, StopReason, Thread
@@ -629,6 +628,8 @@ class Execution:
     def _position(
         self, stops: int, thread: ThreadId | None, hit: Sequence[Point], copies: bool
     ) -> Position | None:
+        from rsp.run.entered import stopped_at
+
         if stops != self._stops or self.running:
             raise LocalProtocolError(
                 "where an earlier stop was in the program was not asked for then: take .position, "

@@ -423,7 +423,7 @@ class Target:
             SymbolError: it is no expression, or C has no such operation.
             MemoryFault: a pointer in it cannot be read.
         """
-        from rsp.inferior.current_scope import evaluate_at
+        from rsp.inferior.evaluation import evaluate_at
 
         number = None if cpu is None else arguments.integer(cpu, "cpu", "the number of a CPU")
         if not isinstance(names, Mapping | None):

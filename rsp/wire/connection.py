@@ -326,7 +326,7 @@ class Connection:
         while (frame := self._next or next_frame()) is not None:
             kind, data = frame
             self._next = None
-            if kind is FrameKind.PACKET:
+            if kind is FrameKind.PACKET and logger.isEnabledFor(logging.DEBUG):
                 _log("received", data)
             if line.asked:
                 event = self._on_proof(frame)
@@ -434,7 +434,8 @@ class Connection:
                 self._silence = 0.0
             self._flight.append(exchange)  # first: Ctrl-C may come in between
         self._out += exchange.packet
-        _log("sent", exchange.packet)
+        if logger.isEnabledFor(logging.DEBUG):
+            _log("sent", exchange.packet)
         if not command.answered:
             return
         self._await_answer()
@@ -480,9 +481,12 @@ class Connection:
 
     def _await_answer(self) -> None:
         """Set the time to ask again: later where answers have been slow, and each time later."""
-        repeats = self._flight[0].repeats if self._flight else 0
-        patience = max(self._limits.retransmit_after, 2 * self._pace)
-        self._retry_at = self._now + patience * 2**repeats
+        patience, slow = self._limits.retransmit_after, 2 * self._pace
+        if slow > patience:
+            patience = slow
+        if self._flight and (repeats := self._flight[0].repeats):
+            patience *= 2**repeats
+        self._retry_at = self._now + patience
 
     def _note_fault(self) -> None:
         if not self._limits.reliable:
@@ -808,10 +812,9 @@ class Connection:
 
 def _log(what: str, packet: bytes) -> None:
     """Log the beginning of a packet, with what is not printable as escapes."""
-    if logger.isEnabledFor(logging.DEBUG):
-        text = packet[:_MOST_SHOWN].decode("latin-1").encode("unicode_escape").decode("ascii")
-        more = f"… ({len(packet)} bytes)" if len(packet) > _MOST_SHOWN else ""
-        logger.debug("%s: %s%s", what, text, more)
+    text = packet[:_MOST_SHOWN].decode("latin-1").encode("unicode_escape").decode("ascii")
+    more = f"… ({len(packet)} bytes)" if len(packet) > _MOST_SHOWN else ""
+    logger.debug("%s: %s%s", what, text, more)
 
 
 def _checked(limits: object) -> Limits:

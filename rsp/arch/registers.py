@@ -7,7 +7,7 @@ layout is found.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, overload
 
 from rsp.arch.flags import EFlags, flags_text
 from rsp.arch.layout import Kind, Role
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from rsp.arch.layout import Register, RegisterLayout
 
+_T = TypeVar("_T")
 _WIDE = ("float", "vector")  # groups of gdb
 
 
@@ -68,6 +69,15 @@ class Registers(Mapping[str, "int | None"]):
             self._values = values
             self._unasked.discard(name)
         return self.layout.read(self, name) if position is None else self._values[position]
+
+    @overload
+    def get(self, name: str, /) -> int | None: ...
+    @overload
+    def get(self, name: str, /, default: int | _T | None) -> int | _T | None: ...
+    def get(self, name: str, /, default: object = None) -> object:
+        """Return a register's value; the default, at once, where there is no such register."""
+        # That of Mapping would have the error look for the nearest names first.
+        return default if isinstance(name, str) and name not in self.layout else self[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self.layout

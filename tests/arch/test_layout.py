@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rsp.arch.layout import Kind, Register, RegisterLayout, Role, SubRegister, place
 from rsp.arch.layouts import LAYOUTS, layout_for_length
+from rsp.arch.registers import Registers
 from rsp.errors import LocalProtocolError, RegisterUnavailable
 
 if TYPE_CHECKING:
@@ -219,3 +220,13 @@ def test_a_layout_without_sense_is_refused() -> None:
     other = Register(name="b", bits=32, offset=2)
     with pytest.raises(ValueError, match="b lies on the one before it"):
         RegisterLayout(name="bad", arch="i386", registers=(*place([one]), other))
+
+
+def test_a_register_that_is_not_there_has_the_default() -> None:
+    registers = Registers(layout_for_length(164), [0] * len(layout_for_length(164).registers))
+    assert (registers.get("rax"), registers.get("al"), registers.get("rax", 5)) == (0, 0, 0)
+    assert (registers.get("cr9"), registers.get("cr9", 5), registers.get("cr9", default="no")) == (
+        None,
+        5,
+        "no",
+    )

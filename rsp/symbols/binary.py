@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import astuple
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rsp.errors import BadImage
@@ -74,6 +74,7 @@ _HEAD = 4096
 _LONGEST_KIND = 140
 """A name of a file has 255 bytes at most."""
 
+_MOST_ANSWERS = 1024  # that are kept of a kind
 _KEPT = 256
 """How many line programs are kept."""
 
@@ -140,6 +141,12 @@ class Binary:
         self._cache = cache
         self._progress = progress
         self._base = base
+        # Stacks go through the same functions again and again, and tools ask for the same types.
+        keep = lru_cache(_MOST_ANSWERS)
+        self.row: Callable[[int], LineRow | None] = keep(self._row)
+        self.unwind_rules: Callable[[int], UnwindRules | None] = keep(self._rules)
+        self.blocks: Callable[[int], tuple[Unit | None, tuple[Die, ...]]] = keep(self._blocks)
+        self.type: Callable[[str], Type | None] = keep(self._type)
         self._programs: dict[int, LineProgram] = {}
         self._scopes: dict[int, BlockNames] = {}
 
@@ -283,7 +290,7 @@ class Binary:
         row = self.row(address)
         return row.place if row is not None else None
 
-    def row(self, address: int) -> LineRow | None:
+    def _row(self, address: int) -> LineRow | None:
         """Return the row of the line table that an address is in."""
         unit = self._addresses.unit_at(address)
         program = self.program(unit) if unit else None
@@ -299,7 +306,12 @@ class Binary:
         unit = self._addresses.unit_at(address)
         return self.functions.frames(unit, address) if unit else ()
 
-    def unwind_rules(self, address: int) -> UnwindRules | None:
+    def _blocks(self, address: int) -> tuple[Unit | None, tuple[Die, ...]]:
+        """Return the unit at an address, and the functions and blocks there, innermost last."""
+        unit = self._addresses.unit_at(address)
+        return unit, self.functions.blocks(unit, address) if unit is not None else ()
+
+    def _rules(self, address: int) -> UnwindRules | None:
         """Return how to find the caller's registers from those at an address."""
         return self._unwind.rules_at(address)
 
@@ -344,7 +356,7 @@ class Binary:
             logger.debug("%s", damage)
             return Declaration(None, None, None)
 
-    def type(self, name: str) -> Type | None:
+    def _type(self, name: str) -> Type | None:
         """Return a type by its name in C, None where there is none."""
         if self.btf is not None and (found := self.btf.find(name)) is not None:
             return found

@@ -149,8 +149,7 @@ def scopes_at(symbols: SymbolTable, pc: int, *, hidden: int = 0) -> Scopes | Non
 def scopes_in(binary: Binary, slide: int, pc: int) -> Scopes:
     """Return what is around an address of a file, with the functions that copies are in."""
     try:
-        unit = binary.unit_at(pc - slide)
-        blocks = binary.functions.blocks(unit, pc - slide) if unit is not None else ()
+        unit, blocks = binary.blocks(pc - slide)
     except BadImage as damage:
         logger.debug("%s", damage)
         return Scopes(binary=binary, slide=slide, unit=None)

@@ -86,6 +86,8 @@ _SHN_UNDEF, _SHN_LORESERVE, _SHN_ABS = 0, 0xFF00, 0xFFF1
 
 _PROMOTED = b".llvm."
 
+_MOST_KEPT = 4096  # names that were looked up
+
 _MANY = 64
 """At so many tails of strings a search of each costs more than reading the whole table."""
 
@@ -154,8 +156,9 @@ class Symtab:
         indexes = [*self._named(name), *self._promoted(name)]
         symbols = [symbol for index in indexes if (symbol := self._symbol(index))]
         found = tuple(sorted(symbols, key=lambda symbol: -_RANKS[symbol.binding]))
-        if found:
-            self._found[name] = found
+        if len(self._found) >= _MOST_KEPT:
+            self._found.clear()
+        self._found[name] = found
         return found
 
     def lookup(self, address: int) -> ElfSymbol | None:

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from rsp.inferior.inferior import Inferior as _Inferior
     from rsp.inferior.memory_stream import MemoryStream
     from rsp.inferior.pages import Pages
+    from rsp.remote.target import Architecture, OnExit, Target
     from rsp.run.breakpoints import Breakpoints
     from rsp.run.points import Breakpoint, BreakpointKind, Point, Watch, Watchpoint
     from rsp.run.stop import Stop, StopReason, Thread
@@ -73,7 +74,6 @@ if TYPE_CHECKING:
     )
     from rsp.symbols.types import types
     from rsp.symbols.types.types import Member, Type
-    from rsp.target.target import Architecture, OnExit, Target
     from rsp.transports.base import Transport
     from rsp.unwind.entry_code import EntryCode as _EntryCode
     from rsp.unwind.resumption import Resumption
@@ -130,7 +130,7 @@ _HOMES = {
     "rsp.session.session": ("Session",),
     "rsp.run.stop": ("Stop", "StopReason", "Thread"),
     "rsp.session.stub": ("Stub",),
-    "rsp.target.target": ("Architecture", "OnExit", "Target"),
+    "rsp.remote.target": ("Architecture", "OnExit", "Target"),
     "rsp.values.value": ("Value",),
     "rsp.transports.base": ("Transport",),
     "rsp.wire": ("commands", "replies", "stops"),
@@ -358,11 +358,11 @@ def _greet(
     on_exit: OnExit,
 ) -> Target:
     """Make a Target of a stream; where that fails, the target is left as it was found."""
+    from rsp.remote.target import Target
     from rsp.session.detach import leave_as_found
     from rsp.session.handshake import shake_hands
     from rsp.session.kgdb_line import SYSRQ_G, Line
     from rsp.session.session import Session
-    from rsp.target.target import Target
     from rsp.wire.limits import Limits
 
     # What carries a BREAK has a serial port behind it, and perhaps a console.
@@ -433,7 +433,7 @@ def _check(
         What ``timeout`` and ``on_exit`` mean.
     """
     from rsp import arguments
-    from rsp.target.target import OnExit
+    from rsp.remote.target import OnExit
     from rsp.transports.address import parse_address
     from rsp.transports.base import Transport
 

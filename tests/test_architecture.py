@@ -42,7 +42,7 @@ ROOMS = (
     "rsp.inferior",
     "rsp.run",
     "rsp.linux",
-    "rsp.target",
+    "rsp.remote",
     "rsp",
     "rsp.testing",
     "rsp.cli",
@@ -201,7 +201,7 @@ def test_an_import_upwards_is_found() -> None:
         made_import("rsp.symbols.cache.cache", "rsp.symbols.elf.image"),
         made_import("rsp.symbols.types.btf", "rsp.symbols.types.types"),
         made_import("rsp.symbols.code.variables", "rsp.symbols.binary"),
-        made_import("rsp.target.target", "rsp.symbols.table"),
+        made_import("rsp.remote.target", "rsp.symbols.table"),
     ]
     assert upward(made, SYMBOLS) == [str(made[1]), str(made[3])]
     assert upward([*made, made_import("rsp.symbols.table", "rsp.linux.kernel")], ROOMS) == [

@@ -30,7 +30,7 @@ from test_architecture import PRIVATE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rsp.target.target import Target
+    from rsp.remote.target import Target
 
 START = 0x1000
 WALK = [State(registers={"rip": START + i}) for i in range(1, 32)]

@@ -20,8 +20,8 @@ from rsp.cli.progress import Progress, index_progress
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rsp.remote.target import Target
     from rsp.symbols.table import SymbolTable
-    from rsp.target.target import Target
 
 DEFAULT_TIMEOUT: Final = 5.0
 _LONGEST_TIMEOUT: Final = 1e6

@@ -18,10 +18,10 @@ from rsp.errors import LocalProtocolError, RspError, RspTimeout
 if TYPE_CHECKING:
     import argparse
 
+    from rsp.remote.target import Target
     from rsp.run.points import Point
     from rsp.run.stop import Stop
     from rsp.symbols.table import SymbolTable
-    from rsp.target.target import Target
 
 
 def add_count(parser: argparse.ArgumentParser) -> None:

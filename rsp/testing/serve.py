@@ -22,7 +22,7 @@ from rsp.transports.base import Transport, closed_error, read_timeout
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rsp.target.target import OnExit, Target
+    from rsp.remote.target import OnExit, Target
     from rsp.testing.stub import Stub
 
 

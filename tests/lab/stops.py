@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from rsp.wire import commands, replies
 
 if TYPE_CHECKING:
+    from rsp.remote.target import Target
     from rsp.run.stop import Stop
-    from rsp.target.target import Target
 
 
 def resumed(target: Target, timeout: float = 5) -> Stop:

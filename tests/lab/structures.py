@@ -18,7 +18,7 @@ from lab.servers import gdbserver_pipe
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rsp.target.target import Target
+    from rsp.remote.target import Target
 
 
 GCC = (

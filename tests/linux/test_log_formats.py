@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lab.structures import Structures
-    from rsp.target.target import Target
+    from rsp.remote.target import Target
 
 pytestmark = pytest.mark.live("gdbserver", "gcc")
 

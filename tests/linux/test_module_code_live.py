@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from lab.guest import BootKernel, Guest, KernelName
     from rsp.frames.backtrace import Backtrace
-    from rsp.target.target import Target
+    from rsp.remote.target import Target
 
 KERNELS = ["debian", "debian-6.12", "x86_64", "i386"]
 SEED = 6

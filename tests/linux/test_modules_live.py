@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.guest import BootKernel, Guest
-    from rsp.target.target import Target
+    from rsp.remote.target import Target
 
 KERNELS = ["debian", "debian-6.12", "i386"]
 

@@ -16,7 +16,7 @@ from rsp.linux.tasks import list_tasks
 
 if TYPE_CHECKING:
     from lab.structures import Structures
-    from rsp.target.target import Target
+    from rsp.remote.target import Target
 
 pytestmark = pytest.mark.live("gdbserver", "gcc")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.guest import BootKernel, Guest, KernelName
-    from rsp.target.target import Target
+    from rsp.remote.target import Target
 
 # For a user mode that nothing interrupts but the timer.
 BUSY = "while :; do :; done"

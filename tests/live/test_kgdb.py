@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.guest import Guest, Port
+    from rsp.remote.target import Target
     from rsp.run.points import Point
-    from rsp.target.target import Target
 
 KERNELS = ("x86_64", "i386")
 PATIENCE = 60.0

@@ -13,9 +13,9 @@ import pytest
 
 import rsp
 from rsp.errors import RspError
+from rsp.remote.target import Target
 from rsp.session.handshake import shake_hands
 from rsp.session.session import Session
-from rsp.target.target import Target
 from rsp.testing.cpu import Cpu, State
 from rsp.testing.faults import HARM, Fault, FaultyTransport
 from rsp.testing.personalities import GDBSERVER, KGDB, PLAIN, QEMU, Personality

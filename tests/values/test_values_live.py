@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.guest import BootKernel, Guest, KernelName
-    from rsp.target.target import Target
+    from rsp.remote.target import Target
 
 # gdb's own defaults, which the lab has lifted, and its "as long as it takes".
 PRINTING = ("set print elements 200", "set print repeats 10")

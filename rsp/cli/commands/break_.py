@@ -13,9 +13,9 @@ from rsp.run.points import BreakpointKind
 if TYPE_CHECKING:
     import argparse
 
+    from rsp.remote.target import Target
     from rsp.run.points import Breakpoint
     from rsp.run.stop import Stop
-    from rsp.target.target import Target
 
 USAGE: Final = "TARGET SPEC [--hw] [--count N] [OPTION ...]"
 EXAMPLES: Final = (

@@ -15,8 +15,8 @@ from rsp.cli.text import printable
 if TYPE_CHECKING:
     import argparse
 
+    from rsp.remote.target import Target
     from rsp.run.stop import Thread
-    from rsp.target.target import Target
 
 USAGE: Final = "TARGET [--thread ID | --all] [--outermost N] [OPTION ...]"
 EXAMPLES: Final = (

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from rsp.target.target import Target
+    from rsp.remote.target import Target
     from rsp.transports.base import Transport
 
 _ESCAPE: Final = b"\x1d"  # Ctrl-], as in telnet

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rsp.arch.modes import CpuMode
+    from rsp.remote.target import Target
     from rsp.symbols.table import SourceLine
-    from rsp.target.target import Target
 
 RECORDING: Final = Path(__file__).with_name("demo.rsplog")
 """A session of this demo with QEMU 7.2.22."""

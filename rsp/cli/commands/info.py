@@ -13,8 +13,8 @@ from rsp.wire.syntax import decode_text
 if TYPE_CHECKING:
     import argparse
 
+    from rsp.remote.target import Target
     from rsp.session.stub import Stub
-    from rsp.target.target import Target
 
 USAGE: Final = "TARGET [OPTION ...]"
 EXAMPLES: Final = ("rsp info :1234",)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from rsp.target.target import Target
+    from rsp.remote.target import Target
 
 _PAGE = 4096
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import argparse
 
     from rsp.arch.registers import Registers
+    from rsp.remote.target import Target
     from rsp.symbols.table import SymbolTable
-    from rsp.target.target import Target
 
 USAGE: Final = "TARGET [NAME=VALUE ...] [--thread ID] [OPTION ...]"
 EXAMPLES: Final = (

@@ -16,9 +16,9 @@ from rsp.run.points import Watch
 if TYPE_CHECKING:
     import argparse
 
+    from rsp.remote.target import Target
     from rsp.run.points import Watchpoint
     from rsp.run.stop import Stop
-    from rsp.target.target import Target
     from rsp.values.value import Value
 
 USAGE: Final = "TARGET EXPR [--read | --access] [--count N] [OPTION ...]"

@@ -30,7 +30,7 @@ from rsp.testing.stub import Stub
 from rsp.wire import commands
 
 if TYPE_CHECKING:
-    from rsp.target.target import Target
+    from rsp.remote.target import Target
 
 MEMORY = {0x1000: bytes(range(256)) * 64}
 WALK = [State(registers={"rip": 0x1000 + i}) for i in range(64)]

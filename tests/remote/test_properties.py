@@ -17,7 +17,7 @@ from rsp.testing.stub import Stub
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rsp.target.target import Target
+    from rsp.remote.target import Target
     from rsp.testing.personalities import Personality
 
 START = 0x1000

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from lab.gdb import Gdb
     from lab.guest import BootKernel, KernelName
+    from rsp.remote.target import Target
     from rsp.run.stop import Stop
-    from rsp.target.target import Target
 
 pytestmark = pytest.mark.live("gcc", "gdb", "gdbserver")
 

@@ -39,7 +39,7 @@ from rsp.wire.features import Features
 from rsp.wire.signals import Signal
 
 if TYPE_CHECKING:
-    from rsp.target.target import Target
+    from rsp.remote.target import Target
     from rsp.transports.base import Transport
 
 START = 0x1000

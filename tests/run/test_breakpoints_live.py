@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from lab.guest import BootKernel, Guest
     from lab.servers import BootQemu
+    from rsp.remote.target import Target
     from rsp.run.points import Breakpoint
     from rsp.run.stop import Stop
-    from rsp.target.target import Target
 
 PATIENCE = 120.0
 

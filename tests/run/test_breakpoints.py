@@ -33,7 +33,7 @@ from rsp.wire.signals import Signal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rsp.target.target import Target
+    from rsp.remote.target import Target
 
 START = 0x1000
 WALK = [State(registers={"rip": START + i}) for i in range(1, 32)]

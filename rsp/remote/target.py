@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from rsp.symbols.table import SymbolTable
     from rsp.values.value import Value
 
-logger: Final = logging.getLogger("rsp.target")
+logger: Final = logging.getLogger("rsp.remote")
 
 ModeName: TypeAlias = Literal[
     "REAL16", "PROTECTED16", "PROTECTED32", "COMPAT32", "LONG64", "UNKNOWN"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lab.guest import BootKernel, Guest, KernelName
     from rsp.arch.registers import Registers
     from rsp.frames.backtrace import Backtrace
-    from rsp.target.target import Target
+    from rsp.remote.target import Target
 
 SEED = 4
 MODULES = 0xFFFF_FFFF_C000_0000  # on x86-64 (Linux Documentation/arch/x86/x86_64/mm.rst)

@@ -109,7 +109,7 @@ class Kernel:
         if not isinstance(kernel, cls):
             kernel = super().__new__(cls)
             kernel._plug_in(inferior, target.points)
-        if modules is not None:
+        if modules not in (None, kernel._directory):
             kernel._directory = modules
             kernel._known = {}  # those that had no file may have one there
             inferior.follow_anew()

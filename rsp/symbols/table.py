@@ -671,6 +671,8 @@ class SymbolTable:
         return answers
 
     def _files_of(self, spec: LocationSpec) -> Iterable[tuple[Binary, int]]:
+        if not isinstance(spec, LocationSpec):
+            raise arguments.refused("spec", spec, "a location that was taken apart")
         if spec.module is None:
             return self.binaries()
         if spec.module in self._modules:

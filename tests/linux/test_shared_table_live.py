@@ -78,7 +78,7 @@ def test_two_kernels(shared_kernel: BootKernel, boot_kernel: BootKernel) -> None
 
 
 def test_a_target_has_one_kernel(shared_kernel: BootKernel) -> None:
-    guest = shared_kernel("debian", kaslr=True)
+    guest = shared_kernel("debian")
     guest.run("insmod /dummy.ko")
     try:
         directory = guest.modules["dummy"].parent

@@ -398,7 +398,7 @@ def test_the_cpu_where_its_kernel_s_segments_are_not_loaded(
 ) -> None:
     """In user mode, and where an interrupt of it begins."""
     guest = shared_kernel(kernel)
-    guest.start("for n in 1 2 3; do timeout 20 sh -c 'while :; do :; done' & done")
+    guest.start("for n in 1 2 3; do timeout 60 sh -c 'while :; do :; done' & done")
     word = 4 if kernel == "i386" else 8
 
     def is_from_user_mode(target: Target) -> bool:

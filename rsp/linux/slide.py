@@ -24,7 +24,7 @@ from rsp.errors import MemoryFault, RegisterUnavailable, StubError, SymbolError
 from rsp.inferior.page_tables import PageTables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from rsp.arch.modes import CpuState
     from rsp.arch.registers import Registers
@@ -202,25 +202,21 @@ class SlideFinder:
         """Return the build-id and the banner of the kernel around an address."""
         if self._inferior.session.connection.limits.window == 1:
             return None, None  # to read that much over a serial line takes an hour
-        build_id = banner = None
+        return identity_in(self._pieces(seen), self._is_constant)
+
+    def _pieces(self, seen: int) -> Iterator[tuple[int, bytes]]:
+        """Yield what can be read from an address on; each piece begins with the end of the last."""
         data = b""
         for address in range(seen & -_ALIGN, (_range_of(seen) or self._range).stop, _PIECE):
-            if address - seen > _SEARCHED or (build_id and banner):
-                break
+            if address - seen > _SEARCHED:
+                return
             try:
                 read = self._inferior.read_memory(address, _PIECE)
             except MemoryFault:
                 data = b""
                 continue
             base, data = address - len(data[-_PAGE:]), data[-_PAGE:] + read
-            for at in _build_ids(data):
-                # Between text and data lies memory that was freed, and has files in it by now.
-                if build_id is None and self._is_constant(base + at):
-                    build_id = data[at : at + 20]
-            at = data.find(_VERSION)
-            if banner is None and at >= 0 and data[at + len(_VERSION) :][:1].isdigit():
-                banner = data[at : at + 256].partition(b"\n")[0]
-        return build_id, banner
+            yield base, data
 
     def _is_constant(self, address: int) -> bool:
         """Whether nobody may write there, as far as the page tables are known."""
@@ -284,6 +280,37 @@ def read_by_kernel(inferior: Inferior, address: int, length: int) -> bytes:
 def _range_of(address: int) -> range | None:
     """Return the range that a kernel may be in, of either width, for an address in it."""
     return next((each for each in _RANGES.values() if address in each), None)
+
+
+def identity_in(
+    pieces: Iterable[tuple[int, bytes]], is_constant: Callable[[int], bool]
+) -> tuple[bytes | None, bytes | None]:
+    """Return the build-id and the banner of a kernel in some memory; None for what is not there.
+
+    Between a kernel's text and its data, and between them and what nobody may write, lies memory
+    that was freed, and has files in it by now. A kernel's own build-id is in constant memory, since
+    5.5 behind the banner.
+
+    Args:
+        pieces: memory by its addresses, in their order.
+        is_constant: whether nobody may write at an address.
+    """
+    banner = begin = None
+    in_front = behind = None
+    for base, data in pieces:
+        at = data.find(_VERSION)
+        if banner is None and at >= 0 and data[at + len(_VERSION) :][:1].isdigit():
+            begin, banner = base + at, data[at : at + 256].partition(b"\n")[0]
+        for at in _build_ids(data):
+            if is_constant(base + at):
+                build_id = data[at : at + 20]
+                if begin is not None and base + at > begin:
+                    behind = behind or build_id
+                else:
+                    in_front = in_front or build_id
+        if behind:
+            break
+    return behind or in_front, banner
 
 
 def _build_ids(data: bytes) -> Iterator[int]:

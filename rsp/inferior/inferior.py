@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from rsp.unwind.resumption import Resumption
     from rsp.wire.threads import ThreadId
 
-    Follower: TypeAlias = Callable[[], None]
     ThreadUnwinder: TypeAlias = Callable[[Registers], Resumption | None]
 
 
@@ -106,7 +105,7 @@ class Inferior:
         self.arrival: Callable[[], Position | None] = lambda: None
         self.thread_unwinders: list[ThreadUnwinder] = []
         self.await_program: Callable[[], None] | None = None
-        self.follow: Follower | None = None
+        self.follow: Callable[[], None] | None = None
         self.prepare: Callable[[], None] = lambda: None
         self.find_code: CodeFinder | None = None
         self.find_entry_code: Callable[[], EntryCode] = lambda: NO_ENTRY_CODE
@@ -278,10 +277,6 @@ class Inferior:
         """Let several reads and writes of physical memory share the switch to it and back."""
         self.check()
         return self.memory.physical()
-
-    def peek(self, address: int, length: int) -> bytes:
-        """Read memory as the thread sees it that the stub has in focus."""
-        return self.pages.read_exactly(address, length)
 
     # --- symbols ---
 

@@ -1,7 +1,7 @@
 """Where a thread is in the program.
 
 Contents: the position of a thread, and what it is about to execute. Not here: what the symbols say
-of a pc (`rsp.symbols.at_pc`), and what counts as entered at a breakpoint (`rsp.remote`).
+of a pc (`rsp.symbols.at_pc`), and what counts as entered at a breakpoint (`rsp.run`).
 """
 
 from __future__ import annotations

@@ -79,10 +79,9 @@ class Processor:
         self._asks_one = True  # whether the stub may know `p`
         # Whether the pc that the stub gives was seen to be linear where the CPU's is an offset.
         self._linear = stub.linear_pc
-        self._behind: set[ThreadId | None] = (
-            set()
-        )  # whose pc `g` has behind its place, at this stop
-        self._found_at: dict[ThreadId | None, tuple[int, int]] = {}  # pc, and address
+        # At this stop: whose pc is behind its place in `g`, and where a pc was found to be.
+        self._behind: set[ThreadId | None] = set()
+        self._found_at: dict[ThreadId | None, tuple[int, int]] = {}
         self.generation: int = 0
 
     def invalidate(self) -> None:

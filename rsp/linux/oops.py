@@ -32,7 +32,6 @@ logger: Final = logging.getLogger("rsp.linux")
 # %pS and %pB: name+0x10/0x2f0, for a module [name] or [name build-id]; kernels before 4.11 print
 # the address in front, and it is left out, as every reader of the log does. Where a kernel has no
 # symbols, the address is all there is.
-_ADDRESS: Final = r"\[<(?:0x)?(?P<address>[0-9a-f]{8,16})>\]"
 _PLACE: Final = re.compile(
     r"(?:\[<[0-9a-fx]+>\] +)*(?P<doubt>\? +)?(?P<place>(?P<name>[^\W\d][\w.$]*)"
     r"\+0x[0-9a-f]+/0x[0-9a-f]+(?: +\[[\w-]+(?: (?P<id>(?:[0-9a-f]{2})+))?\])?)"

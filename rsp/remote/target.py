@@ -1,8 +1,8 @@
 """A live target: what users hold.
 
 Contents: the surface of the library: it hands each question to the part that answers it, and sees
-to it that nothing of ours stays in the target. How things are done is in the other files of this
-room.
+to it that nothing of ours stays in the target. How things are done is in `rsp.inferior`, `rsp.run`
+and `rsp.session`.
 """
 
 from __future__ import annotations

@@ -121,21 +121,19 @@ class Execution:
     @property
     def running(self) -> bool:
         """Whether the target runs; see ``Target.running``."""
-        session = self._session
-        if session.running:
-            session.drain()
-        while session.stops and not session.running:
-            if not self._is_final(session.stops[0]):
-                return True
-            self._take()
-        return session.running
+        return self._take_all(acts=False)
 
     def take_in(self) -> bool:
         """Take in what has come meanwhile, and do what it asks for; return whether it runs."""
+        return self._take_all(acts=True)
+
+    def _take_all(self, *, acts: bool) -> bool:
         session = self._session
         if session.running:
             session.drain()
         while session.stops and not session.running:
+            if not acts and not self._is_final(session.stops[0]):
+                return True
             self._take()
         return session.running
 
@@ -421,7 +419,7 @@ class Execution:
 
         def peek(address: int, length: int) -> bytes:
             inferior.thread_list.focus(thread)
-            return inferior.peek(address, length)
+            return inferior.pages.read_exactly(address, length)
 
         self.points.note_watched(peek)
 

@@ -279,7 +279,7 @@ class ModeSwitch:
         """Return memory as far as it can be read."""
         self._inferior.thread_list.focus(self._thread)
         try:
-            return self._inferior.peek(address, length)
+            return self._inferior.pages.read_exactly(address, length)
         except MemoryFault as fault:
             return fault.partial
         except StubError:

@@ -87,7 +87,7 @@ def describe(
             for point in hit:
                 if isinstance(point, Watchpoint):
                     inferior.thread_list.focus(reply.thread)
-                    point.after = point.read(inferior.peek)
+                    point.after = point.read(inferior.pages.read_exactly)
             return (stop_at(inferior, hit[0], stop) if hit else stop), hit
     # A stub that answers `?` with anything else stands still all the same.
     return Stop(reason=StopReason.ATTACHED if doing is None else StopReason.EVENT), ()
@@ -178,7 +178,8 @@ def _foreign_int3(inferior: Inferior, reply: stops.Stopped) -> int | None:
     try:
         address = inferior.processor.registers(reply.thread).pc - behind
         inferior.thread_list.focus(reply.thread)
-        return address if inferior.peek(address, len(_INT3)) == _INT3 else None
+        code = inferior.pages.read_exactly(address, len(_INT3))
+        return address if code == _INT3 else None
     except (StubError, LocalProtocolError):
         return None
 

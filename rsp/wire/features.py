@@ -1,7 +1,7 @@
 """What each side of a session can do, as ``qSupported`` says it.
 
 Contents: Features, the list that both sides send (gdb manual, "General Query Packets", qSupported),
-and what this client offers. What follows from a feature is decided in ``rsp.remote``.
+and what this client offers. What follows from a feature is decided in ``rsp.session``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Contents: the typed forms of ``S T W X N O F`` (gdb manual, "Stop Reply Packets"), both ways, and
 the test that tells an unsolicited stop reply from an answer. What a stop means for breakpoints and
-registers is for ``rsp.remote``.
+registers is for ``rsp.run``.
 """
 
 from __future__ import annotations

@@ -17,8 +17,12 @@ from rsp.testing.stub import Stub, assert_harmless
 from rsp.wire import commands
 from rsp.wire.features import Features
 
-CORE = "rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rip".split()  # noqa: SIM905
-WORDS = "eflags cs ss ds es fs gs".split()  # noqa: SIM905
+CORE = (
+    *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp"),
+    *("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rip"),
+)
+CORE_32 = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eip")
+WORDS = ("eflags", "cs", "ss", "ds", "es", "fs", "gs")
 SIZE = 17 * 8 + 7 * 4
 
 
@@ -243,7 +247,7 @@ def test_the_tls_descriptors_of_gdbserver_18() -> None:
 
 # --- in real mode ---
 
-I386 = "".join(reg(n, 32) for n in "eax ecx edx ebx esp ebp esi edi eip eflags cs ss ds es fs gs".split())  # noqa: E501, SIM905  # fmt: skip
+I386 = "".join(reg(name, 32) for name in (*CORE_32, *WORDS))
 
 
 def real(eip: int, cs: int, architecture: str, *, cr0: bool = False) -> Stub:

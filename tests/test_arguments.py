@@ -123,7 +123,7 @@ def test_a_long_value_is_shown_in_part() -> None:
         ({"modules": "/nope/x"}, "modules: /nope/x does not exist"),
         ({"modules": __file__}, f"modules: {__file__} is no directory"),
         ({"modules": 5}, "modules is 5: give the path of a directory"),
-        ({"interrupt": 3}, "interrupt is 3: give True, False or the monitor's address"),
+        ({"interrupt": 3}, 'interrupt is 3: give True, False, "ctrl-c" or the monitor\'s address'),
         ({"interrupt": "nope"}, "'nope' is no address"),
         ({"record": 5}, "record is 5: give a path"),
         ({"symbols": 5}, "path is 5: give a path"),

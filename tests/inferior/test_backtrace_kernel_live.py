@@ -486,11 +486,12 @@ def test_what_an_interrupt_interrupted(boot_kernel: BootKernel, gdb: Debuggers) 
     score.check()
 
 
-def test_a_backtrace_takes_no_more_requests_than_gdb_s(
+def test_a_frame_takes_half_of_the_requests_that_gdb_needs(
     shared_kernel: BootKernel, gdb: Debuggers, tmp_path: Path
 ) -> None:
+    """Counted for a frame: gdb mostly ends at the entry of an interrupt, ours goes on below it."""
     guest = shared_kernel("debian")
-    counts = []
+    mine, gdbs = [], []
     for number in range(5):
         log = tmp_path / f"{number}.rsplog"
         with rsp.connect(
@@ -499,16 +500,17 @@ def test_a_backtrace_takes_no_more_requests_than_gdb_s(
             stop_at(target, "tick_sched_timer")
             threads = target.threads
             before = requests(log)
-            found = [thread.backtrace() for thread in threads]
+            found = [frame for thread in threads for frame in thread.backtrace()]
             assert all(map(str, found))
-            mine = requests(log) - before
+            mine.append((requests(log) - before, len(found)))
         told = gdb.at(guest, "set debug remote 1", "thread apply all bt", "set debug remote 0")[1]
-        counts.append((mine, len(re.findall(r"Sending packet: \$(?:m|g|Hg)", told))))
+        asked = len(re.findall(r"Sending packet: \$(?:m|g|Hg)", told))
+        gdbs.append((asked, len(re.findall(r"^#\d", told, re.MULTILINE))))
         rsp.connect(guest.address).detach()
-    # gdb mostly stops at the entry, ours goes on: where that is far, it asks for more. One request
-    # of each stop is for none of the two backtraces: whether the machine was reset since the last.
-    assert all(mine >= 3 for mine, _ in counts)
-    assert sum(mine - 1 <= max(11, gdbs / 2) for mine, gdbs in counts) >= 3, counts
+    assert all(asked >= 3 for asked, _ in mine)
+    asked, frames = map(sum, zip(*mine, strict=True))
+    gdb_asked, gdb_frames = map(sum, zip(*gdbs, strict=True))
+    assert 2 * asked / frames <= gdb_asked / gdb_frames, (mine, gdbs)
 
 
 def requests(log: Path) -> int:

@@ -188,6 +188,7 @@ def _qemu(facts: Facts, limits: Limits) -> Stub:
         limits=replace(
             limits,
             window=64 if limits.reliable else 1,
+            any_byte_stops=True,
             # The ack along with the request saves a system call for each (half of a round trip).
             optimistic_ack=limits.reliable,
             write_all_registers=old,

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, ParamSpec, TypeVar
 from rsp import arguments
 from rsp.errors import LocalProtocolError, ProtocolError, RemoteProtocolError, RspTimeout
 from rsp.wire import codec
-from rsp.wire.commands import Command, StartNoAckMode
+from rsp.wire.commands import Command, Detach, StartNoAckMode
 from rsp.wire.events import NEED_DATA, Closed, Console, Notification, Output, Reply, Unsolicited
 from rsp.wire.exchange import Exchange
 from rsp.wire.framing import Deframer, FrameKind
@@ -187,6 +187,8 @@ class Connection:
             if self._quiet_at is not None and now >= self._quiet_at:
                 self._end_quiet()
             if self._quiet_at is None:
+                if self._limits.any_byte_stops and self._out[-1:] != b"+":
+                    self._out += b"+"
                 self._transmit(exchange)
                 return
         self._queue.append(exchange)
@@ -665,7 +667,10 @@ class Connection:
 
     def _on_unasked(self, raw: bytes, payload: bytes, *, is_stop: bool) -> Event | None:
         if is_stop:
-            self._acknowledge()
+            leaves = bool(self._flight) and isinstance(self._flight[0].command, Detach)
+            # Behind its answer to D this ack would stop again what anybody's byte stops.
+            if not (leaves and self._limits.any_byte_stops):
+                self._acknowledge()
             if self._state is State.STOPPED:
                 self._move(Trigger.STOP)
             return Unsolicited(self._trusted(parse_stop, payload, self._limits.dialect))

@@ -44,6 +44,8 @@ class Limits:
         most_read: the most bytes that one ``m`` may ask for, beyond what packet_size implies.
         window: how many requests may be under way at once.
         optimistic_ack: whether the ``+`` of a reply is sent along with its request.
+        any_byte_stops: whether a byte that comes while the target runs stops it, and is lost: a
+            ``+`` goes ahead of what is asked, for somebody else may have let it run.
         reliable: whether the line neither loses nor changes bytes; nothing is retransmitted by
             the clock on one that does not, but the first request.
         noisy: whether bytes have come to harm on an unreliable line lately. The checksum is a sum
@@ -70,6 +72,7 @@ class Limits:
     most_read: int | None = None
     window: int = 1
     optimistic_ack: bool = False
+    any_byte_stops: bool = False
     reliable: bool = True
     noisy: bool = False
     shared_line: bool = False

@@ -434,3 +434,31 @@ def test_the_stop_after_a_hit_is_gdb_s_too(counting: QemuMachine, gdb: type[Gdb]
     shown = re.search(r"\[(.*)\]", oracle.run("info registers eflags")[0])
     assert shown is not None
     assert set(shown[1].split()) - {"IOPL=0"} == set(str(flags).strip("[ ]").split())
+
+
+# --- somebody else lets it run ---
+
+
+@pytest.mark.parametrize("how", ["QMP", "the stub's monitor"])
+def test_a_machine_that_was_let_run_behind_our_back(counting: QemuMachine, how: str) -> None:
+    """Its monitor, or a window, resumes it: what is asked then stops it, and is answered."""
+
+    def let_run(target: rsp.Target) -> None:
+        _ = (counting if how == "QMP" else target).monitor("cont")
+        target.invalidate()
+        assert "running" in status(counting)
+
+    with rsp.connect(counting.address) as target:
+        let_run(target)
+        before = int.from_bytes(target.read_memory(COUNTER, 4), "little")
+        assert "paused" in status(counting)
+        let_run(target)
+        assert target.registers.pc in range(LABELS["long_start"], LABELS["greeting"])
+        let_run(target)
+        assert target.step(timeout=60).reason is StopReason.STEP
+        let_run(target)
+        with target.breakpoint(TICK):
+            assert target.resume(timeout=60).reason is StopReason.BREAKPOINT
+        assert int.from_bytes(target.read_memory(COUNTER, 4), "little") > before
+        let_run(target)
+    assert "running" in status(counting)

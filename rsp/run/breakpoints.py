@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from errno import EEXIST, ENOENT
-from typing import TYPE_CHECKING, Final, overload
+from typing import TYPE_CHECKING, Final, TypeAlias, overload
 
 from rsp.ctrl_c import held
 from rsp.errors import (
@@ -50,6 +50,9 @@ DEBUG_REGISTERS: Final = 4
 watchpoints share them."""
 _WATCHED_BY_ONE: Final = 8
 
+Inserted: TypeAlias = tuple[BreakpointType, int, int]
+"""What is in the target, as packets have it: how, at which address, and its kind or length."""
+
 
 class Breakpoints(Sequence[Point]):
     """All that is inserted; ``str()`` is gdb's table.
@@ -67,7 +70,7 @@ class Breakpoints(Sequence[Point]):
         self._points: list[Point] = []
         self._internal: list[Point] = []
         self._last_number = 0
-        self._users: dict[tuple[BreakpointType, int, int], int] = {}
+        self._users: dict[Inserted, int] = {}
 
     # --- for the target ---
 
@@ -292,7 +295,7 @@ class Breakpoints(Sequence[Point]):
             for point in self._points
         )
 
-    def lift(self, address: int) -> list[tuple[BreakpointType, int, int]]:
+    def lift(self, address: int) -> list[Inserted]:
         """Take out what would stop an instruction before it begins; ``put_back`` undoes it."""
         lifted = [
             key for key in self._users
@@ -302,14 +305,32 @@ class Breakpoints(Sequence[Point]):
             self._ask(commands.RemoveBreakpoint(type=kind, address=at, kind=size))
         return lifted
 
-    def lift_all(self) -> list[tuple[BreakpointType, int, int]]:
-        """Take out everything; ``put_back`` undoes it."""
-        lifted = list(self._users)
+    def lift_all(self, *, but: Collection[Inserted] = ()) -> list[Inserted]:
+        """Take out everything that is not out already; ``put_back`` undoes it."""
+        lifted = [key for key in self._users if key not in but]
         for kind, at, size in lifted:
             self._ask(commands.RemoveBreakpoint(type=kind, address=at, kind=size))
         return lifted
 
-    def put_back(self, lifted: list[tuple[BreakpointType, int, int]]) -> None:
+    def remove_copies(self, *, but: Collection[Inserted]) -> list[int]:
+        """Take everything out of a copy of the target, which the stub has in focus.
+
+        Args:
+            but: what was out already when it was made.
+
+        Returns:
+            The addresses where the stub refuses.
+        """
+        left = []
+        for kind, at, size in self._users:
+            if (kind, at, size) in but:
+                continue
+            reply = self._session.ask(commands.RemoveBreakpoint(type=kind, address=at, kind=size))
+            if not isinstance(reply, replies.Ok):
+                left.append(at)
+        return left
+
+    def put_back(self, lifted: list[Inserted]) -> None:
         """Insert again what ``lift`` took out, but for what was removed meanwhile."""
         for key in lifted:
             if key in self._users:

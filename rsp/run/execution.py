@@ -26,6 +26,7 @@ from rsp.errors import (
     UnsupportedCommand,
 )
 from rsp.run.arming import rearm
+from rsp.run.forks import FORKS, Forks
 from rsp.run.points import Breakpoint, Point, Watch
 from rsp.run.resumes import Resume, Resumes
 from rsp.run.stop import NOT_DELIVERED, Stop, StopReason, Thread
@@ -42,10 +43,9 @@ if TYPE_CHECKING:
     from rsp.arch.registers import Registers
     from rsp.arch.siginfo import SigInfo
     from rsp.inferior.inferior import Inferior
-    from rsp.run.breakpoints import Breakpoints
+    from rsp.run.breakpoints import Breakpoints, Inserted
     from rsp.run.stop import ThreadOwner
     from rsp.symbols.at_pc.source_position import Position
-    from rsp.wire.commands import BreakpointType
     from rsp.wire.replies import Reply
     from rsp.wire.threads import ThreadId
 
@@ -74,7 +74,8 @@ class Execution:
         self._owner = owner
         self._session = inferior.session
         self._resumes = Resumes(inferior.session)
-        self._lifted: list[tuple[BreakpointType, int, int]] = []
+        self._forks = Forks(inferior, points)
+        self._lifted: list[Inserted] = []
         self._passing = False  # a step over one's own breakpoint is under way
         self._stepping = False
         self._by_instruction = False  # and what was stepped was an instruction, not a line
@@ -147,7 +148,7 @@ class Execution:
             return True
         if self._passing or self._lifted or self._echo_due or self._before is not None:
             return False
-        if not isinstance(reply, stops.Stopped):
+        if not isinstance(reply, stops.Stopped) or reply.reason in FORKS:
             return False
         if not self.points.any:
             return True
@@ -515,6 +516,9 @@ class Execution:
         inferior = self._inferior
         inferior.forget()
         under_way, self._under_way = self._under_way, False
+        if under_way and isinstance(reply, stops.Stopped) and reply.reason in FORKS:
+            self._run_on_from_fork(reply)
+            return False
         if under_way and self._was_killed_alone(reply):
             self._under_way, self._sent = True, Resume(kind=ActionKind.CONTINUE)
             self._resumes.send(self._sent, signal=None, stopped=None)
@@ -553,8 +557,10 @@ class Execution:
         )
         if stop.ended:
             self._lifted = []
+            self._forks.forget()
             self.points.forget_all()
             return True
+        self._forks.return_memory()
         self._put_back()
         self.points.remove_retired()
         if self.points.any and self.note_mode():
@@ -568,6 +574,19 @@ class Execution:
         foreign = stop.reason is StopReason.WATCHPOINT and stop.address is not None
         return None if self._hit or foreign else True
 
+    def _run_on_from_fork(self, event: stops.Stopped) -> None:
+        """Let the children go, and the target do what it was doing."""
+        self._inferior.thread_list.stopped_in(event.thread)
+        self._forks.take(event, self._lifted)
+        borrower = self._forks.borrower
+        goal = self._sent
+        if borrower is not None:
+            goal = Resume(kind=ActionKind.CONTINUE, thread=borrower, others=False)
+        # A signal has been delivered before, and a step ends behind the system call.
+        self._resumes.send(goal, signal=None, stopped=self._inferior.stopped)
+        self._under_way = True
+        self._inferior.forget()
+
     def _was_killed_alone(self, reply: Reply) -> bool:
         """Return whether the signal of a thread that was stepped alone has ended the process.
 
@@ -578,6 +597,8 @@ class Execution:
         nobody_left = isinstance(reply, stops.NoResumed) or (
             isinstance(reply, replies.ErrorReply) and reply.text.startswith(_NO_CHILDREN)
         )
+        if self._forks.borrower is not None:
+            return nobody_left
         return alone and nobody_left and self._signal_to_deliver() is not None
 
     def note_mode(self) -> bool:

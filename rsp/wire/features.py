@@ -107,6 +107,8 @@ OFFERED: Final = Features(
         "swbreak": True,
         "hwbreak": True,
         "qRelocInsn": True,
+        "fork-events": True,
+        "vfork-events": True,
         "vContSupported": True,
         "QThreadEvents": True,
         "no-resumed": True,
@@ -116,6 +118,7 @@ OFFERED: Final = Features(
 )
 """What this client offers, in gdb's order. For ``xmlRegisters`` gdbserver sends a target.xml.
 
-Some of it answers questions that are never asked here: then no stub makes anything of it. But gdb's
-first packet has some 175 bytes, and winedbg waits for more of one of 64 to 127.
+What follows from the events of forks is in ``rsp.run.forks``. Some of it answers questions that are
+never asked here: then no stub makes anything of it. But gdb's first packet has some 175 bytes, and
+winedbg waits for more of one of 64 to 127.
 """

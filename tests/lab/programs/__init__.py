@@ -21,6 +21,10 @@ RECIPES = {
     "deep.c": ("gcc", "-g", "-O1", "-fno-optimize-sibling-calls", "-no-pie"),
     "faults.c": ("gcc", "-g", "-O0", "-Wall", "-Wextra", "-Werror", "-no-pie"),
     "faults32.S": ("gcc", "-g", "-m32", "-static", "-no-pie", "-nostdlib"),
+    "forks.c": (
+        *("gcc", "-g", "-O0", "-Wall", "-Wextra", "-Werror", "-no-pie", "-pthread"),
+        "-Wl,-z,now",
+    ),
     "hidden_switch.S": (
         *("gcc", "-m32", "-static", "-no-pie", "-nostdlib"),
         "-Wl,--oformat=binary,-Ttext=0x7c00,-N,--build-id=none",

@@ -18,6 +18,7 @@ from rsp.errors import (
     StubError,
     UnsupportedCommand,
 )
+from rsp.inferior.int3 import Int3s
 from rsp.inferior.pages import PAGE, checked_length
 from rsp.wire import commands, replies
 
@@ -41,9 +42,14 @@ class Memory:
     Args:
         session: where to.
         stub: what it can do.
+
+    Attributes:
+        int3s: the breakpoints that are written into it, which reads and writes do not notice.
+        fallback: reads what the CPU does not see.
     """
 
     def __init__(self, session: Session, stub: Stub) -> None:
+        self.int3s: Int3s = Int3s(self._fetch, self._store)
         self._session = session
         self._stub = stub
         self._is_physical = False
@@ -64,7 +70,11 @@ class Memory:
             with self.physical():
                 return self._fetch(address, length)
         self._check_mode()
-        return self._fetch_all(address, length)
+        try:
+            return self.int3s.hidden(address, self._fetch_all(address, length))
+        except MemoryFault as fault:
+            fault.partial = self.int3s.hidden(address, fault.partial)
+            raise
 
     def write(self, address: int, data: ReadableBuffer, *, physical: bool = False) -> None:
         """Write ``data`` at ``address``.
@@ -82,7 +92,7 @@ class Memory:
                 self._store(address, content)
         else:
             self._check_mode()
-            self._store(address, content)
+            self.int3s.write(address, content)
 
     def _fetch_all(self, address: int, length: int) -> bytes:
         """Fetch, and have the fallback read what the CPU does not see."""

@@ -118,7 +118,7 @@ class Target:
         on_exit: OnExit = OnExit.DETACH,
     ) -> None:
         self.inferior: Inferior = Inferior(session, greeting, symbols)
-        self.points: Breakpoints = Breakpoints(session)
+        self.points: Breakpoints = Breakpoints(session, self.inferior.memory)
         self._on_exit = on_exit
         self._owner = 0  # the process that has to leave it
         self._warned = False

@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from rsp.errors import BadImage, MemoryFault, StubError, SymbolError
+from rsp.inferior.int3 import INT3
 from rsp.inferior.locations import locate
 from rsp.location_spec import parse_location
 from rsp.run.points import Breakpoint, BreakpointKind
@@ -35,7 +36,6 @@ _MANY: Final = 16
 _UNIT: Final = 1 << 21
 """Of many locations one is compared in each 2 MB, which is the size of the pages that a kernel maps
 its own code by, and speaks for the others: code is loaded in one piece."""
-_INT3: Final = b"\xcc"
 
 
 def doubts(addresses: Iterable[int], inferior: Inferior, points: Breakpoints) -> dict[int, str]:
@@ -129,7 +129,7 @@ def _doubt(address: int, inferior: Inferior, points: Breakpoints, *, alone: bool
         return f"what is in memory is not the code of {inferior.symbols.path}, or not yet"
     # Under KVM, reads of memory show our own.
     ours = points.at(address, software=True)
-    if alone and not ours and actual[:1] == _INT3 != expected[:1]:
+    if alone and not ours and actual[:1] == INT3 != expected[:1]:
         return "an int3 is there already that is not ours"
     return None
 

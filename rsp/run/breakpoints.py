@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from errno import EEXIST, ENOENT
 from typing import TYPE_CHECKING, Final, TypeAlias, overload
 
@@ -40,6 +41,7 @@ from rsp.wire.commands import BreakpointType
 
 if TYPE_CHECKING:
     from rsp.inferior.locations import Where
+    from rsp.inferior.memory import Memory
     from rsp.session.session import Session
     from rsp.symbols.types.types import Type
 
@@ -59,14 +61,16 @@ class Breakpoints(Sequence[Point]):
 
     Args:
         session: where to.
+        memory: where software breakpoints are written to if the stub sets none.
 
     Attributes:
         paused: in its block the target stands still, and behind it runs on if it ran.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, memory: Memory) -> None:
         self.paused: Callable[[], AbstractContextManager[None]] = nullcontext
         self._session = session
+        self._memory = memory
         self._points: list[Point] = []
         self._internal: list[Point] = []
         self._last_number = 0
@@ -253,6 +257,12 @@ class Breakpoints(Sequence[Point]):
         self._points.clear()
         self._internal.clear()
         self._users.clear()
+        self._memory.int3s.forget()
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether some are int3 instructions in the target's memory, written by us."""
+        return len(self._memory.int3s) > 0
 
     def at(self, address: int, *, software: bool = False) -> list[Breakpoint]:
         """Return the breakpoints at an address; with ``software`` only those made so."""
@@ -324,6 +334,12 @@ class Breakpoints(Sequence[Point]):
         left = []
         for kind, at, size in self._users:
             if (kind, at, size) in but:
+                continue
+            if kind is BreakpointType.SOFTWARE and self._are_ours:
+                try:
+                    self._memory.int3s.remove(at, of_copy=True)
+                except MemoryFault:
+                    left.append(at)
                 continue
             reply = self._session.ask(commands.RemoveBreakpoint(type=kind, address=at, kind=size))
             if not isinstance(reply, replies.Ok):
@@ -419,6 +435,8 @@ class Breakpoints(Sequence[Point]):
                 f"{TITLES[kind]} by software, although {doubt}: this stub keeps it out of memory, "
                 f"and there are not enough of the {DEBUG_REGISTERS} debug registers left"
             )
+        elif kind is software and self._are_ours:
+            point.remarks[address] = "an int3 in memory, because the stub sets no breakpoints (Z0)"
         elif kind is not order[0] or doubt is not None:
             doubt = doubt or "the stub refuses a software breakpoint there"
             point.remarks[address] = f"{TITLES[kind]}, because {doubt}"
@@ -433,12 +451,15 @@ class Breakpoints(Sequence[Point]):
         )
 
     def _insert(self, order: tuple[BreakpointType, ...], address: int, size: int) -> BreakpointType:
+        software = BreakpointType.SOFTWARE
         refused: list[tuple[BreakpointType, replies.ErrorReply | replies.Unsupported]] = []
         for kind in order:
             key = (kind, address, size)
             if key in self._users:
                 self._users[key] += 1
                 return kind
+            if kind is software and self._are_ours:
+                continue  # after the debug registers, which change no memory
             try:
                 reply = self._session.ask(
                     commands.InsertBreakpoint(type=kind, address=address, kind=size)
@@ -450,15 +471,35 @@ class Breakpoints(Sequence[Point]):
             if isinstance(reply, replies.Ok) or self._was_done(reply, EEXIST):
                 self._users[key] = 1
                 return kind
+            if kind is software and isinstance(reply, replies.Unsupported):
+                connection = self._session.connection
+                connection.limits = replace(connection.limits, software_breakpoints=False)
             refused.append((kind, reply))
+        if software in order and self._are_ours:
+            self._users[software, address, size] = 1
+            try:
+                self._memory.int3s.insert(address)
+            except StubError:
+                del self._users[software, address, size]
+                raise
+            return software
         kind, reply = refused[-1]
         raise self._refusal(kind, address, reply)
+
+    @property
+    def _are_ours(self) -> bool:
+        """Whether software breakpoints are for us to write, as the stub sets none."""
+        return not self._session.connection.limits.software_breakpoints
 
     def _delete(self, kind: BreakpointType, address: int, size: int) -> None:
         key = (kind, address, size)
         left = self._users.get(key, 0) - 1
         if left > 0:
             self._users[key] = left
+            return
+        if kind is BreakpointType.SOFTWARE and self._are_ours:
+            self._users.pop(key, None)
+            self._memory.int3s.remove(address)
             return
         reply = self._session.ask(commands.RemoveBreakpoint(type=kind, address=address, kind=size))
         self._users.pop(key, None)
@@ -469,6 +510,11 @@ class Breakpoints(Sequence[Point]):
             )
 
     def _ask(self, command: commands.InsertBreakpoint | commands.RemoveBreakpoint) -> None:
+        if command.type is BreakpointType.SOFTWARE and self._are_ours:
+            int3s = self._memory.int3s
+            inserts = isinstance(command, commands.InsertBreakpoint)
+            (int3s.insert if inserts else int3s.remove)(command.address)
+            return
         reply = self._session.ask(command)
         if not (isinstance(reply, replies.Ok) or self._was_done(reply, EEXIST, ENOENT)):
             raise self._refusal(command.type, command.address, reply)
@@ -497,11 +543,6 @@ class Breakpoints(Sequence[Point]):
                     why += "; x86 watches no reads alone, but Watch.ACCESS reads and writes"
             return NoHardwareBreakpoint(
                 f"no {title} at {address:#x}: {why}", address=address, code=code
-            )
-        if isinstance(reply, replies.Unsupported):
-            return UnsupportedCommand(
-                "this stub sets no software breakpoints (Z0); ask for kind=BreakpointKind.HARDWARE",
-                command="Z0",
             )
         return MemoryFault(
             f"no {title} at {address:#x}: nothing is mapped there, or it cannot be written; "

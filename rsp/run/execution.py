@@ -152,7 +152,8 @@ class Execution:
             return False
         if not self.points.any:
             return True
-        if not self.points.are_plain or self._inferior.stub.pc_after_breakpoint:
+        moved = self.points.in_memory or self._inferior.stub.pc_after_breakpoint
+        if moved or not self.points.are_plain:
             return False
         if reply.address is not None and not self.points.watching(reply.address, tuple(Watch)):
             return False

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.arch.layout import Role
 from rsp.errors import LocalProtocolError, MemoryFault, StubError
+from rsp.inferior.int3 import INT3
 from rsp.run.points import Breakpoint, Watch, Watchpoint
 from rsp.run.stop import NOT_DELIVERED, Stop, StopReason
 from rsp.wire import stops
@@ -35,7 +36,6 @@ _WATCHES: Final = {
 }
 _PLAIN: Final = (stops.StopReason.SIGNAL, stops.StopReason.SWBREAK, stops.StopReason.HWBREAK)
 _INTEGERS: Final = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long"}
-_INT3: Final = b"\xcc"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +145,10 @@ def _describe_stopped(
 def _breakpoints_hit(
     inferior: Inferior, points: Breakpoints, reply: stops.Stopped, doing: Doing
 ) -> Sequence[Point]:
-    processor, behind = inferior.processor, inferior.stub.pc_after_breakpoint
+    processor = inferior.processor
+    behind = inferior.stub.pc_after_breakpoint
+    if points.in_memory and reply.reason is not stops.StopReason.SWBREAK:
+        behind = len(INT3)  # the CPU has executed it; who says "swbreak" has moved the pc back
     in_g = inferior.stub.pc_behind_in_g
     # A step ends behind a breakpoint, too, that it has begun at.
     resumed = not doing.stepping and not doing.passing
@@ -174,12 +177,12 @@ def _foreign_int3(inferior: Inferior, reply: stops.Stopped) -> int | None:
     """Return where the int3 is that a SIGTRAP comes of which nothing of ours explains."""
     # Who says "swbreak" has moved the pc back to the instruction (gdb manual, "Stop Reply
     # Packets"); the CPU leaves it behind.
-    behind = 0 if reply.reason is stops.StopReason.SWBREAK else len(_INT3)
+    behind = 0 if reply.reason is stops.StopReason.SWBREAK else len(INT3)
     try:
         address = inferior.processor.registers(reply.thread).pc - behind
         inferior.thread_list.focus(reply.thread)
-        code = inferior.pages.read_exactly(address, len(_INT3))
-        return address if code == _INT3 else None
+        code = inferior.pages.read_exactly(address, len(INT3))
+        return address if code == INT3 else None
     except (StubError, LocalProtocolError):
         return None
 

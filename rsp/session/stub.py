@@ -146,7 +146,7 @@ def identify(facts: Facts, limits: Limits) -> Stub:
     return Stub(
         name="unknown",
         features=dict(features),
-        limits=replace(common, write_all_registers=True),
+        limits=replace(common, write_all_registers=True, registers_size=facts.registers_size or 0),
         linear_pc=facts.architecture == _WITHOUT_SEGMENTS,
     )
 

@@ -67,7 +67,9 @@ class Machine:
         self.threads: dict[str, Cpu] = {thread: self.cpu, **(threads or {})}
         self.breakpoints: dict[tuple[BreakpointType, int], int] = {}
         self.running: bool = False
+        self.violations: list[str] = []
         self._at_breakpoint = False  # whether the last stop was one
+        self._behind_int3: int | None = None  # where an int3 in memory has left the pc
         self.physical = False
         self._program = tuple(program)
         self._at = -1
@@ -242,6 +244,9 @@ class Machine:
 
     def _run(self, *, step: bool) -> Running:
         self._at_breakpoint = False
+        if self._behind_int3 == self.threads[self._stopped_in].pc:
+            self.violations.append(f"goes on at {self._behind_int3:#x}, behind an int3 of ours")
+        self._behind_int3 = None
         out: list[Reply | bytes] = []
         for _ in range(_MOST_STEPS):
             cpu = self.threads[self._stopped_in]
@@ -294,13 +299,17 @@ class Machine:
         for kind in (BreakpointType.SOFTWARE, BreakpointType.HARDWARE):
             if (kind, pc) in self.breakpoints:
                 return kind
-        return None
+        is_written = "Z" not in self.personality.commands and self.memory.read(pc, 1) == b"\xcc"
+        return BreakpointType.SOFTWARE if is_written else None
 
     def _stopped_at_breakpoint(self, cpu: Cpu) -> Reply:
         self._at_breakpoint = True
         software = self._breakpoint_at(cpu.pc) is BreakpointType.SOFTWARE
         if software:
             behind = self.personality.pc_after_breakpoint
+            if (BreakpointType.SOFTWARE, cpu.pc) not in self.breakpoints:
+                behind = 1  # the CPU has executed it
+                self._behind_int3 = cpu.pc + behind
             cpu.registers["rip"] = cpu.registers.get("rip", 0) + behind
         reason = stops.StopReason.SIGNAL
         if self.personality.says_swbreak:

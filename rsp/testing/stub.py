@@ -90,7 +90,6 @@ class Stub(Machine):
             end=end,
             loop=loop,
         )
-        self.violations: list[str] = []
         self.received: list[bytes] = []
         self.answers: dict[bytes, Answer | Iterator[Answer]] = {}
         self.hooks: list[Hook] = []

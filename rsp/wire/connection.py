@@ -174,10 +174,11 @@ class Connection:
         refusal = self._limits.refusal(command)
         if refusal is not None:
             raise LocalProtocolError(f"not sent, for it would do harm: {refusal}")
-        if len(packet) - 4 > self._limits.packet_size:
+        room = self._limits.room_for(command)
+        if len(packet) - 4 > room:
             raise LocalProtocolError(
                 f"{type(command).__name__} needs a packet of {len(packet) - 4} characters, and "
-                f"this stub takes {self._limits.packet_size}: split it"
+                f"this stub takes {room}: split it"
             )
         self._now = now
         wait = self._limits.timeout if timeout is None else arguments.seconds(timeout, "timeout")

@@ -53,6 +53,10 @@ class Limits:
             has come twice.
         shared_line: whether a console's text runs between the packets.
         write_all_registers: whether ``G`` does what it says.
+        registers_size: bytes of ``g`` as the stub has sent it. It is taken to have room for a ``G``
+            of as many, whatever packet_size is (so does gdb, remote.c).
+        software_breakpoints: whether the stub may set software breakpoints (``Z0``): it has not
+            said yet that it does not know them.
         reverse_step, reverse_continue: whether ``bs`` and ``bc`` were offered.
         interrupt: how the running target is stopped.
         escape: the byte that escapes the next one in replies.
@@ -77,6 +81,8 @@ class Limits:
     noisy: bool = False
     shared_line: bool = False
     write_all_registers: bool = False
+    registers_size: int = 0
+    software_breakpoints: bool = True
     reverse_step: bool = False
     reverse_continue: bool = False
     interrupt: InterruptWay = InterruptWay.CTRL_C
@@ -107,6 +113,12 @@ class Limits:
     def largest_write(self) -> int:
         """The most bytes that one ``M`` may carry behind an address and a length of any size."""
         return max(1, (self.largest_packet - len("M0123456789abcdef,01234567:")) // 2)
+
+    def room_for(self, command: Command) -> int:
+        """Return how many characters a packet of the command may have."""
+        if isinstance(command, commands.WriteRegisters):
+            return max(self.packet_size, len("G") + 2 * self.registers_size)
+        return self.packet_size
 
     def refusal(self, command: Command) -> str | None:
         """Return why the command would harm this stub, None where it would not."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
 
 import rsp
 from lab.programs import build
+from lab.without_z import WithoutZ
 from rsp import BreakpointKind, StopReason, Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lab.servers import StartServer
     from rsp.remote.target import Target
     from rsp.run.stop import Stop
@@ -31,8 +35,14 @@ WAYS = {
 }
 
 
-def connect(gdbserver: StartServer, way: str) -> Target:
-    return rsp.connect(gdbserver(way, source=SOURCE), symbols=build(SOURCE))
+@contextlib.contextmanager
+def connect(gdbserver: StartServer, way: str, *, z: bool = True) -> Iterator[Target]:
+    """Connect to the program; without ``z``, to a stub without breakpoints."""
+    with contextlib.ExitStack() as stack:
+        address = gdbserver(way, source=SOURCE)
+        if not z:
+            address = stack.enter_context(WithoutZ(address)).address
+        yield stack.enter_context(rsp.connect(address, symbols=build(SOURCE)))
 
 
 def to_the_end(target: Target) -> tuple[int, Stop]:
@@ -44,9 +54,11 @@ def to_the_end(target: Target) -> tuple[int, Stop]:
     return hits, stop
 
 
+@pytest.mark.parametrize("z", [True, False], ids=["Z", "int3"])
 @pytest.mark.parametrize("way", WAYS)
-def test_children_live_and_only_the_parent_stops(gdbserver: StartServer, way: str) -> None:
-    with connect(gdbserver, way) as target, target.breakpoint("work"):
+def test_children_live_and_only_the_parent_stops(gdbserver: StartServer, way: str, z: bool) -> None:
+    with connect(gdbserver, way, z=z) as target, target.breakpoint("work"):
+        assert target.points.in_memory is not z
         hits, stop = to_the_end(target)
         assert (hits, stop.reason, stop.status) == (WAYS[way], StopReason.EXITED, 0)
 

@@ -42,6 +42,7 @@ ROOMS = (
     "rsp.inferior",
     "rsp.run",
     "rsp.linux",
+    "rsp.coredump",
     "rsp.remote",
     "rsp",
     "rsp.testing",

@@ -20,6 +20,7 @@ GROUPS: Final = {
         "info": "show the stub, the CPU mode, the stop and the threads",
         "regs": "show the registers of a thread, or write some",
         "read": "read memory as a hex dump or into a file",
+        "core": "write an ELF core for gdb and drgn",
         "write": "write memory",
         "bt": "show the backtrace of a thread or of all threads",
         "print": "evaluate a C expression and print it as gdb does",

@@ -50,7 +50,12 @@ def batch(*commands: str) -> list[str]:
 
 
 def connecting(address: str) -> str:
-    """Return gdb's command to connect; it takes a unix socket by its bare path."""
+    """Return gdb's command to connect, or to open ``core:FILE``.
+
+    It takes a unix socket by its bare path.
+    """
+    if address.startswith("core:"):
+        return f"core-file {address.removeprefix('core:')}"
     return f"target remote {address.removeprefix('unix:')}"
 
 

@@ -21,6 +21,7 @@ from rsp.inferior.space import space_of
 from rsp.linux.modules import Module, has_modules, list_modules
 from rsp.linux.sleeping import resumption_of
 from rsp.linux.slide import SlideFinder, is_kernel, read_by_kernel, start_places, was_reset
+from rsp.linux.write_protection import WriteProtection
 from rsp.run.arming import held_by_stub, insert, relocate
 from rsp.run.points import BreakpointKind
 from rsp.symbols.table import find_module
@@ -132,6 +133,7 @@ class Kernel:
         self._boots_anew = False
         self._placed = self._table.slide  # where the breakpoints by name were put
         self._start: Breakpoint | None = None
+        self._protection = WriteProtection(inferior, points)
         # By name, its struct module, and whether its init function is over.
         self._known: dict[str, tuple[int, bool]] = {}
         self._added: dict[str, _Added] = {}
@@ -186,6 +188,7 @@ class Kernel:
         if self._placed != self._slide:
             relocate(self._inferior, self._points)
             self._placed = self._slide
+        self._protection.prepare()
 
     def _check_slide(self) -> None:
         """Hold the slide that was given against what runs, as soon as a kernel is seen there."""

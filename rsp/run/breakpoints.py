@@ -88,6 +88,7 @@ class Breakpoints(Sequence[Point]):
         internal: bool = False,
         lasting: bool = False,
         stays: bool = False,
+        event: str = "",
         doubts: Mapping[int, str] | None = None,
         held_by_stub: Callable[[], bool] = bool,
     ) -> Breakpoint:
@@ -101,6 +102,7 @@ class Breakpoints(Sequence[Point]):
             internal: see Breakpoint.
             lasting: see Breakpoint.
             stays: see Breakpoint.
+            event: see Breakpoint.
             doubts: where a software breakpoint would not survive, and why not.
             held_by_stub: whether this stub's software breakpoints survive even there; asked where
                 the debug registers do not suffice.
@@ -118,6 +120,7 @@ class Breakpoints(Sequence[Point]):
             internal=internal,
             lasting=lasting,
             stays=stays,
+            event=event,
         )
         doubts = doubts or {}
         kept = self._kept(doubts, held_by_stub)
@@ -289,6 +292,15 @@ class Breakpoints(Sequence[Point]):
         for point in self._points:
             if isinstance(point, Watchpoint) and point.watch is not Watch.READ:
                 point.before = point.read(peek)
+
+    @property
+    def by_software(self) -> list[Breakpoint]:
+        """The breakpoints that have an int3 somewhere, for users or within."""
+        return [
+            point
+            for point in [*self._points, *self._internal]
+            if isinstance(point, Breakpoint) and BreakpointType.SOFTWARE in point.types.values()
+        ]
 
     @property
     def any(self) -> bool:

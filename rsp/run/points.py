@@ -170,6 +170,7 @@ class Breakpoint(Point):
         lasting: internal, but it stays until it is removed, and the target stops at it only where
             it would at another one there.
         stays: internal, but it stays until it is removed.
+        event: internal, and what a stop at it is: ``Stop.event``; empty where it ends a step.
         remarks: for some addresses, why the breakpoint there is not what it would be elsewhere.
     """
 
@@ -185,6 +186,7 @@ class Breakpoint(Point):
         internal: bool = False,
         lasting: bool = False,
         stays: bool = False,
+        event: str = "",
     ) -> None:
         super().__init__(table, number, where.what, where.addresses, condition)
         self.wanted = wanted
@@ -192,6 +194,7 @@ class Breakpoint(Point):
         self.internal: bool = internal or lasting
         self.lasting = lasting
         self.stays: bool = stays or lasting
+        self.event = event
         self.remarks: dict[int, str] = {}
         self._where = where
 

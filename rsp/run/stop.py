@@ -44,7 +44,7 @@ class StopReason(Enum):
     INTERRUPT = "interrupt"
     SIGNAL = "signal"
     EVENT = "event"
-    """A library, fork, exec or system call that the stub reports."""
+    """A library, fork, exec or system call that the stub reports; or what `Stop.event` says."""
     EXITED = "exited"
     TERMINATED = "terminated"
     NO_PROGRAM = "no program"
@@ -171,7 +171,8 @@ class Stop:
             watchpoint of reads, and where memory could not be read.
         new: what it holds now; None where it cannot be read.
         status: the exit status of a process that exited.
-        event: the stub's word for an event: ``fork``, ``library``, …
+        event: the stub's word for an event: ``fork``, ``library``, …; or ``write protection``: a
+            kernel under kgdb is about to write-protect its code (`rsp.linux.write_protection`).
         int3: where the int3 is that the CPU has just executed, if it is none of ours: the program's
             own, or another debugger's.
         return_value: what the function returned that ``finish`` ran to the end of; None where it

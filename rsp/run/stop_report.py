@@ -96,6 +96,8 @@ def describe(
 def stop_at(inferior: Inferior, point: Point, stop: Stop) -> Stop:
     """Return the stop as one at a point."""
     match point:
+        case Breakpoint(internal=True, event=event) if event:
+            return replace(stop, reason=StopReason.EVENT, event=event, breakpoint=None)
         case Breakpoint(internal=True):
             return replace(stop, reason=StopReason.STEP, breakpoint=None)
         case Breakpoint():

@@ -84,6 +84,8 @@ class Stub:
             but the one that stopped.
         linear_pc: whether the pc is a linear address where the CPU's is an offset in its segment
             (stubs that say ``i8086``).
+        in_kernel: whether it is a part of the kernel that it debugs, and writes breakpoints into it
+            as the kernel can at the moment.
         bare_watchpoints: whether watchpoints are the CPU's debug registers and no more: a range is
             aligned to its size, and what they catch is a SIGTRAP like any other.
         modes: by the architecture of ``g``, the mode in which code at privilege level 0 runs.
@@ -107,6 +109,7 @@ class Stub:
     tasks: bool = False
     only_stopped_thread: bool = False
     linear_pc: bool = False
+    in_kernel: bool = False
     bare_watchpoints: bool = False
     modes: Mapping[str, CpuMode] = field(default_factory=dict)
 
@@ -239,6 +242,7 @@ def _kgdb(_facts: Facts, limits: Limits) -> Stub:
         pc_after_breakpoint=1,
         tasks=True,
         only_stopped_thread=True,
+        in_kernel=True,
         bare_watchpoints=True,
         faults_by_page=True,
         # It has no real mode, and what it executes at level 0 is itself.

@@ -12,14 +12,14 @@ import sys
 import threading
 import time
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 import rsp
 from lab.backtraces import SETTINGS, Score
 from lab.gdb import Gdb
-from rsp import OnExit, StopReason
+from rsp import BreakpointKind, OnExit, StopReason
 from rsp.transports import open_transport
 from rsp.transports.wrapper import TransportWrapper
 
@@ -308,6 +308,66 @@ def test_a_kernel_that_waits_for_us_when_it_boots(
         guest.wait_for("sysrq: DEBUG")
         assert target.wait(PATIENCE).reason is StopReason.SIGNAL
     assert alive(guest)
+
+
+@pytest.fixture
+def waiting(boot_kernel: BootKernel, name: KernelName) -> Guest:
+    """A kernel that waits for us in the midst of its boot, its code not write-protected yet."""
+    guest = boot_kernel(
+        name,
+        append="kgdboc=ttyS1,115200 kgdbwait",
+        ports=("console", "unix", "console", "shell"),
+        stopped=True,
+    )
+    guest.monitor("cont")
+    guest.wait_for("Waiting for connection from remote gdb")
+    return guest
+
+
+def back_in(guest: Guest, target: Target) -> None:
+    """Let the kernel boot to its end, and stop it again."""
+    target.resume(wait=False)
+    guest.wait_for("lab: the guest is up")
+    guest.start("echo g > /proc/sysrq-trigger")
+    assert target.wait(PATIENCE).reason is StopReason.SIGNAL
+
+
+@pytest.mark.parametrize("kind", ["auto", "software"])
+def test_breakpoints_are_out_before_the_kernel_write_protects_its_code(
+    waiting: Guest, kind: Literal["auto", "software"], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It could not take them out afterwards, and would hang at the first that it meets."""
+    with rsp.connect(waiting.ports[1], symbols=waiting.symbols, timeout=PATIENCE) as target:
+        early = target.breakpoint("do_one_initcall", kind=kind, temporary=True)
+        late = target.breakpoint("ksys_sync", kind=kind)
+        assert late.kind is BreakpointKind.SOFTWARE
+        # What comes before that is stopped at as ever.
+        assert target.resume(timeout=PATIENCE).breakpoint is early
+        stop = target.resume(timeout=PATIENCE)
+        assert (stop.reason, stop.event) == (StopReason.EVENT, "write protection")
+        assert (stop.function, stop.breakpoint) == ("mark_rodata_ro", None)
+        assert not late.inserted
+        assert not target.points.any
+        assert "could not take these breakpoints out of it afterwards: 2 (ksys_sync)" in caplog.text
+        back_in(waiting, target)
+        assert "BP remove failed" not in waiting.console
+        # What is set now holds.
+        with target.breakpoint("ksys_sync") as late:
+            for _ in range(2):
+                target.resume(wait=False)
+                waiting.start("sync")
+                assert target.wait(PATIENCE).breakpoint is late
+            assert [point.what for point in target.points.by_software] == ["ksys_sync"]
+    assert alive(waiting)
+
+
+def test_the_kernel_runs_past_its_write_protection_without_breakpoints(waiting: Guest) -> None:
+    with rsp.connect(waiting.ports[1], symbols=waiting.symbols, timeout=PATIENCE) as target:
+        with target.breakpoint("do_one_initcall"):
+            target.resume(timeout=PATIENCE)
+        target.step(timeout=PATIENCE)
+        back_in(waiting, target)
+    assert alive(waiting)
 
 
 # --- rsp console ---

@@ -1,6 +1,6 @@
 """Core files: a process or a machine that stands still in an ELF file.
 
-Contents: `write_core`, which writes one of a live target. Importing the package loads nothing of it.
+Contents: `write_core`, which writes one of a live target. Importing the package loads nothing else.
 """
 
 from __future__ import annotations

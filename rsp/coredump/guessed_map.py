@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 AT_PHDR: Final = 3
 AT_PHNUM: Final = 5
 AT_BASE: Final = 7
+AT_EXECFN: Final = 31
 AT_SYSINFO_EHDR: Final = 33
 
 _PT_LOAD, _PT_DYNAMIC, _PT_PHDR = 1, 2, 6
@@ -35,6 +36,8 @@ _RED_ZONE: Final = 128
 _MOST_OBJECTS: Final = 1024
 _MOST_HEADERS: Final = 256
 _MOST_DYNAMIC: Final = 512
+# struct link_map as a debugger reads it, and the words of glibc's own behind that.
+_LINK_MAP: Final = 64
 _MOST_STACK: Final = 1 << 23
 _MOST_HEAP: Final = 1 << 26
 _LOCAL: Final = 1 << 14  # on both sides of what FS or GS points to
@@ -137,6 +140,9 @@ class _Finder:
         seen: set[int] = set()
         while place and place not in seen and len(seen) < _MOST_OBJECTS:
             seen.add(place)
+            # The list itself is in memory of its own: without it no debugger finds the libraries.
+            for needed in (place, place + _LINK_MAP, self._number(place + word)):
+                self.upwards(needed, _PAGE)
             if base := self._number(place):
                 self.object_at(base)
             place = self._number(place + 3 * word)

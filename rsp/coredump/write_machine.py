@@ -70,15 +70,17 @@ def machine_core(inferior: Inferior) -> Core:
         notes.append(float_notes(registers, word))
     notes += [qemu_note(registers, state) for registers, state in cpus if state is not None]
     views = [view for view in (_view(*cpu) for cpu in cpus) if view is not None]
-    levels = len(views[0][1].index_bits) if views else 0
     lowest = 0
-    if kernel is not None:
+    if kernel is not None and not views:
+        logger.warning("the core has no VMCOREINFO, which drgn needs: no CPU has page tables yet")
+    elif kernel is not None:
+        paging = views[0][1]
         try:
-            text = vmcoreinfo(inferior, kernel, levels)
+            text = vmcoreinfo(inferior, kernel, len(paging.index_bits))
             notes.append(note("VMCOREINFO", 0, text))
-            views.insert(0, (_kernel_root(inferior), views[0][1]))
+            views.insert(0, (_kernel_root(inferior), paging))
             lowest = first_table(inferior) & (_UPPER_HALF if word == 8 else _UPPER_QUARTER)
-        except (StubError, SymbolError, IndexError) as error:
+        except (StubError, SymbolError) as error:
             logger.warning("the core has no VMCOREINFO, which drgn needs: %s", error)
     inferior.thread_list.focus(inferior.current)
     with inferior.physical_memory():

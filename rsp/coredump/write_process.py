@@ -10,7 +10,7 @@ import logging
 import re
 from typing import TYPE_CHECKING, Final
 
-from rsp.coredump.guessed_map import guessed_map
+from rsp.coredump.guessed_map import AT_EXECFN, auxiliary, guessed_map
 from rsp.coredump.memory_map import Region, memory_map
 from rsp.coredump.write_elf import EXECUTE, MOST_LOADS, READ, WRITE, Core, Load, Run, note
 from rsp.coredump.write_notes import (
@@ -21,8 +21,9 @@ from rsp.coredump.write_notes import (
     process_note,
     prstatus,
 )
-from rsp.errors import MemoryFault
+from rsp.errors import MemoryFault, StubError
 from rsp.session.remote_file import read_file
+from rsp.values.strings import read_string
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +35,7 @@ logger: Final = logging.getLogger("rsp.coredump")
 
 _SIGINFO: Final = 128
 _MOST_STATUS: Final = 1 << 14
+_MOST_PATH: Final = 4096
 
 
 def process_core(inferior: Inferior, signal: int) -> Core:
@@ -53,8 +55,8 @@ def process_core(inferior: Inferior, signal: int) -> Core:
     word = 8 if first.layout.arch == "x86-64" else 4
     numbers = _numbers(stopped)
     process, regions = memory_map(inferior, numbers, first.pc)
-    status = _Status(inferior, process)
     vector = _object(inferior, "auxv")
+    status = _Status(inferior, process, auxiliary(vector, word).get(AT_EXECFN, 0))
     if not regions:
         every = [inferior.registers_of(thread) for thread in threads]
         regions = guessed_map(inferior, vector, every, word)
@@ -151,14 +153,27 @@ def _siginfo(inferior: Inferior, thread: ThreadId | None) -> bytes:
     return data if len(data) == _SIGINFO else b""
 
 
-class _Status:
-    """What the kernel says of a process as a whole, as far as the stub lets it be read."""
+def _text(inferior: Inferior, address: int) -> bytes:
+    try:
+        return read_string(inferior.read_memory, address, _MOST_PATH) if address else b""
+    except StubError:
+        return b""
 
-    def __init__(self, inferior: Inferior, process: int | None) -> None:
+
+class _Status:
+    """What the kernel says of a process as a whole, as far as the stub lets it be read.
+
+    Args:
+        inferior: the process.
+        process: its number on the stub's machine, None where that is not known.
+        path: where its auxiliary vector says that the program's name is.
+    """
+
+    def __init__(self, inferior: Inferior, process: int | None, path: int) -> None:
         self.state = "t"
         self.parents: tuple[int, ...] = ()
         self.flags = self.user = self.group = 0
-        program = _object(inferior, "exec-file") or b""
+        program = _object(inferior, "exec-file") or _text(inferior, path)
         self.name = program.rpartition(b"/")[2]
         self.arguments = program
         if process is None:

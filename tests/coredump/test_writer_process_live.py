@@ -42,7 +42,10 @@ def stop_and_write(address: str, place: int, file: Path) -> list[int]:
 def stacks(oracle: Gdb) -> list[str]:
     """Return the backtraces of all threads, without the headings, in the order of the text."""
     text = oracle.run("thread apply all bt")[0]
-    return sorted(part.split("\n", 1)[1].strip() for part in text.split("\nThread ")[1:])
+    return sorted(
+        part.split("\n", 1)[1].strip()
+        for part in re.split(r"^Thread ", text, flags=re.MULTILINE)[1:]
+    )
 
 
 @pytest.mark.parametrize(("source", "place"), [("subject.c", "visit"), ("subject32.S", "visit")])
@@ -62,6 +65,7 @@ def test_gdb_shows_the_same_as_live(
     commands = ("bt", "x/64xb $sp", "x/8i $pc", "info float", "p watched", "info auxv")
     assert ours.run(*commands) == live.run(*commands)
     assert stacks(ours) == stacks(live)
+    assert len(stacks(ours)) == len(threads)
     told, known = registers_of(ours), registers_of(live)
     # The bases of i386's segments and its TLS descriptors are in no note of a core.
     gone = {name for name in known if name not in told}

@@ -556,7 +556,11 @@ class Execution:
             and (passing or self._stepping)
             and inferior.stub.echoes_watchpoints
         )
-        if stop.ended:
+        executes = isinstance(reply, stops.Stopped) and reply.reason is stops.StopReason.EXEC
+        if stop.ended or executes:
+            # What was in the memory has gone with it.
+            if executes and len(self.points):
+                logger.warning("another program is executed now, and no breakpoint is in it")
             self._lifted = []
             self._forks.forget()
             self.points.forget_all()

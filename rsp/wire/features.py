@@ -109,6 +109,7 @@ OFFERED: Final = Features(
         "qRelocInsn": True,
         "fork-events": True,
         "vfork-events": True,
+        "exec-events": True,
         "vContSupported": True,
         "QThreadEvents": True,
         "no-resumed": True,
@@ -118,7 +119,7 @@ OFFERED: Final = Features(
 )
 """What this client offers, in gdb's order. For ``xmlRegisters`` gdbserver sends a target.xml.
 
-What follows from the events of forks is in ``rsp.run.forks``. Some of it answers questions that are
+What follows from the events of processes is in ``rsp.run``. Some of it answers questions that are
 never asked here: then no stub makes anything of it. But gdb's first packet has some 175 bytes, and
 winedbg waits for more of one of 64 to 127.
 """

@@ -129,3 +129,28 @@ def test_nothing_is_done_by_asking_whether_it_runs(gdbserver: StartServer) -> No
             assert target.running
         assert target.running
         assert target.wait(timeout=PATIENCE).reason is StopReason.BREAKPOINT
+
+
+@pytest.mark.parametrize("z", [True, False], ids=["Z", "int3"])
+def test_breakpoints_are_gone_with_the_program_that_they_were_in(
+    gdbserver: StartServer, z: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connect(gdbserver, "exec", z=z) as target:
+        point, away = target.breakpoint("work"), target.breakpoint("by_fork")
+        assert target.resume(timeout=PATIENCE).breakpoint is point
+        stop = target.resume(timeout=PATIENCE)
+        assert (stop.reason, stop.event) == (StopReason.EVENT, "exec")
+        assert not point.inserted
+        assert not away.inserted
+        assert "no breakpoint is in it" in caplog.text
+        point = target.breakpoint("work")
+        assert target.resume(timeout=PATIENCE).breakpoint is point
+        point.remove()
+        assert target.resume(timeout=PATIENCE).status == 7
+
+
+@pytest.mark.parametrize("z", [True, False], ids=["Z", "int3"])
+def test_a_program_is_left_whose_breakpoints_are_gone(gdbserver: StartServer, z: bool) -> None:
+    with connect(gdbserver, "exec", z=z) as target, target.breakpoint("work"):
+        target.resume(timeout=PATIENCE)
+        assert target.resume(timeout=PATIENCE).event == "exec"

@@ -54,8 +54,8 @@ def test_items_of_no_form_are_passed_over_as_gdb_does() -> None:
 
 def test_what_is_offered_is_what_gdb_offers() -> None:
     assert OFFERED.encode() == (
-        b"multiprocess+;swbreak+;hwbreak+;qRelocInsn+;fork-events+;vfork-events+;vContSupported+;"
-        b"QThreadEvents+;no-resumed+;memory-tagging+;xmlRegisters=i386"
+        b"multiprocess+;swbreak+;hwbreak+;qRelocInsn+;fork-events+;vfork-events+;exec-events+;"
+        b"vContSupported+;QThreadEvents+;no-resumed+;memory-tagging+;xmlRegisters=i386"
     )
 
 

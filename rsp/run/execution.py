@@ -521,6 +521,7 @@ class Execution:
             self._run_on_from_fork(reply)
             return False
         if under_way and self._was_killed_alone(reply):
+            self._forks.forget()
             self._under_way, self._sent = True, Resume(kind=ActionKind.CONTINUE)
             self._resumes.send(self._sent, signal=None, stopped=None)
             return False
@@ -593,9 +594,9 @@ class Execution:
         self._inferior.forget()
 
     def _was_killed_alone(self, reply: Reply) -> bool:
-        """Return whether the signal of a thread that was stepped alone has ended the process.
+        """Return whether the process has ended by a signal while one thread of it ran alone.
 
-        gdbserver (13.1) waits for that thread only, and finds it gone. How the process ended it
+        That was stepped with the signal, or waits for its vfork. gdbserver (13.1) waits for that thread only, and finds it gone. How the process ended it
         tells as soon as it waits for the others too, which end with it.
         """
         alone = not self._sent.others and self._sent.thread is not None

@@ -596,8 +596,9 @@ class Execution:
     def _was_killed_alone(self, reply: Reply) -> bool:
         """Return whether the process has ended by a signal while one thread of it ran alone.
 
-        That was stepped with the signal, or waits for its vfork. gdbserver (13.1) waits for that thread only, and finds it gone. How the process ended it
-        tells as soon as it waits for the others too, which end with it.
+        That was stepped with the signal, or waits for its vfork. gdbserver (13.1) waits for that
+        thread only, and finds it gone. How the process ended it tells as soon as it waits for the
+        others too, which end with it.
         """
         alone = not self._sent.others and self._sent.thread is not None
         nobody_left = isinstance(reply, stops.NoResumed) or (

@@ -17,12 +17,13 @@ apt_install = DEBIAN_FRONTEND=noninteractive apt-get -q update && \
     DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install
 
 .NOTPARALLEL:
-.PHONY: help demo test test-quick lint bench soak lab bare clean
+.PHONY: help demo test test-quick lint newest bench soak lab bare clean
 
 help:
 	@echo 'make demo    follow a CPU from 16 to 64 bit: on QEMU, or from a recording without it'
 	@echo 'make test    the linters and all tests (live tests: those whose programs are there)'
 	@echo 'make test-quick  the linters and the tests that are not live: no root, no downloads'
+	@echo 'make newest  the live tests on the newest QEMU, gdb, gdbserver and valgrind that Debian has'
 	@echo 'make lint    ruff and mypy'
 	@echo 'make bench   the benchmarks, as ratios within one run'
 	@echo 'make soak    the live tests five times beside four busy loops (hours)'
@@ -44,6 +45,12 @@ lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+
+# ARGS='tests/live -k gdbserver', for example. The programs are downloaded once, without root, into
+# the user's cache directory (818 MB), and the machine's own stay as they are.
+newest: lab
+	@RSP_LAB_BIN=$$($(BIN)/python tests/lab/newest.py) && [ -n "$$RSP_LAB_BIN" ] && \
+	    export RSP_LAB_BIN && $(BIN)/python -bb -W error -m pytest -m live $(ARGS)
 
 # drgn is a peer to be measured against, and nothing else here needs it.
 bench: lab

@@ -3,7 +3,8 @@
 A live test is one marked ``live("program", …)`` or that uses a fixture of the lab. Where a program
 is missing it is skipped, and the reason says what to install. A program that it does not declare so
 is missing for it everywhere. Under RSP_LAB=required every skip is a failure, of any test and for
-any reason. No process that a test started may be left at the end.
+any reason. No process that a test started may be left at the end. The programs in RSP_LAB_BIN, if
+that is set, go before those of PATH.
 """
 
 from __future__ import annotations
@@ -55,6 +56,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # Under python -bb: Hypothesis keeps what it has tried in a dict by tuples of bytes and numbers,
     # and b"" has the hash of 0.
     config.addinivalue_line("filterwarnings", r"ignore::BytesWarning:hypothesis\.")
+    if (first := os.environ.get("RSP_LAB_BIN")) is not None:
+        if not Path(first).is_dir():
+            raise pytest.UsageError(f"RSP_LAB_BIN is {first}, which is no directory")
+        os.environ["PATH"] = f"{Path(first).resolve()}:{os.environ['PATH']}"
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="rsp-path-"))
         config.stash[declared] = DeclaredPrograms(Path(directory))

@@ -257,8 +257,8 @@ class Execution:
                         + (
                             "interrupt() stops it"
                             if way is not InterruptWay.NONE
-                            else "and only a breakpoint or a signal from outside stops it: this "
-                            "stub does not listen while its target runs"
+                            else "and only a breakpoint or a signal from outside (SIGTRAP) stops "
+                            "it: this stub does not listen while its target runs"
                         ),
                         timeout=timeout,
                     )

@@ -396,7 +396,7 @@ class Session:
         if way is InterruptWay.NONE:
             raise UnsupportedCommand(
                 "this stub does not listen while its target runs: a breakpoint stops it, or a "
-                "signal from outside",
+                "signal from outside (SIGTRAP)",
                 command="interrupt",
             )
         with self._lock, held(but_in_waits=True):

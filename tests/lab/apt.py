@@ -24,8 +24,8 @@ class Apt:
 
     Args:
         scratch: an empty directory.
-        suite: "-backports" for that suite of the release that the machine has; signed by the same
-            key, and of the same mirror.
+        suite: the name of another suite ("sid"), or "-backports" for that of the release that the
+            machine has; signed by the same key, and of the same mirror.
         architecture: another one than the machine's.
     """
 
@@ -63,13 +63,22 @@ class Apt:
         """Download a package, take files out of it (all, or those of the patterns), delete it."""
         self._run("apt-get", "download", name)
         (package,) = self.scratch.glob(f"{name.partition('=')[0]}_*.deb")
-        directory.mkdir(parents=True, exist_ok=True)
-        unpack = ["tar", "-x", "-C", str(directory), "--wildcards", *members]
-        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=-1) as pack:
-            subprocess.run(unpack, check=True, stdin=pack.stdout)
-        if pack.returncode:
-            raise subprocess.CalledProcessError(pack.returncode, "dpkg-deb")
-        package.unlink()
+        _take_out(package, directory, "--wildcards", *members)
+
+    def unpack_with_dependencies(self, directory: Path, *names: str) -> None:
+        """Unpack packages with all that they need, as if the machine had none of it."""
+        archives = self.scratch / "archives"
+        (archives / "partial").mkdir(parents=True)
+        status = self.scratch / "status"
+        status.touch()
+        options = [f"-oDir::State::status={status}", f"-oDir::Cache::archives={archives}/"]
+        options += ["-oDebug::NoLocking=true", "-y", "--no-install-recommends", "--download-only"]
+        self._run("apt-get", "install", *options, *names)
+        for name in ("bin", "sbin", "lib", "lib64"):  # the links that all packages count on
+            (directory / "usr" / name).mkdir(parents=True)
+            (directory / name).symlink_to(f"usr/{name}")
+        for package in archives.glob("*.deb"):
+            _take_out(package, directory, "--keep-directory-symlink")
 
     def mirror(self) -> str:
         """Return the address of the archive that this machine's release comes from."""
@@ -79,7 +88,8 @@ class Apt:
         """Return the line of sources.list for a suite beside the release of this machine."""
         uri, codename, key = self._release()
         signed = f"[signed-by={key}] " if key and not key.startswith("$(") else ""
-        return f"deb {signed}{uri} {codename}{suite} main\n"
+        name = f"{codename}{suite}" if suite.startswith("-") else suite
+        return f"deb {signed}{uri} {name} main\n"
 
     def _release(self) -> tuple[str, str, str]:
         """Return address, code name and key of the release of this machine."""
@@ -108,6 +118,17 @@ class Apt:
             said = (error.stderr.strip() or f"status {error.returncode}").splitlines()
             raise UnavailableError(f"{' '.join(command)}: {said[-1]}") from error
         return done.stdout
+
+
+def _take_out(package: Path, directory: Path, *options: str) -> None:
+    """Unpack a package with these options and patterns of tar, and delete it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    unpack = ["tar", "-x", "-C", str(directory), *options]
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=-1) as pack:
+        subprocess.run(unpack, check=True, stdin=pack.stdout)
+    if pack.returncode:
+        raise subprocess.CalledProcessError(pack.returncode, "dpkg-deb")
+    package.unlink()
 
 
 if __name__ == "__main__":

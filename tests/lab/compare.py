@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from rsp.arch.registers import Registers
 
 # gdb shows these only when they are asked for by name.
-BY_NAME = (*PARTS, "fs_base", "gs_base", "orig_rax", "orig_eax")
+BY_NAME = (
+    *(*PARTS, "fs_base", "gs_base", "orig_rax", "orig_eax"),
+    *(f"i386_tls_gdt_{n}" for n in range(3)),
+)
 
 # Of what gdb shows, these we must know as well: the general registers' parts, the vectors. Not
 # `sp`, gdb's other name for the whole stack pointer: `Registers.sp` here.

@@ -6,6 +6,7 @@ library under test.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
@@ -39,6 +40,12 @@ SETTINGS = (
 )
 
 
+# gdb 18's wording → gdb 13's, which the tests know.
+OLDER_WORDING = {
+    "No breakpoints, watchpoints, tracepoints, or catchpoints.": "No breakpoints or watchpoints."
+}
+
+
 class GdbError(AssertionError):
     """gdb could not be run to the end; the message is its output."""
 
@@ -47,6 +54,15 @@ def batch(*commands: str) -> list[str]:
     """Return the command line of a gdb that does these, and nothing of the user's, and ends."""
     told = [word for command in commands for word in ("-ex", command)]
     return ["gdb", "-nx", "-nh", "-batch", *told]
+
+
+@functools.cache
+def version() -> int:
+    """Return the first number of the version of the gdb in PATH."""
+    said = subprocess.run([*batch(), "--version"], capture_output=True, check=True, text=True)
+    found = re.search(r" (\d+)\.\d+\S*$", said.stdout.splitlines()[0])
+    assert found, said.stdout
+    return int(found[1])
 
 
 def connecting(address: str) -> str:
@@ -103,6 +119,8 @@ class Gdb:
             if self.address.startswith("|"):
                 processes.end(f"RSP_LAB_GDB={run}", patience=0.5)
         output = finished.stdout.decode(errors="replace")
+        for newer, older in OLDER_WORDING.items():
+            output = output.replace(newer, older)
         answers = [answer.strip("\n") for answer in output.split(f"{MARK}\n")]
         # Before the first mark: the settings. Then the connection, the commands, the disconnect.
         if len(answers) != len(commands) + 4:
@@ -151,6 +169,8 @@ REGISTER = re.compile(r"^(\w+)\s+(.*)$")
 RAW = re.compile(r"\(raw (0x[0-9a-f]+)\)")
 WHOLE = re.compile(r"\buint(?:128|64) = (0x[0-9a-f]+)")  # of xmm0, of mm0
 INT128S = re.compile(r"\bv[24]_int128 = \{([^}]*)\}")
+WORDS = re.compile(r"\{((?:0x[0-9a-f]+, ){3}0x[0-9a-f]+)\}")  # i386_tls_gdt_0
+REFUSED = re.compile(r'Could not fetch register "(\w+)"')  # by the stub: gdb 18's words
 INTEGER = re.compile(r"(0x[0-9a-f]+)(?:\s|$)")
 
 
@@ -162,6 +182,9 @@ def parse_registers(text: str) -> dict[str, int | None]:
     """
     registers: dict[str, int | None] = {}
     for line in text.splitlines():
+        if refused := REFUSED.match(line):
+            registers[refused[1]] = None
+            continue
         if not (found := REGISTER.match(line)):
             raise GdbError(f"not a register: {line}")
         name, shown = found.groups()
@@ -172,6 +195,9 @@ def parse_registers(text: str) -> dict[str, int | None]:
         elif parts := INT128S.search(shown):  # the lowest 128 bits are shown first
             words = [int(word, 16) for word in parts[1].split(",")]
             registers[name] = sum(word << 128 * n for n, word in enumerate(words))
+        elif parts := WORDS.fullmatch(shown):
+            words = [int(word, 16) for word in parts[1].split(", ")]
+            registers[name] = sum(word << 32 * n for n, word in enumerate(words))
         elif number := INTEGER.match(shown):
             registers[name] = int(number[1], 16)
         else:

@@ -51,7 +51,7 @@ def debian(release: str) -> None:
     """Have one of Debian's kernels in the cache."""
     if cached(debian_pattern(release)):
         return
-    with _scratch(f"linux-debian{SUITES[release]}") as scratch:
+    with scratch_directory(f"linux-debian{SUITES[release]}") as scratch:
         # Another run may have obtained it while this one waited.
         if not cached(debian_pattern(release)):
             _fetch(release, scratch)
@@ -61,7 +61,7 @@ def built() -> None:
     """Have the kernels with kgdb in the cache."""
     if all(cached(built_pattern(name)) for name in FRAGMENTS):
         return
-    with _scratch("linux-build") as scratch:
+    with scratch_directory("linux-build") as scratch:
         if names := [name for name in FRAGMENTS if not cached(built_pattern(name))]:
             _build(names, scratch)
 
@@ -70,13 +70,13 @@ def busybox32() -> None:
     """Have Debian's busybox for i386 in the cache."""
     if cached(BUSYBOX32):
         return
-    with _scratch(BUSYBOX32) as scratch:
+    with scratch_directory(BUSYBOX32) as scratch:
         Apt(scratch, architecture="i386").unpack("busybox-static", scratch)
         (scratch / "bin/busybox").replace(cache_directory() / BUSYBOX32)
 
 
 @contextmanager
-def _scratch(name: str) -> Iterator[Path]:
+def scratch_directory(name: str) -> Iterator[Path]:
     """Provide an empty directory in the cache to one process at a time; the others wait."""
     cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)

@@ -132,6 +132,14 @@ def cut_off(
 # --- QEMU ---
 
 
+def left_running(machine: QemuMachine, ran: bool) -> bool:
+    """Return whether a machine that somebody has let run, or paused, runs when we have left.
+
+    QEMU from 8.0 on does not tell a paused one from one that it has stopped for its client.
+    """
+    return ran or int(machine.monitor("info version").partition(".")[0]) >= 8
+
+
 def stands(machine: QemuMachine) -> bool:
     return "paused" in machine.monitor("info status")
 
@@ -152,12 +160,13 @@ def counting() -> Iterator[QemuMachine]:
 def test_a_command_that_looks_is_cut_off(
     counting: QemuMachine, forked: Forked, name: str, running: bool
 ) -> None:
+    runs = left_running(counting, running)
     with TappedLine(counting.address) as line:
         tally = cut_off(
             forked,
             line,
             LOOKING[name],
-            lambda: "" if stands(counting) != running else "it stands" if running else "it runs",
+            lambda: "" if stands(counting) != runs else "it stands" if runs else "it runs",
             prepare=lambda: counting.monitor("cont" if running else "stop"),
         )
     assert not tally.wrong
@@ -209,7 +218,7 @@ def test_a_very_short_timeout(counting: QemuMachine, running: bool) -> None:
     for seconds in ("0.000001", "0.001", "0.01"):
         done = run("info", counting.address, "--timeout", seconds)
         assert done.status in (0, 1)
-        assert stands(counting) != running, (seconds, done)
+        assert stands(counting) != left_running(counting, running), (seconds, done)
 
 
 @pytest.mark.live("qemu-system-x86_64")
@@ -248,7 +257,7 @@ def test_who_waited_behind_another_client(counting: QemuMachine) -> None:
             rsp.connect(counting.address, timeout=0.5)
         assert target.registers
     with rsp.connect(counting.address) as target:  # whose turn comes behind the one that waited
-        assert target.found_running
+        assert target.found_running is not False  # None from QEMU 8.0 on
     assert not stands(counting)
 
 

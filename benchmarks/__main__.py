@@ -10,6 +10,7 @@ SUBJECTS = (
     "startup",
     "registers",
     "memory",
+    "cores",
     "symbols",
     "values",
     "backtraces",

@@ -53,7 +53,8 @@ if TYPE_CHECKING:
     from rsp.inferior.inferior import Inferior as _Inferior
     from rsp.inferior.memory_stream import MemoryStream
     from rsp.inferior.pages import Pages
-    from rsp.remote.target import Architecture, OnExit, Target
+    from rsp.remote.debuggee import Architecture
+    from rsp.remote.target import OnExit, Target
     from rsp.run.breakpoints import Breakpoints
     from rsp.run.points import Breakpoint, BreakpointKind, Point, Watch, Watchpoint
     from rsp.run.stop import Stop, StopReason, Thread
@@ -130,7 +131,8 @@ _HOMES = {
     "rsp.session.session": ("Session",),
     "rsp.run.stop": ("Stop", "StopReason", "Thread"),
     "rsp.session.stub": ("Stub",),
-    "rsp.remote.target": ("Architecture", "OnExit", "Target"),
+    "rsp.remote.debuggee": ("Architecture",),
+    "rsp.remote.target": ("OnExit", "Target"),
     "rsp.values.value": ("Value",),
     "rsp.transports.base": ("Transport",),
     "rsp.wire": ("commands", "replies", "stops"),

@@ -86,7 +86,7 @@ def _of_sleeping(
         try:
             resumption = unwinder(registers)
         except RspError as error:
-            if not inferior.session.usable:
+            if not inferior.usable:
                 raise
             reason = str(error)
             continue

@@ -62,9 +62,7 @@ def check(inferior: Inferior, slide: int) -> None:
 
 def _entry(inferior: Inferior, binary: Binary) -> int | None:
     """Return the entry point of the program that runs, None where the stub does not tell it."""
-    if inferior.stub.features.get("qXfer:auxv:read") is not True:
-        return None
-    auxv = inferior.session.transfer("auxv")
+    auxv = inferior.auxv()
     return _value(auxv, AT_ENTRY, binary.image.word_size) if auxv is not None else None
 
 

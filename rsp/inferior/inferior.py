@@ -1,23 +1,19 @@
-"""What stands still at a stop: the threads, registers, memory and symbols of a target.
+"""What stands still: threads, registers, memory and symbols, of a live target or of a core.
 
-Contents: `Inferior`, which the other files of this room and those above it ask. Not here:
-breakpoints, stops and their reasons, and what lets it run.
+Contents: `Inferior`, which the other files of this room and those above it ask, and what it asks of
+those that bring the data. Not here: the one that a stub shows (see `live`), the one of a core file
+(see `rsp.coredump`), breakpoints, stops and their reasons, and what lets it run.
 """
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, SupportsIndex
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Protocol, SupportsIndex
 
 from rsp import arguments
-from rsp.errors import LocalProtocolError, SymbolError
-from rsp.inferior.memory import Memory
+from rsp.errors import SymbolError
 from rsp.inferior.pages import Pages
-from rsp.inferior.processor import Processor
-from rsp.inferior.thread_list import ThreadList
 from rsp.unwind.entry_code import NO_ENTRY_CODE
-from rsp.wire import commands, replies
-from rsp.wire.limits import InterruptWay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,33 +24,88 @@ if TYPE_CHECKING:
 
     from rsp.arch.modes import CpuMode, CpuState
     from rsp.arch.registers import Registers
-    from rsp.session.handshake import Greeting
-    from rsp.session.session import Session
     from rsp.session.stub import Stub
     from rsp.symbols.at_pc.source_position import Position
     from rsp.symbols.table import SymbolTable
     from rsp.unwind.entry_code import EntryCode
     from rsp.unwind.loaded_code import CodeFinder
     from rsp.unwind.resumption import Resumption
+    from rsp.wire.limits import Limits
     from rsp.wire.threads import ThreadId
 
     ThreadUnwinder: TypeAlias = Callable[[Registers], Resumption | None]
 
 
-class Inferior:
-    """A machine or a process at a stop, as its stub shows it.
+class MemorySource(Protocol):
+    """Who reads memory, as the thread sees it that was chosen last."""
+
+    fallback: Callable[[int, int], bytes] | None
+    """Reads what the CPU does not see; None where nobody can."""
+
+    def read(self, address: int, length: SupportsIndex, *, physical: bool = False) -> bytes:
+        """Return memory; the errors of ``Target.read_memory``."""
+        ...
+
+    def read_seen(self, address: int, length: int) -> bytes:
+        """Return what the CPU itself sees, without the fallback."""
+        ...
+
+    def physical(self) -> AbstractContextManager[None]:
+        """Let several reads of physical memory share what each costs."""
+        ...
+
+
+class ProcessorSource(Protocol):
+    """Who knows the registers of each thread."""
+
+    @property
+    def generation(self) -> int:
+        """Another number whenever the target has run, for what outlives its stop."""
+        ...
+
+    def registers(self, thread: ThreadId | None) -> Registers:
+        """Return the snapshot of a thread's registers; StubError where there are none."""
+        ...
+
+    def mode(self, thread: ThreadId | None) -> CpuMode:
+        """Return the mode of a thread's CPU; UNKNOWN where nothing tells it for certain."""
+        ...
+
+    def state(self, thread: ThreadId | None) -> CpuState | None:
+        """Return the descriptors as well, None where nobody knows them."""
+        ...
+
+
+class ThreadSource(Protocol):
+    """Who knows the threads."""
+
+    def focus(self, thread: ThreadId | None) -> None:
+        """Let what is read next be about a thread; StubError where there is none."""
+        ...
+
+    def list(self) -> tuple[ThreadId, ...]:
+        """Return the ids."""
+        ...
+
+    def name(self, thread: ThreadId) -> str:
+        """Return what is said of a thread; StubError where there is none."""
+        ...
+
+    def known_name(self, thread: ThreadId) -> str:
+        """Return the same where it costs no request, else an empty text."""
+        ...
+
+
+class Inferior(ABC):
+    """A machine or a process that stands still.
 
     Args:
-        session: the requests.
-        greeting: what the stub has said.
+        stub: who answers, and what it can take; of a core what it has.
         symbols: of what runs there.
+        whole_pages: whether memory is read by whole pages, which costs too much on a serial line.
 
     Attributes:
         stub: who answers, and what it can take.
-        session: the requests, for packets that nothing here has a method for.
-        thread_list: the threads, and which of them requests are about.
-        processor: the registers of each thread.
-        memory: reads and writes; `pages` keeps what was read at this stop.
         pages: the memory of this stop by whole pages, virtual and physical: what tools read
             structures through.
         stopped: the thread that the last stop is about.
@@ -62,12 +113,9 @@ class Inferior:
         stepped: whether the last stop is the end of a step.
         absence: why there is nothing, for messages; None while it lives.
         closed: whether it was let go.
-        runs: returns whether it runs now, for what only looks: ``Target.running``.
-        take_in: takes in what has come meanwhile, does what that asks for, and returns whether it
-            runs then.
         arrival: returns where in the program the last stop is; None without symbols.
-        thread_unwinders: asked in turn, by the registers of a thread that the stub gives no pc of,
-            where that goes on. None from one that does not know.
+        thread_unwinders: asked in turn, by the registers of a thread without a pc, where that goes
+            on. None from one that does not know.
         await_program: called when a breakpoint was set by name; where the program is not in place
             yet, it arranges for the breakpoint to be moved as soon as that is. None where it is.
         follow: called once at each stop, before symbols are used at it: finds out where the program
@@ -81,27 +129,18 @@ class Inferior:
             backtrace.
     """
 
-    def __init__(
-        self, session: Session, greeting: Greeting, symbols: SymbolTable | None = None
-    ) -> None:
-        self.session = session
-        self.stub: Stub = greeting.stub
-        self.thread_list: ThreadList = ThreadList(session, self.stub)
-        described = greeting.description.layout() if greeting.description is not None else None
-        self.processor: Processor = Processor(session, self.thread_list, self.stub, described)
-        self.memory: Memory = Memory(session, self.stub)
+    def __init__(self, stub: Stub, symbols: SymbolTable | None, *, whole_pages: bool) -> None:
+        self.stub: Stub = stub
         self.pages: Pages = Pages(
-            self.memory.read,
-            partial(self.memory.read, physical=True),
-            whole=session.connection.limits.reliable,
+            lambda address, length: self.memory.read(address, length),
+            lambda address, length: self.memory.read(address, length, physical=True),
+            whole=whole_pages,
             focus=self.focus,
         )
         self.stopped: ThreadId | None = None
         self.selected: ThreadId | None = None
         self.absence: str | None = None
         self.closed = False
-        self.runs: Callable[[], bool] = lambda: session.running
-        self.take_in: Callable[[], bool] = self.runs
         self.arrival: Callable[[], Position | None] = lambda: None
         self.thread_unwinders: list[ThreadUnwinder] = []
         self.await_program: Callable[[], None] | None = None
@@ -114,68 +153,65 @@ class Inferior:
         self._symbols = symbols
         self._followed: SymbolError | bool = False  # at this stop, and what came of it
 
-    # --- whether it can be asked ---
+    # --- who brings the data ---
 
     @property
+    @abstractmethod
+    def memory(self) -> MemorySource:
+        """Who reads memory; `pages` keeps what was read at this stop."""
+
+    @property
+    @abstractmethod
+    def processor(self) -> ProcessorSource:
+        """Who knows the registers of each thread."""
+
+    @property
+    @abstractmethod
+    def thread_list(self) -> ThreadSource:
+        """Who knows the threads."""
+
+    @property
+    @abstractmethod
+    def limits(self) -> Limits:
+        """What the line can take now."""
+
+    @property
+    @abstractmethod
+    def usable(self) -> bool:
+        """Whether questions are answered at all: the connection is there."""
+
+    @abstractmethod
+    def auxv(self) -> bytes | None:
+        """Return the auxiliary vector of a process; None where nobody tells it."""
+
+    @property
+    @abstractmethod
     def silence(self) -> str | None:
         """Why nothing can be asked now: it runs, has ended, or was let go; None where it can.
 
         Unlike `check` it takes nothing in that has come meanwhile.
         """
-        if self.closed:
-            return "the target was detached from"
-        if self.session.running:
-            return "the target runs"
-        if self.absence is not None:
-            return self.absence
-        return None if self.session.usable else "the connection is lost"
 
+    @abstractmethod
+    def runs(self) -> bool:
+        """Return whether it runs now; for what only looks."""
+
+    @abstractmethod
     def check(self) -> None:
         """Take in what has come, and raise LocalProtocolError unless it stands still."""
-        self.check_open()
-        if self.take_in():
-            raise LocalProtocolError(f"the target runs: {self.ways_to_stop} first")
-        self._check_lives()
 
+    @abstractmethod
     def look(self) -> None:
         """Raise LocalProtocolError unless it stands still; for properties, which do nothing."""
-        self.check_open()
-        if self.runs():
-            raise LocalProtocolError(f"the target runs: {self.ways_to_stop} first")
-        self._check_lives()
 
-    def _check_lives(self) -> None:
-        if self.absence is not None:
-            raise LocalProtocolError(f"{self.absence}, and connect anew")
-
-    @property
-    def ways_to_stop(self) -> str:
-        """What a user can do to have it stand still, for messages."""
-        listens = self.session.connection.limits.interrupt is not InterruptWay.NONE
-        return "interrupt() or wait()" if listens else "wait()"
-
-    def check_open(self) -> None:
-        """Raise LocalProtocolError if it was let go."""
-        if self.closed:
-            raise LocalProtocolError("the target was detached from: connect again")
+    @abstractmethod
+    def invalidate(self) -> None:
+        """Forget what was cached for this stop."""
 
     @property
     def generation(self) -> int:
         """Another number whenever it has run, for what outlives its stop."""
         return self.processor.generation
-
-    def invalidate(self) -> None:
-        """Forget what was cached for this stop."""
-        self.follow_anew()
-        self.processor.invalidate()
-        self.pages.invalidate()
-
-    def forget(self) -> None:
-        """Forget what was cached, and what was selected: it runs."""
-        self.selected = None
-        self._followed = False
-        self.processor.resumed()
-        self.pages.invalidate()
 
     # --- threads ---
 
@@ -195,15 +231,6 @@ class Inferior:
         if thread != self.selected:
             self.pages.invalidate()  # another CPU may have other page tables
         self.selected = thread
-
-    def select_first(self) -> None:
-        """Make the thread current that the stub means, as its stop has named none."""
-        reply = self.session.ask(commands.QueryCurrentThread())
-        if isinstance(reply, replies.CurrentThread):
-            self.thread_list.stopped_in(reply.thread)  # Hg0 was the last word on it
-            self.selected = reply.thread
-        else:
-            self.selected = next(iter(self.thread_list.list()), None)
 
     def threads(self) -> tuple[ThreadId, ...]:
         """Return all threads; of a stub without a list the current one."""
@@ -234,12 +261,6 @@ class Inferior:
         self.look()
         return self.processor.registers(thread)
 
-    def write_register(self, thread: ThreadId | None, name: str, value: int) -> None:
-        """Write a register of a thread, and read it back."""
-        self.check()
-        self.processor.write(thread, name, value)
-        self.pages.invalidate()  # it may have been cr3
-
     @property
     def mode(self) -> CpuMode:
         """The mode of the current thread's CPU, UNKNOWN where nothing tells it for certain."""
@@ -267,11 +288,9 @@ class Inferior:
             return self.memory.read(address, length, physical=True)
         return self.pages.read_exactly(address, length)
 
+    @abstractmethod
     def write_memory(self, address: int, data: ReadableBuffer, *, physical: bool = False) -> None:
-        """Write memory; the errors of `read_memory`."""
-        self.focus()
-        self.pages.invalidate()
-        self.memory.write(address, data, physical=physical)
+        """Write memory; the errors of `read_memory`, and UnsupportedCommand of a core."""
 
     def physical_memory(self) -> AbstractContextManager[None]:
         """Let several reads and writes of physical memory share the switch to it and back."""

@@ -76,6 +76,11 @@ class Memory:
             fault.partial = self.int3s.hidden(address, fault.partial)
             raise
 
+    def read_seen(self, address: int, length: int) -> bytes:
+        """Return what the CPU itself sees, without the fallback; the errors of `read`."""
+        self._check_mode()
+        return self._fetch(address, checked_length(address, length))
+
     def write(self, address: int, data: ReadableBuffer, *, physical: bool = False) -> None:
         """Write ``data`` at ``address``.
 

@@ -6,7 +6,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from rsp.errors import MemoryFault, RspError
-from rsp.inferior.memory import Memory
 
 if TYPE_CHECKING:
     from rsp.inferior.inferior import Inferior
@@ -35,9 +34,8 @@ class StackMemory:
         self._thread = thread
         self._generation = inferior.generation
         # The target's own cache is of the current thread: each CPU has its own page tables.
-        is_current = inferior.current in (None, thread)
-        self._other = None if is_current else Memory(inferior.session, inferior.stub)
-        limits = inferior.session.connection.limits
+        self._is_current = inferior.current in (None, thread)
+        limits = inferior.limits
         self._sparing = not limits.reliable
         largest = min(_SERIAL_BLOCK if self._sparing else _BLOCK, limits.largest_read)
         self._block = 1 << largest.bit_length() - 1
@@ -123,13 +121,13 @@ class StackMemory:
                 address=address,
             )
         try:
-            if self._other is None:
+            if self._is_current:
                 return inferior.read_memory(address, size)
             inferior.thread_list.focus(self._thread)
-            return self._other.read(address, size)
+            return inferior.memory.read_seen(address, size)
         except MemoryFault:
             raise
         except RspError as error:
-            if not inferior.session.usable:
+            if not inferior.usable:
                 raise
             raise MemoryFault(str(error), address=address) from error

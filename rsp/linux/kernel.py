@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from rsp import arguments
-from rsp.errors import BadImage, StubError, SymbolError
+from rsp.errors import BadImage, LocalProtocolError, StubError, SymbolError
 from rsp.inferior.evaluation import evaluate_at
 from rsp.inferior.inferior import Inferior
 from rsp.inferior.locations import Where, locate
@@ -59,7 +59,7 @@ def _stamp(file: str) -> tuple[int, int] | None:
 
 
 class Machine(Protocol):
-    """What a kernel is asked of: a Target."""
+    """What a kernel is asked of: a Target, or a Core."""
 
     @property
     def inferior(self) -> Inferior:
@@ -67,8 +67,8 @@ class Machine(Protocol):
         ...
 
     @property
-    def points(self) -> Breakpoints:
-        """Its breakpoints and watchpoints."""
+    def points(self) -> Breakpoints | None:
+        """Its breakpoints and watchpoints; None where it cannot be let run."""
         ...
 
 
@@ -101,7 +101,7 @@ class Kernel:
         """Return the kernel of a target: there is one, and what is given here is of it, too."""
         inferior = getattr(target, "inferior", None)
         if not isinstance(inferior, Inferior):
-            raise arguments.refused("target", target, "a Target that rsp.connect has made")
+            raise arguments.refused("target", target, "what rsp.connect or rsp.open_core has made")
         if modules is not None:
             modules = arguments.directory(modules, "modules")
         if slide is not None:
@@ -120,7 +120,7 @@ class Kernel:
             inferior.follow_anew()
         return kernel
 
-    def _plug_in(self, inferior: Inferior, points: Breakpoints) -> None:
+    def _plug_in(self, inferior: Inferior, points: Breakpoints | None) -> None:
         self._inferior = inferior
         self._points = points
         self._table = inferior.image_symbols
@@ -178,6 +178,8 @@ class Kernel:
 
     def prepare(self) -> None:
         """Have breakpoints by name be where the kernel is, or is going to be."""
+        if self._points is None:
+            return
         if self._slide is None:
             if self._boots_anew and self._points.any:
                 self._await_start()
@@ -223,7 +225,7 @@ class Kernel:
         Its first function in C is waited for at every place that KASLR may choose. Only breakpoints
         that are not in the target's memory can be that many, and survive that it is unpacked there.
         """
-        if self._start is None and held_by_stub(self._inferior):
+        if self._start is None and self._points is not None and held_by_stub(self._inferior):
             places = Where("the start of the kernel", start_places(self._table))
             self._start = self._points.add(
                 places, BreakpointKind.SOFTWARE, self._has_started, lasting=True
@@ -233,7 +235,8 @@ class Kernel:
         """Move the breakpoints to where the kernel is; return whether one of them is here."""
         self.follow()
         self.prepare()
-        return any(not point.internal for point in self._points.at(self._inferior.registers.pc))
+        pc = self._inferior.registers.pc
+        return self._points is not None and any(not point.internal for point in self._points.at(pc))
 
     def _read_hidden(self, address: int, length: int) -> bytes:
         """Read what a CPU in user mode does not see of the kernel."""
@@ -397,7 +400,11 @@ class Kernel:
 
         Raises:
             SymbolNotFound: the kernel has no modules.
+            LocalProtocolError: it is that of a core, and loads nothing any more.
         """
+        points = self._points
+        if points is None:
+            raise LocalProtocolError("a core does not run: no module is loaded later")
         wanted = arguments.text(name, "name", "the name of a module").replace("-", "_")
         self._find()
         self.prepare()
@@ -411,12 +418,12 @@ class Kernel:
             if module.init is None:
                 return True
             init = locate(module.init, self._inferior)
-            insert(self._inferior, self._points, init, temporary=True)
+            insert(self._inferior, points, init, temporary=True)
             return False
 
         # At its very first instruction, where the argument is in its register.
         where = locate("*do_init_module", self._inferior)
-        point = insert(self._inferior, self._points, where, condition=coming)
+        point = insert(self._inferior, points, where, condition=coming)
         point.what = f"module {name}"
         return point
 

@@ -121,7 +121,7 @@ class ModuleCode:
         self.name: str = f"[{module.name}]"
         self._inferior = inferior
         self._table = table
-        self._is_fast = inferior.session.connection.limits.reliable
+        self._is_fast = inferior.limits.reliable
 
     def rules_at(self, address: int) -> UnwindRules | None:
         """Return the rules that the kernel unwinds by, None without.

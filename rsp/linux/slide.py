@@ -200,7 +200,7 @@ class SlideFinder:
 
     def _identity(self, seen: int) -> tuple[bytes | None, bytes | None]:
         """Return the build-id and the banner of the kernel around an address."""
-        if self._inferior.session.connection.limits.window == 1:
+        if self._inferior.limits.window == 1:
             return None, None  # to read that much over a serial line takes an hour
         return identity_in(self._pieces(seen), self._is_constant)
 
@@ -243,7 +243,7 @@ def was_reset(inferior: Inferior, table: SymbolTable) -> bool:
     A CPU that does not page sees nothing of a kernel: it may be one that is only now started. Steps
     are not asked, since many are of one command; nor is a serial line, which does not survive this.
     """
-    if inferior.stepped or not inferior.session.connection.limits.reliable:
+    if inferior.stepped or not inferior.limits.reliable:
         return False
     if _pages(inferior.registers):
         return not SlideFinder(inferior, table).is_still_at(table.slide)

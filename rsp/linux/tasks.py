@@ -53,7 +53,7 @@ class _Layout:
     def __init__(self, inferior: Inferior) -> None:
         symbols = inferior.symbols
         self.type: Type = symbols.type("struct task_struct")
-        fast = inferior.session.connection.limits.reliable
+        fast = inferior.limits.reliable
         parts = Record(self.type, *_MEMBERS).parts(_GAP if fast else _SERIAL_GAP)
         self.part_of: dict[str, Record] = {path: part for part in parts for path in part.places}
         self.tasks: int = place_of(self.type, "tasks").offset

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.errors import BadImage, MemoryFault, StubError, SymbolError
 from rsp.inferior.int3 import INT3
+from rsp.inferior.live import LiveInferior
 from rsp.inferior.locations import locate
 from rsp.location_spec import parse_location
 from rsp.run.points import Breakpoint, BreakpointKind
@@ -103,7 +104,7 @@ def held_by_stub(inferior: Inferior) -> bool:
     QEMU's own translator checks each address that it translates; under KVM it writes an int3
     (accel/kvm/kvm-all.c, kvm_arch_insert_sw_breakpoint).
     """
-    if not inferior.stub.tells_accelerator:
+    if not (isinstance(inferior, LiveInferior) and inferior.stub.tells_accelerator):
         return False
     try:
         return "disabled" in inferior.session.monitor("info kvm")

@@ -14,13 +14,13 @@ from rsp.symbols.at_pc.source_position import Position
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rsp.inferior.inferior import Inferior
+    from rsp.inferior.live import LiveInferior
     from rsp.run.points import Point
     from rsp.wire.threads import ThreadId
 
 
 def stopped_at(
-    inferior: Inferior, thread: ThreadId | None, hit: Sequence[Point], *, copies: bool
+    inferior: LiveInferior, thread: ThreadId | None, hit: Sequence[Point], *, copies: bool
 ) -> Position | None:
     """Return where a thread has just stopped, None without symbols.
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from rsp.arch.registers import Registers
     from rsp.arch.siginfo import SigInfo
-    from rsp.inferior.inferior import Inferior
+    from rsp.inferior.live import LiveInferior
     from rsp.run.breakpoints import Breakpoints, Inserted
     from rsp.run.stop import ThreadOwner
     from rsp.symbols.at_pc.source_position import Position
@@ -67,7 +67,7 @@ class Execution:
     """
 
     def __init__(
-        self, inferior: Inferior, points: Breakpoints, owner: ThreadOwner, stop: Reply
+        self, inferior: LiveInferior, points: Breakpoints, owner: ThreadOwner, stop: Reply
     ) -> None:
         self.points = points
         self._inferior = inferior
@@ -92,7 +92,7 @@ class Execution:
         self._pausing = False  # it is stopped only to run on
         self._stops = 0
         self._modes: dict[ThreadId | None, object] = {}
-        inferior.runs = lambda: self.running
+        inferior.is_running = lambda: self.running
         inferior.take_in = self.take_in
         inferior.arrival = lambda: self.stop.position
         self.stop = self._describe(stop, attached=True)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rsp.arch.registers import Registers
-    from rsp.inferior.inferior import Inferior
+    from rsp.inferior.live import LiveInferior
     from rsp.run.execution import Execution
     from rsp.run.points import Breakpoint
 
@@ -91,7 +91,7 @@ class ModeSwitch:
 
     def __init__(
         self,
-        inferior: Inferior,
+        inferior: LiveInferior,
         execution: Execution,
         mode: CpuMode,
         *,

@@ -32,7 +32,7 @@ from rsp.wire import commands, replies
 
 if TYPE_CHECKING:
     from rsp.arch.registers import Registers
-    from rsp.inferior.inferior import Inferior
+    from rsp.inferior.live import LiveInferior
     from rsp.run.execution import Execution
     from rsp.symbols.at_pc.source_position import LineKey
     from rsp.wire.threads import ThreadId
@@ -79,7 +79,7 @@ class _View:
     """
 
     def __init__(
-        self, inferior: Inferior, thread: ThreadId | None, position: Position | None = None
+        self, inferior: LiveInferior, thread: ThreadId | None, position: Position | None = None
     ) -> None:
         self._inferior = inferior
         self._thread = thread
@@ -141,7 +141,7 @@ class Stepping:
         execution: what lets it run.
     """
 
-    def __init__(self, inferior: Inferior, execution: Execution) -> None:
+    def __init__(self, inferior: LiveInferior, execution: Execution) -> None:
         self._inferior = inferior
         self._execution = execution
         self._step_flags: int | None = None  # QEMU's, as they were; None where they are untouched
@@ -265,7 +265,7 @@ class _Walk:
 
     def __init__(
         self,
-        inferior: Inferior,
+        inferior: LiveInferior,
         execution: Execution,
         thread: ThreadId | None,
         position: Position,
@@ -414,7 +414,7 @@ class _Walk:
 
 
 def _run_to(
-    inferior: Inferior,
+    inferior: LiveInferior,
     execution: Execution,
     thread: ThreadId | None,
     address: int,

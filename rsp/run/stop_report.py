@@ -20,7 +20,7 @@ from rsp.wire.signals import Signal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rsp.inferior.inferior import Inferior
+    from rsp.inferior.live import LiveInferior
     from rsp.run.breakpoints import Breakpoints
     from rsp.run.points import Point
     from rsp.run.stop import Thread
@@ -54,7 +54,7 @@ class Doing:
 
 
 def describe(
-    inferior: Inferior,
+    inferior: LiveInferior,
     points: Breakpoints,
     reply: Reply,
     doing: Doing | None,
@@ -93,7 +93,7 @@ def describe(
     return Stop(reason=StopReason.ATTACHED if doing is None else StopReason.EVENT), ()
 
 
-def stop_at(inferior: Inferior, point: Point, stop: Stop) -> Stop:
+def stop_at(inferior: LiveInferior, point: Point, stop: Stop) -> Stop:
     """Return the stop as one at a point."""
     match point:
         case Breakpoint(internal=True, event=event) if event:
@@ -109,7 +109,7 @@ def stop_at(inferior: Inferior, point: Point, stop: Stop) -> Stop:
 
 
 def _describe_stopped(
-    inferior: Inferior, points: Breakpoints, reply: stops.Stopped, doing: Doing, stop: Stop
+    inferior: LiveInferior, points: Breakpoints, reply: stops.Stopped, doing: Doing, stop: Stop
 ) -> tuple[Stop, Sequence[Point]]:
     hit: Sequence[Point] = ()
     if reply.reason in _WATCHES:
@@ -145,7 +145,7 @@ def _describe_stopped(
 
 
 def _breakpoints_hit(
-    inferior: Inferior, points: Breakpoints, reply: stops.Stopped, doing: Doing
+    inferior: LiveInferior, points: Breakpoints, reply: stops.Stopped, doing: Doing
 ) -> Sequence[Point]:
     processor = inferior.processor
     behind = inferior.stub.pc_after_breakpoint
@@ -175,7 +175,7 @@ def _breakpoints_hit(
     return ()
 
 
-def _foreign_int3(inferior: Inferior, reply: stops.Stopped) -> int | None:
+def _foreign_int3(inferior: LiveInferior, reply: stops.Stopped) -> int | None:
     """Return where the int3 is that a SIGTRAP comes of which nothing of ours explains."""
     # Who says "swbreak" has moved the pc back to the instruction (gdb manual, "Stop Reply
     # Packets"); the CPU leaves it behind.
@@ -189,7 +189,7 @@ def _foreign_int3(inferior: Inferior, reply: stops.Stopped) -> int | None:
         return None
 
 
-def _values(inferior: Inferior, point: Watchpoint) -> tuple[Value | None, Value | None]:
+def _values(inferior: LiveInferior, point: Watchpoint) -> tuple[Value | None, Value | None]:
     """Return what was there before the last hit of a watchpoint, and what is there now."""
     from rsp.values.c import C
     from rsp.values.value import Space, Value

@@ -53,7 +53,8 @@ if TYPE_CHECKING:
     from rsp.inferior.inferior import Inferior as _Inferior
     from rsp.inferior.memory_stream import MemoryStream
     from rsp.inferior.pages import Pages
-    from rsp.remote.debuggee import Architecture
+    from rsp.remote.core import Core
+    from rsp.remote.debuggee import Architecture, Debuggee
     from rsp.remote.target import OnExit, Target
     from rsp.run.breakpoints import Breakpoints
     from rsp.run.points import Breakpoint, BreakpointKind, Point, Watch, Watchpoint
@@ -131,7 +132,8 @@ _HOMES = {
     "rsp.session.session": ("Session",),
     "rsp.run.stop": ("Stop", "StopReason", "Thread"),
     "rsp.session.stub": ("Stub",),
-    "rsp.remote.debuggee": ("Architecture",),
+    "rsp.remote.core": ("Core",),
+    "rsp.remote.debuggee": ("Architecture", "Debuggee"),
     "rsp.remote.target": ("OnExit", "Target"),
     "rsp.values.value": ("Value",),
     "rsp.transports.base": ("Transport",),
@@ -168,8 +170,10 @@ __all__ = [
     "ConnectionLost",
     "Console",
     "ConsoleText",
+    "Core",
     "CpuMode",
     "CpuState",
+    "Debuggee",
     "DescriptorTable",
     "EFlags",
     "ExpressionError",
@@ -240,6 +244,7 @@ __all__ = [
     "commands",
     "connect",
     "linux",
+    "open_core",
     "replies",
     "stops",
     "types",
@@ -324,20 +329,7 @@ def connect(
     from rsp.ctrl_c import held
 
     timeout, leaving = _check(address, modules, slide, timeout, record, interrupt, on_exit)
-    table = None
-    if symbols is not None:
-        from rsp.symbols.table import SymbolTable
-
-        table = symbols.copy() if isinstance(symbols, SymbolTable) else SymbolTable(symbols)
-        if table.relocatable:
-            raise BadImage(
-                f"{table.path}: a relocatable object or a module, whose symbols have no addresses "
-                "before it is loaded: open the kernel (vmlinux), and give the directory of its "
-                "modules",
-                path=table.path,
-            )
-        if slide != "auto":
-            table.slide = slide
+    table = _table(symbols, slide)
     target: Target | None = None
     try:
         # Ctrl-C may come wherever it waits, and nowhere else.
@@ -350,6 +342,69 @@ def connect(
             target.leave_as_found()
         raise
     return target
+
+
+def open_core(
+    path: str | PathLike[str],
+    *,
+    symbols: str | PathLike[str] | SymbolTable | None = None,
+    modules: str | PathLike[str] | None = None,
+    slide: int | Literal["auto"] = "auto",
+) -> Core:
+    """Open an ELF core file: what a stopped target answers, without a stub.
+
+    >>> import rsp  # doctest: +SKIP
+    >>> with rsp.open_core("vmcore", symbols="vmlinux") as core:  # doctest: +SKIP
+    ...     print(core.kernel.banner, core.backtrace())
+
+    Args:
+        path: the core of a process (the kernel's own, or one of gdb's ``gcore``), of a machine
+            (QEMU's ``dump-guest-memory``, ``rsp core``, /proc/vmcore), or /proc/kcore.
+        symbols: an ELF image with the symbols of what ran there, or a table made of one.
+        modules: of a Linux kernel, a directory with the files of its modules.
+        slide: how far from its link addresses that image was loaded; "auto" finds it as
+            ``connect`` does, and takes what the core says (VMCOREINFO).
+
+    Raises:
+        BadImage: it is no ELF core of x86, or the symbols cannot be read.
+        ArgumentError: another argument is not of what is taken.
+    """
+    from rsp import arguments
+    from rsp.remote.core import Core
+
+    _check_slide(slide)
+    if modules is not None:
+        modules = arguments.directory(modules, "modules")
+    table = _table(symbols, slide)
+    core = Core(path, table)
+    try:
+        known = core.inferior.notes.slide
+        _follow(core, table, modules, known if slide == "auto" and known is not None else slide)
+    except BaseException:
+        core.close()
+        raise
+    return core
+
+
+def _table(
+    symbols: str | PathLike[str] | SymbolTable | None, slide: int | Literal["auto"]
+) -> SymbolTable | None:
+    """Open the symbols of what runs; a table that is given is copied, for where it lies."""
+    if symbols is None:
+        return None
+    from rsp.symbols.table import SymbolTable
+
+    table = symbols.copy() if isinstance(symbols, SymbolTable) else SymbolTable(symbols)
+    if table.relocatable:
+        raise BadImage(
+            f"{table.path}: a relocatable object or a module, whose symbols have no addresses "
+            "before it is loaded: open the kernel (vmlinux), and give the directory of its "
+            "modules",
+            path=table.path,
+        )
+    if slide != "auto":
+        table.slide = slide
+    return table
 
 
 def _greet(
@@ -395,7 +450,7 @@ def _greet(
 
 
 def _follow(
-    target: Target,
+    target: Debuggee,
     table: SymbolTable | None,
     modules: str | PathLike[str] | None,
     slide: int | Literal["auto"],
@@ -449,12 +504,18 @@ def _check(
         raise arguments.refused("interrupt", interrupt, what)
     if modules is not None:
         arguments.directory(modules, "modules")
-    if not (isinstance(slide, str) and slide == "auto"):
-        arguments.integer(slide, "slide", '"auto" or a distance', lowest=-arguments.END)
+    _check_slide(slide)
     if record is not None:
         arguments.path(record, "record")
     leaving = OnExit.DETACH if on_exit is None else arguments.member(OnExit, on_exit, "on_exit")
     return arguments.seconds(timeout, "timeout"), leaving
+
+
+def _check_slide(slide: object) -> None:
+    from rsp import arguments
+
+    if not (isinstance(slide, str) and slide == "auto"):
+        arguments.integer(slide, "slide", '"auto" or a distance', lowest=-arguments.END)
 
 
 def _break_by_monitor(monitor: str, line: str) -> None:
@@ -463,10 +524,9 @@ def _break_by_monitor(monitor: str, line: str) -> None:
     send_break(monitor, line)
 
 
-def _may_lie_anywhere(target: Target, table: SymbolTable) -> bool:
+def _may_lie_anywhere(target: Debuggee, table: SymbolTable) -> bool:
     binary, _ = next(table.binaries())
-    told = target.stub.features.get("qXfer:auxv:read") is True
-    return told and binary.image.position_independent
+    return target.inferior.has_auxv and binary.image.position_independent
 
 
 def _follow_executable(inferior: _Inferior) -> None:

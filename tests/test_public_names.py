@@ -24,7 +24,9 @@ INTERNAL = {
     "Register": {"kind", "role"},  # the rows of the tables of rsp.arch
     "SubRegister": {"parts"},
     "SymbolTable": {"binaries", "binary_at", "unwind_rules"},  # what unwinds and evaluates
-    "Target": {"inferior"},  # what the other rooms read from
+    "Core": {"inferior"},
+    "Debuggee": {"inferior"},  # what the other rooms read from
+    "Target": {"inferior"},
     "Thread": {"target"},  # a Target, as far as a thread asks it
     "Value": {"space_"},
 }
@@ -55,7 +57,7 @@ def test_the_lists_of_names_agree() -> None:
     lazy = {name for names in rsp._HOMES.values() for name in names}
     public = {name for name in imported_for_type_checkers(rsp) if not name.startswith("_")}
     assert public == lazy | {"linux"}
-    assert set(rsp.__all__) == lazy | errors | {"linux", "connect"}
+    assert set(rsp.__all__) == lazy | errors | {"linux", "connect", "open_core"}
 
 
 def test_the_lists_of_names_of_linux_agree() -> None:

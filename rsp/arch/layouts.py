@@ -171,6 +171,15 @@ LAYOUTS: tuple[RegisterLayout, ...] = (
 """Every known layout; of those of one length, the likeliest first."""
 
 
+def layout_named(name: str) -> RegisterLayout:
+    """Return the layout of a name.
+
+    >>> layout_named("qemu-x86-64").size
+    608
+    """
+    return next(each for each in LAYOUTS if each.name == name)
+
+
 def layout_for_length(
     length: int, *, arch: str | None = None, stub: str | None = None
 ) -> RegisterLayout:

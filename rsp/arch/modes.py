@@ -207,7 +207,7 @@ def parse_info_registers(text: str) -> CpuState:
         # Where EFER is not printed, the tables are printed with 16 digits when it has LMA.
         long_mode = digits["GDT"] == 16 if efer is None else bool(efer & Efer.LMA)
         return CpuState(
-            mode=_exact_mode(cr0, eflags, long_mode, segments["cs"].attributes),
+            mode=exact_mode(cr0, eflags, long_mode, segments["cs"].attributes),
             pc=found["RIP"] if "RIP" in found else found["EIP"],
             eflags=eflags,
             cpl=found["CPL"],
@@ -231,7 +231,15 @@ def parse_info_registers(text: str) -> CpuState:
         ) from None
 
 
-def _exact_mode(cr0: int, eflags: int, long_mode: bool, cs_attributes: int) -> CpuMode:
+def exact_mode(cr0: int, eflags: int, long_mode: bool, cs_attributes: int) -> CpuMode:
+    """The mode, by what decides it.
+
+    Args:
+        cr0: the control register.
+        eflags: the flags.
+        long_mode: EFER.LMA.
+        cs_attributes: those of the code segment, as `Segment` has them.
+    """
     if not cr0 & Cr0.PE:
         return CpuMode.REAL16
     if long_mode:

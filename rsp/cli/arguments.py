@@ -20,10 +20,12 @@ from rsp.cli.progress import Progress, index_progress
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rsp.remote.debuggee import Debuggee
     from rsp.remote.target import Target
     from rsp.symbols.table import SymbolTable
 
 DEFAULT_TIMEOUT: Final = 5.0
+CORE: Final = "core:"
 _LONGEST_TIMEOUT: Final = 1e6
 
 _LENGTH = re.compile(r"(\w+?)([KMG]?)")
@@ -132,7 +134,8 @@ def add_target(parser: argparse.ArgumentParser, *, runs: bool = False) -> None:
         "target",
         metavar="TARGET",
         help="the stub's address: :1234, host:1234, unix:/path, /dev/ttyS0,115200, "
-        "telnet://host:port, rfc2217://host:port, '| gdbserver - ./program', replay:LOG",
+        "telnet://host:port, rfc2217://host:port, '| gdbserver - ./program', replay:LOG; "
+        "commands that only look take core:FILE, too",
     )
     common = parser.add_argument_group("options of all commands with a TARGET")
     add_json(common)
@@ -269,6 +272,44 @@ def open_symbols(arguments: argparse.Namespace) -> SymbolTable:
 
 
 @contextmanager
+def look_at(arguments: argparse.Namespace) -> Iterator[Debuggee]:
+    """Connect, or open the core file of ``core:FILE``: for commands that only look.
+
+    Raises:
+        BadImage: it is no core file.
+        ArgumentError: an option makes no sense with a core.
+    """
+    path = core_path(arguments.target)
+    if path is None:
+        with connect(arguments) as target:
+            yield target
+        return
+    for option, is_given in (
+        ("--record", arguments.record is not None),
+        ("--interrupt", arguments.interrupt is not True),
+        ("--leave-stopped", arguments.leave_stopped),
+    ):
+        if is_given:
+            raise rsp.ArgumentError(f"{option} is for a target that lives, and not for a core")
+    with (
+        Progress("reading the core"),
+        rsp.open_core(
+            path,
+            symbols=None if arguments.symbols is None else open_symbols(arguments),
+            modules=arguments.modules,
+            slide=arguments.slide,
+        ) as core,
+    ):
+        yield core
+
+
+def core_path(target: str) -> str | None:
+    """Return the file of ``core:FILE``, None of what is an address."""
+    path = target.removeprefix(CORE)
+    return None if path == target or path.isdecimal() else path  # core:1234 is a host's port
+
+
+@contextmanager
 def connect(arguments: argparse.Namespace) -> Iterator[Target]:
     """Connect as the options of `add_target` say; the errors of ``rsp.connect``.
 
@@ -290,6 +331,6 @@ def connect(arguments: argparse.Namespace) -> Iterator[Target]:
         yield target
 
 
-def symbols_of(arguments: argparse.Namespace, target: Target) -> SymbolTable | None:
+def symbols_of(arguments: argparse.Namespace, target: Debuggee) -> SymbolTable | None:
     """Return the symbols that ``--symbols`` gave, None without it."""
     return target.symbols if arguments.symbols is not None else None

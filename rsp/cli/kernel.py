@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import rsp
-from rsp.cli.arguments import connect
+from rsp.cli.arguments import look_at
 
 if TYPE_CHECKING:
     import argparse
@@ -24,5 +24,5 @@ def connect_kernel(arguments: argparse.Namespace) -> Iterator[Kernel]:
     """
     if arguments.symbols is None:
         raise rsp.SymbolError("a kernel is known by its symbols: give --symbols vmlinux")
-    with connect(arguments) as target:
+    with look_at(arguments) as target:
         yield target.kernel

@@ -1,6 +1,8 @@
 """Core files: a process or a machine that stands still in an ELF file.
 
-Contents: `write_core`, which writes one of a live target. Importing the package loads nothing else.
+Contents: `write_core`, which writes one of a live target, and reading one as an Inferior. Importing
+the package loads nothing else. Not here: what users hold (``rsp.open_core``, see
+`rsp.remote.core`).
 """
 
 from __future__ import annotations

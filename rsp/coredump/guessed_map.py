@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rsp.arch.registers import Registers
-    from rsp.inferior.inferior import Inferior
+    from rsp.inferior.live import LiveInferior
 
 AT_PHDR: Final = 3
 AT_PHNUM: Final = 5
@@ -50,7 +50,7 @@ def auxiliary(vector: bytes | None, word: int) -> dict[int, int]:
 
 
 def guessed_map(
-    inferior: Inferior, vector: bytes | None, threads: Sequence[Registers], word: int
+    inferior: LiveInferior, vector: bytes | None, threads: Sequence[Registers], word: int
 ) -> tuple[Region, ...]:
     """Return the regions that are found; none that cannot be read."""
     found = _Finder(inferior, word)
@@ -72,7 +72,7 @@ def guessed_map(
 class _Finder:
     """Collects regions."""
 
-    def __init__(self, inferior: Inferior, word: int) -> None:
+    def __init__(self, inferior: LiveInferior, word: int) -> None:
         self._inferior = inferior
         self._word = word
         self._pages: set[int] = set()

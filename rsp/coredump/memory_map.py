@@ -18,7 +18,7 @@ from rsp.wire import commands, replies
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rsp.inferior.inferior import Inferior
+    from rsp.inferior.live import LiveInferior
 
 _LINE: Final = re.compile(
     rb"^([0-9a-f]+)-([0-9a-f]+) ([r-][w-][x-])([sp]) ([0-9a-f]+) [0-9a-f]+:[0-9a-f]+ (\d+) *(.*)$",
@@ -95,7 +95,7 @@ def parse_maps(text: bytes) -> tuple[Region, ...]:
 
 
 def memory_map(
-    inferior: Inferior, processes: Sequence[int], pc: int
+    inferior: LiveInferior, processes: Sequence[int], pc: int
 ) -> tuple[int | None, tuple[Region, ...]]:
     """Return the map of the process, and the number by which the stub's machine knows it.
 
@@ -115,7 +115,7 @@ def memory_map(
     return None, tuple(_asked(inferior))
 
 
-def _asked(inferior: Inferior) -> Iterator[Region]:
+def _asked(inferior: LiveInferior) -> Iterator[Region]:
     """Ask for one region after the other, as lldb-server and debugserver tell them."""
     at = 0
     for _ in range(_MOST_REGIONS):

@@ -16,7 +16,7 @@ from rsp.errors import StubError, SymbolError
 from rsp.inferior.evaluation import evaluate_at
 
 if TYPE_CHECKING:
-    from rsp.inferior.inferior import Inferior
+    from rsp.inferior.live import LiveInferior
     from rsp.linux.kernel import Kernel
 
 logger: Final = logging.getLogger("rsp.coredump")
@@ -27,7 +27,7 @@ _FIVE_LEVELS: Final = 5
 _TABLES: Final = ("swapper_pg_dir", "init_top_pgt", "init_level4_pgt")
 
 
-def vmcoreinfo(inferior: Inferior, kernel: Kernel, levels: int) -> bytes:
+def vmcoreinfo(inferior: LiveInferior, kernel: Kernel, levels: int) -> bytes:
     """Return the text.
 
     Args:
@@ -49,7 +49,7 @@ def vmcoreinfo(inferior: Inferior, kernel: Kernel, levels: int) -> bytes:
     return _made_up(inferior, kernel, levels)
 
 
-def first_table(inferior: Inferior) -> int:
+def first_table(inferior: LiveInferior) -> int:
     """Return the linear address of the kernel's own first page table.
 
     Raises:
@@ -62,7 +62,7 @@ def first_table(inferior: Inferior) -> int:
     raise SymbolError(f"{symbols.path} has none of {', '.join(_TABLES)}: where its page tables are")
 
 
-def _own(inferior: Inferior) -> bytes:
+def _own(inferior: LiveInferior) -> bytes:
     symbols = inferior.symbols
     word = symbols.word_size
 
@@ -73,7 +73,7 @@ def _own(inferior: Inferior) -> bytes:
     return inferior.read_memory(data, min(size, _MOST)) if data and size else b""
 
 
-def _made_up(inferior: Inferior, kernel: Kernel, levels: int) -> bytes:
+def _made_up(inferior: LiveInferior, kernel: Kernel, levels: int) -> bytes:
     symbols = inferior.symbols
     release = evaluate_at(inferior, "init_uts_ns.name.release", names={}).string_()
     lines = {"OSRELEASE": release.decode("ascii", "replace")}

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from rsp.arch.modes import CpuState
     from rsp.arch.paging import Paging
     from rsp.arch.registers import Registers
-    from rsp.inferior.inferior import Inferior
+    from rsp.inferior.live import LiveInferior
 
 logger: Final = logging.getLogger("rsp.coredump")
 
@@ -52,7 +52,7 @@ _UPPER_HALF: Final = 1 << 63
 _UPPER_QUARTER: Final = 3 << 30
 
 
-def machine_core(inferior: Inferior) -> Core:
+def machine_core(inferior: LiveInferior) -> Core:
     """Return the core of a machine at its stop.
 
     Raises:
@@ -88,7 +88,7 @@ def machine_core(inferior: Inferior) -> Core:
     return Core(word_size=word, notes=b"".join(notes), runs=runs, loads=loads, physical=True)
 
 
-def ram_ranges(inferior: Inferior) -> list[Range]:
+def ram_ranges(inferior: LiveInferior) -> list[Range]:
     """Return where RAM and ROM are in the physical address space, in order.
 
     Raises:
@@ -155,7 +155,7 @@ def _view(registers: Registers, state: CpuState | None) -> tuple[int, Paging] | 
     return None if paging is NO_PAGING else (cr3, paging)
 
 
-def _kernel_root(inferior: Inferior) -> int:
+def _kernel_root(inferior: LiveInferior) -> int:
     """Return the physical address of the kernel's own first page table."""
     address = first_table(inferior)
     try:
@@ -165,7 +165,7 @@ def _kernel_root(inferior: Inferior) -> int:
         return PageTables(inferior, tables.root & ~_USER_HALF).translate(address).physical
 
 
-def _table_reader(inferior: Inferior) -> Callable[[int, int], bytes]:
+def _table_reader(inferior: LiveInferior) -> Callable[[int, int], bytes]:
     @cache
     def read(physical: int, size: int) -> bytes:
         return inferior.read_memory(physical, size, physical=True)

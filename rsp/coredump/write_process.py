@@ -28,7 +28,7 @@ from rsp.values.strings import read_string
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rsp.inferior.inferior import Inferior
+    from rsp.inferior.live import LiveInferior
     from rsp.wire.threads import ThreadId
 
 logger: Final = logging.getLogger("rsp.coredump")
@@ -38,7 +38,7 @@ _MOST_STATUS: Final = 1 << 14
 _MOST_PATH: Final = 4096
 
 
-def process_core(inferior: Inferior, signal: int) -> Core:
+def process_core(inferior: LiveInferior, signal: int) -> Core:
     """Return the core of a process at its stop.
 
     Args:
@@ -103,7 +103,7 @@ def process_core(inferior: Inferior, signal: int) -> Core:
     )
 
 
-def _loads(inferior: Inferior, regions: Sequence[Region]) -> list[Load]:
+def _loads(inferior: LiveInferior, regions: Sequence[Region]) -> list[Load]:
     """Return a segment for each region, with a run where its memory is saved."""
     images: dict[bytes, bool] = {}
     loads = []
@@ -125,7 +125,7 @@ def _loads(inferior: Inferior, regions: Sequence[Region]) -> list[Load]:
     return loads
 
 
-def _is_image(inferior: Inferior, region: Region) -> bool:
+def _is_image(inferior: LiveInferior, region: Region) -> bool:
     try:
         return inferior.read_memory(region.begin, 4) == b"\x7fELF"
     except MemoryFault:
@@ -140,20 +140,20 @@ def _numbers(thread: ThreadId | None) -> list[int]:
     return [number for number in found if 0 < number < 1 << 31] or [1]
 
 
-def _object(inferior: Inferior, name: str) -> bytes | None:
+def _object(inferior: LiveInferior, name: str) -> bytes | None:
     """Return an object of qXfer that the stub offers."""
     if inferior.stub.features.get(f"qXfer:{name}:read") is not True:
         return None
     return inferior.session.transfer(name)
 
 
-def _siginfo(inferior: Inferior, thread: ThreadId | None) -> bytes:
+def _siginfo(inferior: LiveInferior, thread: ThreadId | None) -> bytes:
     inferior.thread_list.focus(thread)
     data = _object(inferior, "siginfo") or b""
     return data if len(data) == _SIGINFO else b""
 
 
-def _text(inferior: Inferior, address: int) -> bytes:
+def _text(inferior: LiveInferior, address: int) -> bytes:
     try:
         return read_string(inferior.read_memory, address, _MOST_PATH) if address else b""
     except StubError:
@@ -169,7 +169,7 @@ class _Status:
         path: where its auxiliary vector says that the program's name is.
     """
 
-    def __init__(self, inferior: Inferior, process: int | None, path: int) -> None:
+    def __init__(self, inferior: LiveInferior, process: int | None, path: int) -> None:
         self.state = "t"
         self.parents: tuple[int, ...] = ()
         self.flags = self.user = self.group = 0

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
 from rsp import arguments
 from rsp.coredump.write_elf import write_elf
 from rsp.errors import ArgumentError, UnsupportedCommand
-from rsp.inferior.inferior import Inferior
+from rsp.inferior.live import LiveInferior
 from rsp.wire.signals import to_linux
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Stopped(Protocol):
     """What a core is written of: a Target."""
 
     @property
-    def inferior(self) -> Inferior:
+    def inferior(self) -> LiveInferior:
         """What stands still there."""
         ...
 
@@ -74,7 +74,7 @@ def write_core(
         OSError: the file cannot be written.
     """
     inferior = getattr(target, "inferior", None)
-    if not isinstance(inferior, Inferior):
+    if not isinstance(inferior, LiveInferior):
         raise arguments.refused("target", target, "a Target that rsp.connect has made")
     inferior.check()
     place = _place(path)

@@ -180,6 +180,11 @@ class Inferior(ABC):
     def usable(self) -> bool:
         """Whether questions are answered at all: the connection is there."""
 
+    @property
+    @abstractmethod
+    def has_auxv(self) -> bool:
+        """Whether the auxiliary vector of a process is told."""
+
     @abstractmethod
     def auxv(self) -> bytes | None:
         """Return the auxiliary vector of a process; None where nobody tells it."""

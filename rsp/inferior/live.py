@@ -47,7 +47,7 @@ class LiveInferior(Inferior):
         self, session: Session, greeting: Greeting, symbols: SymbolTable | None = None
     ) -> None:
         super().__init__(greeting.stub, symbols, whole_pages=session.connection.limits.reliable)
-        self.session = session
+        self.session: Session = session
         self._thread_list = ThreadList(session, self.stub)
         described = greeting.description.layout() if greeting.description is not None else None
         self._processor = Processor(session, self._thread_list, self.stub, described)
@@ -82,11 +82,14 @@ class LiveInferior(Inferior):
         """Whether the connection is there."""
         return self.session.usable
 
+    @property
+    def has_auxv(self) -> bool:
+        """Whether the stub tells the auxiliary vector."""
+        return self.stub.features.get("qXfer:auxv:read") is True
+
     def auxv(self) -> bytes | None:
         """Return the auxiliary vector of a process; None where the stub does not tell it."""
-        if self.stub.features.get("qXfer:auxv:read") is not True:
-            return None
-        return self.session.transfer("auxv")
+        return self.session.transfer("auxv") if self.has_auxv else None
 
     # --- whether it can be asked ---
 

@@ -79,7 +79,7 @@ class Memory:
     def read_seen(self, address: int, length: int) -> bytes:
         """Return what the CPU itself sees, without the fallback; the errors of `read`."""
         self._check_mode()
-        return self._fetch(address, checked_length(address, length))
+        return self.int3s.hidden(address, self._fetch(address, checked_length(address, length)))
 
     def write(self, address: int, data: ReadableBuffer, *, physical: bool = False) -> None:
         """Write ``data`` at ``address``.

@@ -133,7 +133,7 @@ class Kernel:
         self._boots_anew = False
         self._placed = self._table.slide  # where the breakpoints by name were put
         self._start: Breakpoint | None = None
-        self._protection = WriteProtection(inferior, points)
+        self._protection = WriteProtection(inferior, points) if points is not None else None
         # By name, its struct module, and whether its init function is over.
         self._known: dict[str, tuple[int, bool]] = {}
         self._added: dict[str, _Added] = {}
@@ -190,7 +190,8 @@ class Kernel:
         if self._placed != self._slide:
             relocate(self._inferior, self._points)
             self._placed = self._slide
-        self._protection.prepare()
+        if self._protection is not None:
+            self._protection.prepare()
 
     def _check_slide(self) -> None:
         """Hold the slide that was given against what runs, as soon as a kernel is seen there."""

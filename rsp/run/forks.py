@@ -16,7 +16,7 @@ from rsp.wire.commands import BreakpointType
 from rsp.wire.stops import StopReason
 
 if TYPE_CHECKING:
-    from rsp.inferior.inferior import Inferior
+    from rsp.inferior.live import LiveInferior
     from rsp.run.breakpoints import Breakpoints, Inserted
     from rsp.wire.stops import Stopped
     from rsp.wire.threads import ThreadId
@@ -40,7 +40,7 @@ class Forks:
             run past the breakpoints.
     """
 
-    def __init__(self, inferior: Inferior, points: Breakpoints) -> None:
+    def __init__(self, inferior: LiveInferior, points: Breakpoints) -> None:
         self.borrower: ThreadId | None = None
         self._inferior = inferior
         self._points = points

@@ -165,6 +165,8 @@ def parse_address(text: object) -> Address:
     scheme, colon, rest = stripped.partition(":")
     if colon and (parser := _SCHEMES.get(scheme)):
         return parser(text, rest)
+    if scheme == "core" and not rest.isdecimal():  # which is a host's name
+        _refuse(text, "a core file does not run: rsp.open_core opens it, and commands that look")
     if "://" in stripped:
         _refuse(text, f"{scheme}:// is not spoken here{nearest(scheme, _SCHEMES)}")
     return _tcp(text, stripped, IpVersion.ANY)

@@ -92,6 +92,13 @@ def machine(target: rsp.Target, kernel: linux.Kernel) -> rsp.Resumption:
     return rsp.Resumption(registers={"rip": 0, "rsp": 0})
 
 
+def core(path: str, table: rsp.SymbolTable) -> rsp.Debuggee:
+    with rsp.open_core(path, symbols=table) as found:
+        assert_type(found, rsp.Core)
+        print(found.kernel.log(), found.vmcoreinfo, found.stop, found.threads)
+        return found
+
+
 def events(connection: rsp.Connection, now: float) -> bytes:
     connection.send(rsp.commands.ReadMemory(address=0x1000, length=64), now)
     event = connection.next_event()

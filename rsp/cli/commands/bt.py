@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rsp.cli.arguments import add_target, connect
+from rsp.cli.arguments import add_target, look_at
 from rsp.cli.frames import backtrace_text, frame_in_json
 from rsp.cli.json import print_answer
 from rsp.cli.text import printable
@@ -15,7 +15,7 @@ from rsp.cli.text import printable
 if TYPE_CHECKING:
     import argparse
 
-    from rsp.remote.target import Target
+    from rsp.remote.debuggee import Debuggee
     from rsp.run.stop import Thread
 
 USAGE: Final = "TARGET [--thread ID | --all] [--outermost N] [OPTION ...]"
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the frames, the innermost first."""
-    with connect(arguments) as target:
+    with look_at(arguments) as target:
         threads = target.threads if arguments.all else (_thread(target, arguments.thread),)
         found = [_Stack(target, thread, arguments.outermost) for thread in threads]
         answer = (
@@ -54,14 +54,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _thread(target: Target, name: str | None) -> Thread | None:
+def _thread(target: Debuggee, name: str | None) -> Thread | None:
     return target.thread if name is None else target.select(name)
 
 
 class _Stack:
     """A thread, None with a stub that has none, and its backtrace."""
 
-    def __init__(self, target: Target, thread: Thread | None, outermost: int | None) -> None:
+    def __init__(self, target: Debuggee, thread: Thread | None, outermost: int | None) -> None:
         self.id = thread.id if thread is not None else None
         self.name = thread.name if thread is not None else ""
         stack = thread if thread is not None else target

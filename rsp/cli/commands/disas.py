@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rsp.cli.arguments import add_spec, add_target, connect, parse_number
+from rsp.cli.arguments import add_spec, add_target, look_at, parse_number
 from rsp.cli.json import print_json
 from rsp.cli.text import printable
 
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the instructions."""
-    with connect(arguments) as target:
+    with look_at(arguments) as target:
         found = target.disassemble(arguments.spec, arguments.count)
     if arguments.json:
         print_json({"instructions": [as_json(each) for each in found]})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rsp.cli.arguments import add_target, connect, symbols_of
+import rsp
+from rsp.cli.arguments import add_target, look_at, symbols_of
 from rsp.cli.json import print_answer, stop_in_json
 from rsp.cli.text import pc_text, printable
 from rsp.wire.features import Features
@@ -13,7 +14,7 @@ from rsp.wire.syntax import decode_text
 if TYPE_CHECKING:
     import argparse
 
-    from rsp.remote.target import Target
+    from rsp.remote.debuggee import Debuggee
     from rsp.session.stub import Stub
 
 USAGE: Final = "TARGET [OPTION ...]"
@@ -27,13 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what there is to know without asking for memory."""
-    with connect(arguments) as target:
+    with look_at(arguments) as target:
         answer = _facts(target) if arguments.json else _text(target, arguments)
     print_answer(answer)
     return 0
 
 
-def _facts(target: Target) -> dict[str, object]:
+def _facts(target: Debuggee) -> dict[str, object]:
     return {
         "stub": {
             "name": target.stub.name,
@@ -47,12 +48,18 @@ def _facts(target: Target) -> dict[str, object]:
     }
 
 
-def _text(target: Target, arguments: argparse.Namespace) -> str:
+def _text(target: Debuggee, arguments: argparse.Namespace) -> str:
     mode, stub = target.mode, target.stub
     pc = pc_text(symbols_of(arguments, target), target.registers)
-    lines = [
-        f"stub      {stub.name}, packets of {stub.packet_size} characters",
-        f"features  {printable(' '.join(_features(stub))) or 'none offered'}",
+    lines = (
+        [f"core      {printable(target.path)}"]
+        if isinstance(target, rsp.Core)
+        else [
+            f"stub      {stub.name}, packets of {stub.packet_size} characters",
+            f"features  {printable(' '.join(_features(stub))) or 'none offered'}",
+        ]
+    )
+    lines += [
         f"arch      {target.arch.name}",
         f"mode      {mode.name} ({mode.value})",
         f"stop      {printable(str(target.stop))}, pc {pc}",

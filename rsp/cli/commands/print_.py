@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rsp.cli.arguments import add_target, connect
+from rsp.cli.arguments import add_target, look_at
 from rsp.cli.json import print_answer
 from rsp.cli.text import printable
 from rsp.cli.values import bare_value
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what gdb's ``print`` shows."""
-    with connect(arguments) as target:
+    with look_at(arguments) as target:
         value = target.value(arguments.expression)
         answer = _in_json(arguments.expression, value) if arguments.json else printable(str(value))
     print_answer(answer)

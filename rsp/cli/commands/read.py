@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from rsp.cli.arguments import add_address, add_target, connect, parse_length
+from rsp.cli.arguments import add_address, add_target, look_at, parse_length
 from rsp.cli.json import print_json
 from rsp.cli.progress import Progress, is_terminal
 from rsp.cli.text import hex_dump
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from rsp.remote.target import Target
+    from rsp.remote.debuggee import Debuggee
 
 _PAGE = 4096
 
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     fault: MemoryFault | None = None
     kept = bytearray()
     done = 0
-    with connect(arguments) as target, ExitStack() as stack:
+    with look_at(arguments) as target, ExitStack() as stack:
         address = address_of(arguments.address, target.inferior)
         dumps = output is None and not arguments.json
         # A bar among the lines of a dump would be in nobody's interest.
@@ -95,7 +95,7 @@ def _left(output: Path, done: int, length: int) -> str:
     return f"{output} is partial: it has the first {done} of {length} bytes"
 
 
-def _pieces(target: Target, address: int, length: int, *, physical: bool) -> Iterator[bytes]:
+def _pieces(target: Debuggee, address: int, length: int, *, physical: bool) -> Iterator[bytes]:
     """Read in pieces, each about what the stub has under way at once, the last one up to a fault.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.arch.flags import flags_text
 from rsp.arch.layout import Kind, Register, Role
-from rsp.cli.arguments import add_target, connect, parse_assignment, symbols_of
+from rsp.cli.arguments import add_target, look_at, parse_assignment, symbols_of
 from rsp.cli.json import print_answer
 from rsp.cli.text import pc_text, place, printable
 from rsp.inferior.locations import address_of
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import argparse
 
     from rsp.arch.registers import Registers
-    from rsp.remote.target import Target
+    from rsp.remote.debuggee import Debuggee
     from rsp.symbols.table import SymbolTable
 
 USAGE: Final = "TARGET [NAME=VALUE ...] [--thread ID] [OPTION ...]"
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the whole registers; or write registers and print what they are now."""
-    with connect(arguments) as target:
+    with look_at(arguments) as target:
         if arguments.thread is not None:
             target.select(arguments.thread)
         symbols = symbols_of(arguments, target)
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _write(target: Target, writes: list[tuple[str, int | str]]) -> list[str]:
+def _write(target: Debuggee, writes: list[tuple[str, int | str]]) -> list[str]:
     """Write registers and return their names; a wrong name or value is told before any write."""
     values: dict[str, int] = {}
     registers = target.registers
@@ -63,11 +63,11 @@ def _write(target: Target, writes: list[tuple[str, int | str]]) -> list[str]:
         values[name] = number + (1 << bits) if -(1 << bits - 1) <= number < 0 else number
         registers.layout.write(registers, name, values[name])
     for name, number in values.items():
-        target.write_register(name, number)
+        target.write_register_of(target.inferior.current, name, number)
     return list(values)
 
 
-def _facts(target: Target, written: list[str]) -> dict[str, object]:
+def _facts(target: Debuggee, written: list[str]) -> dict[str, object]:
     registers = target.registers
     answer: dict[str, object] = {
         "mode": target.mode.name,
@@ -83,7 +83,7 @@ def _hex(value: int | None) -> str | None:
     return None if value is None else f"{value:#x}"
 
 
-def _text(target: Target, written: list[str], symbols: SymbolTable | None) -> str:
+def _text(target: Debuggee, written: list[str], symbols: SymbolTable | None) -> str:
     registers, mode = target.registers, target.mode
     rows = [_row(name, registers, symbols) for name in written or registers]
     if not written:

@@ -6,6 +6,7 @@ or not at all. Not here: what each kind is made of (``write_process``, ``write_m
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from contextlib import contextmanager, nullcontext, suppress
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from rsp.run.stop import Stop
+
+logger: Final = logging.getLogger("rsp.coredump")
 
 _SIGTRAP: Final = 5
 
@@ -102,6 +105,13 @@ def write_core(
         inferior.physical_memory() if core.physical else nullcontext(),
     ):
         write_elf(file, core, read, progress)
+    if short := [run for run in core.runs if run.kept < run.size]:
+        logger.warning(
+            "%d ranges of memory could not be read to their end, the first at %#x: what is behind "
+            "that is not in the core",
+            len(short),
+            short[0].address + short[0].kept,
+        )
 
 
 def _place(path: str | PathLike[str]) -> Path:

@@ -158,3 +158,22 @@ def _loads(image: bytes) -> list[tuple[int, int, int, int]]:
     (count,) = struct.unpack_from("<H", image, 56)
     headers = [struct.unpack_from("<IIQQQQQQ", image, 64 + 56 * n) for n in range(count)]
     return [(each[3], each[6], each[2], each[5]) for each in headers if each[0] == 1]
+
+
+def test_memory_behind_the_end_of_a_file(
+    gdbserver: StartServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is mapped, and cannot be read: the core says that it has none of it, and so do we."""
+    file = tmp_path / "core"
+    with rsp.connect(gdbserver("beyond", source="faults.c")) as target:
+        stop = target.resume(timeout=240)
+        assert stop.siginfo is not None
+        assert stop.siginfo.address is not None
+        page = stop.siginfo.address & -4096
+        write_core(target, file)
+    [(size, kept)] = [
+        (size, kept) for address, size, _, kept in _loads(file.read_bytes()) if address == page
+    ]
+    assert (size, kept) == (4096, 0)
+    [record] = [each for each in caplog.records if each.name == "rsp.coredump"]
+    assert f"{page:#x}" in record.message

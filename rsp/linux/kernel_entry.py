@@ -140,16 +140,17 @@ def _returns(frame: Activation, cfa: int) -> bool:
 def caller_of_thunk(frame: Activation) -> Activation | None:
     """Return who has called the thunk for indirect jumps that a frame is of; None if it is of none.
 
-    ORC has these for the outermost frame (arch/x86/lib/retpoline.S). They leave all registers as
-    they are; on the stack, they may have addresses of their own and of where they go.
+    ORC has these for the outermost frame (arch/x86/lib/retpoline.S, Linux 6.1), or says nothing of
+    them ahead of their call (Linux 6.12). They leave all registers as they are; on the stack, they
+    may have addresses of their own and of where they go.
 
     Raises:
         BadImage: the file is damaged there.
     """
     machine, rules = frame.machine, frame.rules
-    if frame.binary is None or rules is None or not frame.interrupted:
+    if frame.binary is None or not frame.interrupted:
         return None
-    if rules.registers and rules.registers.keys() != _ORC:
+    if rules is not None and rules.registers and rules.registers.keys() != _ORC:
         return None
     function = frame.binary.lookup(frame.link_pc)
     if function is None or not function.name.startswith(_THUNKS):

@@ -416,9 +416,10 @@ def is_new(target: Target) -> bool:
     return int(frame["ret_addr"]) == target.symbols["ret_from_fork"].address
 
 
-def test_every_instruction_of_a_thunk(shared_kernel: BootKernel) -> None:
+@pytest.mark.parametrize("kernel", ["debian", "debian-6.12"])
+def test_every_instruction_of_a_thunk(kernel: KernelName, shared_kernel: BootKernel) -> None:
     """It goes to a function whose callers are its own."""
-    guest = shared_kernel("debian")
+    guest = shared_kernel(kernel)
     with rsp.connect(guest.address, symbols=guest.symbols, timeout=30) as target:
         for register in ("rcx", "rbx"):
             stop_at(target, f"__x86_indirect_thunk_{register}")

@@ -13,6 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rsp.arch.descriptors import page_entry
+from rsp.reprs import hex_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,12 +42,18 @@ class Mapped(NamedTuple):
     physical: int
     size: int
 
+    def __repr__(self) -> str:
+        return hex_repr(self)
+
 
 class Range(NamedTuple):
     """Addresses from ``begin`` up to ``end``, which is not one of them."""
 
     begin: int
     end: int
+
+    def __repr__(self) -> str:
+        return hex_repr(self)
 
 
 def mapped_ranges(root: int, paging: Paging, read: Callable[[int, int], bytes]) -> Iterator[Mapped]:

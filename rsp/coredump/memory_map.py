@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from rsp.reprs import hex_repr
 from rsp.session.remote_file import read_file
 from rsp.wire import commands, replies
 
@@ -52,6 +53,9 @@ class Region:
     offset: int = 0
     inode: int = 0
     path: bytes = b""
+
+    def __repr__(self) -> str:
+        return hex_repr(self)
 
     @property
     def is_file(self) -> bool:

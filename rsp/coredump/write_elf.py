@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from rsp.errors import MemoryFault
+from rsp.reprs import hex_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,6 +47,9 @@ class Run:
     size: int
     kept: int = 0
 
+    def __repr__(self) -> str:
+        return hex_repr(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
@@ -66,6 +70,9 @@ class Load:
     run: Run | None
     offset: int = 0
     flags: int = READ | WRITE | EXECUTE
+
+    def __repr__(self) -> str:
+        return hex_repr(self)
 
     @property
     def kept(self) -> int:

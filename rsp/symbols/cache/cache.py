@@ -22,8 +22,9 @@ from typing import Final
 
 logger: Final = logging.getLogger("rsp.symbols")
 
-FORMAT_VERSION = 1
-"""Raised whenever anything that is kept changes its form; what older versions wrote is let die."""
+FORMAT_VERSION = 2
+"""Raised whenever anything that is kept changes its form, or the answer to the same question
+changes; what older versions wrote is let die."""
 
 MAX_BYTES = 512 << 20
 """How much is kept by default; the index of a kernel has some 6 MB."""

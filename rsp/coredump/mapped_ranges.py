@@ -123,7 +123,7 @@ def union(ranges: Iterable[Range]) -> list[Range]:
     """Return ranges in order, those that touch as one.
 
     >>> union([Range(8, 9), Range(0, 4), Range(2, 6), Range(6, 7)])
-    [Range(begin=0, end=7), Range(begin=8, end=9)]
+    [Range(begin=0x0, end=0x7), Range(begin=0x8, end=0x9)]
     """
     out: list[Range] = []
     for begin, end in sorted(ranges):
@@ -146,7 +146,7 @@ def without(ranges: Iterable[Range], taken: Sequence[Range]) -> Iterator[Range]:
     """Yield what of some ranges, in order, is in none of those taken, a `union`.
 
     >>> list(without([Range(0, 10), Range(20, 30)], [Range(2, 4), Range(8, 22)]))
-    [Range(begin=0, end=2), Range(begin=4, end=8), Range(begin=22, end=30)]
+    [Range(begin=0x0, end=0x2), Range(begin=0x4, end=0x8), Range(begin=0x16, end=0x1e)]
     """
     first = 0
     for begin, end in ranges:

@@ -112,7 +112,7 @@ def ranges_in(text: str) -> list[Range]:
     ...     "  0000000000000000-000000000009ffff (prio 0, ram): pc.ram\n"
     ...     "  00000000000a0000-00000000000bffff (prio 1, i/o): vga-lowmem\n"
     ... )
-    [Range(begin=0, end=655360)]
+    [Range(begin=0x0, end=0xa0000)]
     """
     views = _VIEW.split(text)
     named = [view for view in views if ' AS "memory"' in view]

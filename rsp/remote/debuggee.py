@@ -177,17 +177,28 @@ class Debuggee(ABC):
         Raises:
             StubError: the stub does not know it.
             ArgumentError: it is no thread id, or one of another target.
+
+        >>> target.select("p01.01")
+        Thread(p01.01)
         """
         thread_id = self._thread_id(thread)
         self.inferior.select(thread_id)
         return Thread(self, thread_id)
 
     def thread_of(self, thread: ThreadId | None) -> Thread | None:
-        """Return the Thread of an id."""
+        """Return the Thread of an id.
+
+        >>> target.thread_of(target.thread.thread_id) == target.thread
+        True
+        """
         return None if thread is None else Thread(self, self._thread_id(thread))
 
     def thread_name(self, thread: ThreadId) -> str:
-        """Return what the stub says of a thread; empty where it says nothing."""
+        """Return what the stub says of a thread; empty where it says nothing.
+
+        >>> target.thread_name(target.thread.thread_id)
+        'CPU#0 [running]'
+        """
         self.inferior.check()
         return self.inferior.thread_list.name(self._thread_id(thread))
 
@@ -204,7 +215,11 @@ class Debuggee(ABC):
         return self.inferior.registers
 
     def registers_of(self, thread: ThreadId | None) -> Registers:
-        """Return a snapshot of a thread's registers."""
+        """Return a snapshot of a thread's registers.
+
+        >>> hex(target.registers_of(target.thread.thread_id)["rip"])
+        '0x7d12'
+        """
         return self.inferior.registers_of(self._id_or_none(thread))
 
     # --- memory ---
@@ -228,6 +243,9 @@ class Debuggee(ABC):
             UnsupportedCommand: the stub cannot.
             SymbolNotFound, SymbolError: there is no such name, or there are no symbols.
             ArgumentError: the address, or the length, is none, or leaves the 64-bit address space.
+
+        >>> target.read_memory("greeting", 10)
+        b'16, 32, 64'
         """
         at = address_of(address, self.inferior)
         return self.inferior.read_memory(at, length, physical=physical)
@@ -239,23 +257,46 @@ class Debuggee(ABC):
 
         Raises:
             UnsupportedCommand: the stub cannot reach physical memory.
+
+        >>> with target.physical_memory():
+        ...     target.read_memory(0x7C00, 2, physical=True).hex()
+        ...     target.read_memory(0x7DFE, 2, physical=True).hex()
+        ...
+        'ea05'
+        '55aa'
         """
         return self.inferior.physical_memory()
 
     def read_u8(self, address: str | SupportsIndex) -> int:
-        """Read an unsigned byte; the errors of ``read_memory``."""
+        """Read an unsigned byte; the errors of ``read_memory``.
+
+        >>> chr(target.read_u8("greeting"))
+        '1'
+        """
         return self._read_unsigned(address, 1)
 
     def read_u16(self, address: str | SupportsIndex) -> int:
-        """Read a 16-bit little-endian unsigned integer; the errors of ``read_memory``."""
+        """Read a 16-bit little-endian unsigned integer; the errors of ``read_memory``.
+
+        >>> hex(target.read_u16(0x7DFE))
+        '0xaa55'
+        """
         return self._read_unsigned(address, 2)
 
     def read_u32(self, address: str | SupportsIndex) -> int:
-        """Read a 32-bit little-endian unsigned integer; the errors of ``read_memory``."""
+        """Read a 32-bit little-endian unsigned integer; the errors of ``read_memory``.
+
+        >>> target.read_u32("counter")
+        0
+        """
         return self._read_unsigned(address, 4)
 
     def read_u64(self, address: str | SupportsIndex) -> int:
-        """Read a 64-bit little-endian unsigned integer; the errors of ``read_memory``."""
+        """Read a 64-bit little-endian unsigned integer; the errors of ``read_memory``.
+
+        >>> hex(target.read_u64("gdt+24"))
+        '0xaf9a000000ffff'
+        """
         return self._read_unsigned(address, 8)
 
     def read_c_string(self, address: str | SupportsIndex, max_size: SupportsIndex = 4096) -> bytes:
@@ -264,6 +305,9 @@ class Debuggee(ABC):
         Raises:
             MemoryFault: memory ends before the string does; ``partial`` has what there is.
             SymbolNotFound, SymbolError, ArgumentError: as ``read_memory``.
+
+        >>> target.read_c_string("greeting")
+        b'16, 32, 64: here we are'
         """
         most = arguments.integer(max_size, "max_size", "a number of bytes", below=MOST_AT_ONCE + 1)
         return read_string(self.inferior.read_memory, address_of(address, self.inferior), most)
@@ -287,6 +331,10 @@ class Debuggee(ABC):
         Raises:
             MemoryFault: it is not mapped; the message says in which table.
             UnsupportedCommand: the stub gives no control registers, or no physical memory.
+
+        >>> page = target.virtual_to_physical("greeting")
+        >>> hex(page.physical), hex(page.page_size), page.writable
+        ('0x7d1b', '0x200000', True)
         """
         from rsp.inferior.page_tables import PageTables
 
@@ -316,6 +364,9 @@ class Debuggee(ABC):
             SymbolNotFound: a name stands for nothing.
             SymbolError: it is no expression, or C has no such operation.
             MemoryFault: a pointer in it cannot be read.
+
+        >>> target.value("*(unsigned short *)0x7dfe == 0xaa55")
+        (int)1
         """
         from rsp.inferior.evaluation import evaluate_at
 
@@ -342,6 +393,10 @@ class Debuggee(ABC):
         Raises:
             StubError: the stub gives no registers.
             LocalProtocolError: the target runs.
+
+        >>> print(target.backtrace())
+        #0  tick () at rsp/testing/boot/boot.S:178
+        #1  0x0000000000007d10 in long_start () at rsp/testing/boot/boot.S:171
         """
         self.inferior.check()
         return self.backtrace_of(self.inferior.current, limit=limit, outermost=outermost)
@@ -353,7 +408,11 @@ class Debuggee(ABC):
         limit: SupportsIndex | None = None,
         outermost: SupportsIndex | None = None,
     ) -> Backtrace:
-        """Return the backtrace of a thread; see ``backtrace``."""
+        """Return the backtrace of a thread; see ``backtrace``.
+
+        >>> len(target.backtrace_of(target.thread.thread_id))
+        2
+        """
         from rsp.inferior.backtraces import backtrace
 
         self.inferior.check()
@@ -377,6 +436,12 @@ class Debuggee(ABC):
             MemoryFault: nothing can be read there.
             UnsupportedCommand: capstone is not installed (the extra ``disasm``).
             SymbolNotFound: no such name.
+
+        >>> for instruction in target.disassemble("tick", 2):
+        ...     print(instruction)
+        ...
+        0x7d12 <tick>:    incq 0x4000
+        0x7d1a <tick+8>:  retq
         """
         from rsp.inferior.disassembly import disassemble
 
@@ -395,6 +460,9 @@ class Debuggee(ABC):
         Raises:
             StubError: the stub gives no registers.
             LocalProtocolError: the target runs.
+
+        >>> target.current_line()
+        '=> 0x7d12 <tick>:\tincq 0x4000'
         """
         from rsp.inferior.position import current_line
 
@@ -403,7 +471,10 @@ class Debuggee(ABC):
     # --- small parts ---
 
     def invalidate(self) -> None:
-        """Forget what was cached for this stop."""
+        """Forget what was cached for this stop.
+
+        >>> target.invalidate()  # another client has written to its memory
+        """
         self.inferior.invalidate()
 
     def _id_or_none(self, given: object) -> ThreadId | None:

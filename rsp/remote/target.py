@@ -68,7 +68,11 @@ class OnExit(Enum):
 
 
 class Target(Debuggee):
-    """A target under a stub; made by ``rsp.connect``, used from one thread at a time."""
+    """A target under a stub; made by ``rsp.connect``, used from one thread at a time.
+
+    The examples of its methods are about the boot sector of `rsp.testing`, at the begin of its
+    function ``tick``.
+    """
 
     def __init__(
         self,
@@ -151,12 +155,21 @@ class Target(Debuggee):
             RegisterWriteError: it did not take the value.
             LocalProtocolError: the value does not fit, or the target runs.
             ArgumentError: it is no number.
+
+        >>> target.write_register("al", 5)
+        >>> hex(target.registers["rax"] & 0xFF)
+        '0x5'
         """
         self.inferior.check()  # first: a stop that is taken in now may be another thread's
         self.write_register_of(self.inferior.current, name, value)
 
     def write_register_of(self, thread: ThreadId | None, name: str, value: SupportsIndex) -> None:
-        """Write a register of a thread; see ``write_register``."""
+        """Write a register of a thread; see ``write_register``.
+
+        >>> target.write_register_of(target.thread.thread_id, "rbx", 0x1234)
+        >>> hex(target.registers["rbx"])
+        '0x1234'
+        """
         number = arguments.integer(value, "value", lowest=None, below=None)
         self.inferior.write_register(self._id_or_none(thread), name, number)
 
@@ -165,7 +178,12 @@ class Target(Debuggee):
     def write_memory(
         self, address: str | SupportsIndex, data: ReadableBuffer, *, physical: bool = False
     ) -> None:
-        """Write memory; the same arguments and errors as ``read_memory``."""
+        """Write memory; the same arguments and errors as ``read_memory``.
+
+        >>> target.write_memory("greeting", b"64")
+        >>> target.read_c_string("greeting")
+        b'64, 32, 64: here we are'
+        """
         self.inferior.write_memory(address_of(address, self.inferior), data, physical=physical)
 
     def monitor(self, command: str) -> str:
@@ -174,6 +192,9 @@ class Target(Debuggee):
         Raises:
             UnsupportedCommand: the stub has no monitor.
             StubError: it refused the command.
+
+        >>> target.monitor("info status").strip()
+        'VM status: paused (debug)'
         """
         arguments.text(command, "command", "a command of the stub's monitor")
         self.inferior.check()
@@ -212,6 +233,13 @@ class Target(Debuggee):
             MemoryFault, NoHardwareBreakpoint, UnsupportedCommand: the stub refuses it.
             LocalProtocolError: the target runs.
             ArgumentError: there can be no such place, kind or condition.
+
+        >>> with target.breakpoint("tick") as point:
+        ...     print(target.resume(timeout=60))
+        ...
+        breakpoint 2 (tick) SIGTRAP in thread p01.01
+        >>> point.hits
+        1
         """
         wanted = arguments.member(BreakpointKind, kind, "kind")
         arguments.function(condition, "condition")
@@ -249,6 +277,11 @@ class Target(Debuggee):
             NoHardwareBreakpoint: the stub has none left, or not for this range.
             SymbolNotFound, SymbolError: there is no such name, or there are no symbols.
             ArgumentError: there can be no such range, access or condition.
+
+        >>> with target.watchpoint("counter", 4):
+        ...     print(target.resume(timeout=60))
+        ...
+        watchpoint 2 (counter) at 0x4000 (old value 0x0, new value 0x1) SIGTRAP in thread p01.01
         """
         accesses = arguments.member(Watch, watch, "watch")
         arguments.function(condition, "condition")
@@ -303,6 +336,10 @@ class Target(Debuggee):
         Raises:
             RspTimeout: it still runs.
             LocalProtocolError: it runs already, or has exited.
+
+        >>> point = target.breakpoint("tick")
+        >>> target.resume(timeout=60).function
+        'tick'
         """
         limit = arguments.timeout(timeout)
         arguments.flag(wait, "wait")
@@ -315,6 +352,11 @@ class Target(Debuggee):
 
         Raises:
             RspTimeout: it still runs.
+
+        >>> point = target.breakpoint("tick")
+        >>> target.resume(wait=False)
+        >>> target.wait(timeout=60).reason.name
+        'BREAKPOINT'
         """
         limit = arguments.timeout(timeout)
         self.inferior.check_open()
@@ -326,6 +368,10 @@ class Target(Debuggee):
         Raises:
             RspTimeout: it does not stop.
             UnsupportedCommand: the line cannot carry what would stop it.
+
+        >>> target.resume(wait=False)
+        >>> target.interrupt().reason.name
+        'INTERRUPT'
         """
         self.inferior.check_open()
         return self._execution.interrupt()
@@ -347,12 +393,22 @@ class Target(Debuggee):
         self._execution.enter_kdb()
 
     def step(self, *, timeout: float | None = None) -> Stop:
-        """Execute one instruction of the current thread, the others standing still."""
+        """Execute one instruction of the current thread, the others standing still.
+
+        >>> target.step(timeout=60)
+        <Stop step SIGTRAP in thread p01.01>
+        >>> hex(target.registers.pc)
+        '0x7d1a'
+        """
         self.inferior.check()
         return self.step_thread(self.inferior.current, timeout=timeout)
 
     def step_thread(self, thread: ThreadId | None, *, timeout: float | None = None) -> Stop:
-        """Execute one instruction of a thread, the others standing still."""
+        """Execute one instruction of a thread, the others standing still.
+
+        >>> target.step_thread(target.thread.thread_id, timeout=60).reason.name
+        'STEP'
+        """
         limit = arguments.timeout(timeout)
         thread_id = self._id_or_none(thread)
         self.inferior.check_open()
@@ -368,11 +424,20 @@ class Target(Debuggee):
         Raises:
             SymbolError: there are no symbols, or none there.
             RspTimeout: it still runs.
+
+        >>> target.stop.line.line
+        178
+        >>> target.step_line(timeout=60).line.line
+        179
         """
         return self._steps().step_line(over=False, timeout=arguments.timeout(timeout))
 
     def next_line(self, *, timeout: float | None = None) -> Stop:
-        """Step to another source line, over functions that are called; see ``step_line``."""
+        """Step to another source line, over functions that are called; see ``step_line``.
+
+        >>> target.next_line(timeout=60).line.line
+        179
+        """
         return self._steps().step_line(over=True, timeout=arguments.timeout(timeout))
 
     def finish(self, *, timeout: float | None = None) -> Stop:
@@ -385,11 +450,18 @@ class Target(Debuggee):
         Raises:
             SymbolError: there are no symbols, or nothing says who has called it.
             RspTimeout: it still runs.
+
+        >>> target.finish(timeout=60).function
+        'long_start'
         """
         return self._steps().finish(timeout=arguments.timeout(timeout))
 
     def until(self, address: str | SupportsIndex, *, timeout: float | None = None) -> Stop:
-        """Run to a place, as ``breakpoint`` takes it, or to another stop before it."""
+        """Run to a place, as ``breakpoint`` takes it, or to another stop before it.
+
+        >>> target.until("tick+8", timeout=60).function
+        'tick'
+        """
         limit = arguments.timeout(timeout)
         with self.breakpoint(address):
             return self.resume(timeout=limit)
@@ -422,6 +494,12 @@ class Target(Debuggee):
             ModeNotReached: it is not, after that many steps or that time, or it stopped for another
                 reason before; the error has the mode it is in.
             ArgumentError: there is no such mode.
+
+        >>> target.mode.name
+        'REAL16'
+        >>> stop = target.run_until_mode("LONG64")
+        >>> hex(target.registers.pc), stop.late
+        ('0x7cc7', False)
         """
         from rsp.arch.modes import CpuMode
         from rsp.run.mode_switch import ModeSwitch
@@ -443,7 +521,12 @@ class Target(Debuggee):
     # --- the end ---
 
     def detach(self) -> None:
-        """Remove our breakpoints, let the target run, and close the connection."""
+        """Remove our breakpoints, let the target run, and close the connection.
+
+        >>> target.detach()
+        >>> target
+        <Target qemu at unix:..., the target was detached from>
+        """
         self._leave(OnExit.DETACH)
 
     def __enter__(self) -> Self:
@@ -467,6 +550,8 @@ class Target(Debuggee):
         """From now on, do what the end of a ``with`` block does also where a script has none.
 
         That is when the target is collected, or the process ends; a ResourceWarning says so.
+
+        >>> target.leave_when_forgotten()
         """
         self._owner = os.getpid()
         _to_leave[self] = self.session
@@ -475,7 +560,11 @@ class Target(Debuggee):
         self.leave_forgotten()
 
     def leave_forgotten(self) -> None:
-        """Leave the target if nobody has."""
+        """Leave the target if nobody has.
+
+        >>> target.detach()
+        >>> target.leave_forgotten()  # somebody has
+        """
         if self.inferior.closed or self._owner != os.getpid() or not self.session.open:
             return
         try:
@@ -491,7 +580,12 @@ class Target(Debuggee):
         )
 
     def leave_as_found(self) -> None:
-        """Leave the target in the state that it was in when we came; see `OnExit.AS_FOUND`."""
+        """Leave the target in the state that it was in when we came; see `OnExit.AS_FOUND`.
+
+        >>> target.leave_as_found()
+        >>> target.silence
+        'the target was detached from'
+        """
         self._leave(OnExit.AS_FOUND)
 
     def _leave(self, on_exit: OnExit) -> None:

@@ -124,11 +124,13 @@ class Locator:
         entries say that they are of it; under their own name there is the symbol only.
         """
         places: dict[int, Location] = {}
+        known = set()  # where a symbol adds nothing, be its size another one (COFF has none)
         instances = self._instances(name)
         for offset in instances.concrete:
             die = Die.at(self._units, offset)
             if ranges := _ranges(die):
                 begin = ranges[0][0]
+                known.add(begin)
                 address = self._behind(begin, max(end for _, end in ranges), die.unit)
                 if address not in places:
                     places[address] = self._place(address, die.unit, name, moved=address != begin)
@@ -142,7 +144,7 @@ class Locator:
                     address, die.unit, name, inlined=True, moved=address != at
                 )
         for symbol in self._symtab.find(name):
-            if self._symtab.is_code(symbol):
+            if self._symtab.is_code(symbol) and symbol.address not in known:
                 unit = self._unit_at(symbol.address)
                 address = self._behind(symbol.address, symbol.address + symbol.size, unit)
                 if address not in places:

@@ -117,10 +117,7 @@ class Image:
                 "built with it, in distributions in the kernel's -dbg or -debuginfo package"
             )
         if self._is_pe():
-            raise self._bad(
-                "a PE image (EFI, Windows), which is not read; the ELF file that it was made of "
-                f"has the symbols{self._made_of()}"
-            )
+            self._map = self._converted()
         if self._map[:4] != b"\x7fELF":
             raise self._bad("not an ELF file")
         ident = self._map[:16]
@@ -238,6 +235,20 @@ class Image:
         """Return whether it is a PE image: "MZ", and "PE" where the number at 0x3c says."""
         at = int.from_bytes(self._map[0x3C:0x40], "little")
         return self._map[:2] == b"MZ" and self._map[at : at + 4] == b"PE\0\0"
+
+    def _converted(self) -> mmap.mmap:
+        """Return the ELF file that has what is in a PE image."""
+        from rsp.symbols.elf.pe import as_elf
+
+        content = as_elf(self._map, self.path)
+        if content is None:
+            raise self._bad(
+                "a PE image (EFI, Windows) without DWARF and symbols; the ELF file that it was "
+                f"made of has them{self._made_of()}"
+            )
+        found = mmap.mmap(-1, len(content))
+        found[:] = content
+        return found
 
     def _made_of(self) -> str:
         """Return a clause with the ELF files beside it that go by its name."""

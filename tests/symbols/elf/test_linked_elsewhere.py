@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import subprocess
 from pathlib import Path
 
@@ -100,11 +101,12 @@ def test_a_pe_image_names_the_file_that_it_was_made_of(
     images: dict[str, Path], tmp_path: Path
 ) -> None:
     header = b"MZ" + bytes(0x3A) + (0x80).to_bytes(4, "little") + bytes(0x40) + b"PE\0\0"
+    header += struct.pack("<HHIIIHHH", 0x8664, 0, 0, 0, 0, 0xF0, 0x22, 0x20B)
     image = tmp_path / "app.efi"
     image.write_bytes(header + bytes(512))
     with pytest.raises(BadImage, match=r"a PE image .* by its name"):
         SymbolTable(image)
     (tmp_path / "app.debug").write_bytes(images["first"].read_bytes())
     (tmp_path / "app.txt").write_text("no image")
-    with pytest.raises(BadImage, match=re.escape(f"the symbols: {tmp_path / 'app.debug'}") + "$"):
+    with pytest.raises(BadImage, match=re.escape(f"has them: {tmp_path / 'app.debug'}") + "$"):
         SymbolTable(image)

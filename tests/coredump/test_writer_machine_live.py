@@ -209,7 +209,7 @@ def assert_is_the_kernel_s_own(target: rsp.Target, info: bytes) -> None:
 
 
 def test_gdb_reads_a_32_bit_kernel(boot_kernel: BootKernel, gdb: type[Gdb], tmp_path: Path) -> None:
-    guest = boot_kernel("i386", memory=64)
+    guest = boot_kernel("i386", cpus=1, memory=64)
     file = tmp_path / "vmcore"
     with rsp.connect(guest.address, symbols=guest.symbols) as target:
         with target.breakpoint("vfs_read"):

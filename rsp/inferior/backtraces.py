@@ -36,7 +36,7 @@ def backtrace(
     registers = inferior.registers_of(thread)
     if registers[registers.layout.role(Role.PC).name] is None:
         return _of_sleeping(inferior, thread, limit, outermost)
-    innermost = executing(inferior, thread)
+    innermost = executing(inferior, thread, registers)
     return walk(
         innermost,
         inferior.find_entry_code(),

@@ -37,9 +37,8 @@ _WORD_SIZES: Final = {
 _GDT_ENTRY: Final = 27  # GDT_ENTRY_PERCPU of i386 (arch/x86/include/asm/segment.h)
 
 
-def executing(inferior: Inferior, thread: ThreadId | None) -> Activation:
-    """Return what a thread executes, by its registers; the errors of ``Target.registers``."""
-    registers = inferior.registers_of(thread)
+def executing(inferior: Inferior, thread: ThreadId | None, registers: Registers) -> Activation:
+    """Return what a thread executes, by its registers."""
     machine = _machine_of(inferior, thread, registers)
     known = {
         name: value

@@ -312,8 +312,7 @@ class Inferior(ABC):
             SymbolError: there are none, or they are those of another program than runs.
         """
         table = self.image_symbols
-        stands = not (self.closed or self.runs() or self.absence is not None)
-        if self.follow is not None and stands and not self._followed:
+        if self.follow is not None and not self._followed and self._stands():
             self._followed = True
             try:
                 self.follow()
@@ -322,6 +321,9 @@ class Inferior(ABC):
         if isinstance(self._followed, SymbolError):
             raise self._followed
         return table
+
+    def _stands(self) -> bool:
+        return not (self.closed or self.runs() or self.absence is not None)
 
     def follow_anew(self) -> None:
         """Find out once more, before symbols are used, where the program lies."""

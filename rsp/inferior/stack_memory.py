@@ -115,14 +115,15 @@ class StackMemory:
         if address < self._begin:
             raise MemoryFault(f"{address:#x} is in another address space", address=address)
         inferior = self._inferior
-        if inferior.generation != self._generation or inferior.runs():
+        if inferior.generation != self._generation:
             raise MemoryFault(
                 f"{address:#x}: the target has run since this backtrace was taken",
                 address=address,
             )
         try:
             if self._is_current:
-                return inferior.read_memory(address, size)
+                inferior.thread_list.focus(inferior.current)
+                return inferior.pages.read_exactly(address, size)
             inferior.thread_list.focus(self._thread)
             return inferior.memory.read_seen(address, size)
         except MemoryFault:

@@ -399,7 +399,7 @@ class Debuggee(ABC):
         #1  0x0000000000007d10 in long_start () at rsp/testing/boot/boot.S:171
         """
         self.inferior.check()
-        return self.backtrace_of(self.inferior.current, limit=limit, outermost=outermost)
+        return self._backtrace(self.inferior.current, limit, outermost)
 
     def backtrace_of(
         self,
@@ -413,15 +413,8 @@ class Debuggee(ABC):
         >>> len(target.backtrace_of(target.thread.thread_id))
         2
         """
-        from rsp.inferior.backtraces import backtrace
-
         self.inferior.check()
-        return backtrace(
-            self.inferior,
-            self._id_or_none(thread),
-            limit=_frames(limit, "limit"),
-            outermost=_frames(outermost, "outermost"),
-        )
+        return self._backtrace(self._id_or_none(thread), limit, outermost)
 
     def disassemble(
         self, where: str | SupportsIndex, count: SupportsIndex = 16
@@ -476,6 +469,21 @@ class Debuggee(ABC):
         >>> target.invalidate()  # another client has written to its memory
         """
         self.inferior.invalidate()
+
+    def _backtrace(
+        self,
+        thread: ThreadId | None,
+        limit: SupportsIndex | None,
+        outermost: SupportsIndex | None,
+    ) -> Backtrace:
+        from rsp.inferior.backtraces import backtrace
+
+        return backtrace(
+            self.inferior,
+            thread,
+            limit=_frames(limit, "limit"),
+            outermost=_frames(outermost, "outermost"),
+        )
 
     def _id_or_none(self, given: object) -> ThreadId | None:
         return None if given is None else self._thread_id(given)

@@ -132,6 +132,8 @@ class Execution:
         session = self._session
         if session.running:
             session.drain()
+        elif not session.stops:
+            return False
         while session.stops and not session.running:
             if not acts and not self._is_final(session.stops[0]):
                 return True

@@ -91,7 +91,8 @@ class _View:
     @cached_property
     def activation(self) -> Activation:
         """The function with its registers."""
-        return executing(self._inferior, self._thread)
+        registers = self._inferior.registers_of(self._thread)
+        return executing(self._inferior, self._thread, registers)
 
     @cached_property
     def caller(self) -> Activation | None:

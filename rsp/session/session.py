@@ -555,7 +555,7 @@ class Session:
                 if self.connection.limits.interrupt is not InterruptWay.BREAK_G:
                     self.stops.append(value)
             case Output(data=data):
-                if self.running:
+                if self.connection.state is State.RUNNING:
                     self.prints = True
                     self.console.feed(data)
                 else:

@@ -128,6 +128,7 @@ def asked(target: Target, expressions: Iterable[str]) -> list[str]:
 
 def answers(gdb: Gdb, expressions: Sequence[str], *before: str) -> list[str]:
     """Return what gdb's print says to each."""
+    before = ("set language c", *before)  # in assembler gdb writes no "struct"
     said = gdb.run(*before, *(f"print {each}" for each in expressions))[len(before) :]
     return [re.sub(r"^\$\d+ = ", "", each) for each in said]
 

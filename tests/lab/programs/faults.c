@@ -63,10 +63,15 @@ int main(int argc, char **argv)
         pause();
     }
     if (!strcmp(kind, "child")) {
+        sigset_t signals;
+        sigemptyset(&signals);
+        sigaddset(&signals, SIGCHLD);
+        sigprocmask(SIG_BLOCK, &signals, NULL); /* it may come before it is waited for */
         signal(SIGCHLD, on_signal);
         if (fork() == 0)
             _exit(9);
-        pause();
+        sigemptyset(&signals);
+        sigsuspend(&signals);
     }
     return 0;
 }

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rsp import arguments
 from rsp.errors import BadImage
+from rsp.symbols.elf.headers import FILE_HEADERS, SECTION_HEADERS
 from rsp.symbols.elf.inflate import inflate_file, inflate_section
 from rsp.symbols.elf.section_data import SectionData
 
@@ -36,9 +37,7 @@ NT_GNU_BUILD_ID = 3
 _CLASSES = {1: 4, 2: 8}  # EI_CLASS to the size of an address
 _MACHINES = {3: "i386", 62: "x86-64"}
 
-# By the size of an address: the file header after e_ident, a section header, a compression header.
-_FILE_HEADERS = {4: struct.Struct("<HHIIIIIHHHHHH"), 8: struct.Struct("<HHIQQQIHHHHHH")}
-_SECTION_HEADERS = {4: struct.Struct("<10I"), 8: struct.Struct("<IIQQQQIIQQ")}
+# By the size of an address.
 _COMPRESSION_HEADERS = {4: struct.Struct("<III"), 8: struct.Struct("<IxxxxQQ")}
 
 
@@ -261,19 +260,19 @@ class Image:
         return f": {', '.join(found)}" if found else " (.debug, .so or .dll, by its name)"
 
     def _read_headers(self, *, big_endian: bool) -> None:
-        header = _FILE_HEADERS[self.word_size]
+        header = FILE_HEADERS[self.word_size]
         machine = int.from_bytes(self._map[18:20], "big" if big_endian else "little")
         if big_endian or machine not in _MACHINES:
             raise self._bad(f"made for another machine (e_machine {machine}), not for x86")
         self.machine: str = _MACHINES[machine]
-        fields = header.unpack_from(self._map, 16)
+        fields = header.unpack_from(self._map)[1:]
         self.entry: int
         kind, _, _, self.entry, _, table = fields[:6]
         entry_size, count, names_index = fields[10:]
         self.relocatable: bool = kind == ET_REL
         self.position_independent: bool = kind == ET_DYN
 
-        layout = _SECTION_HEADERS[self.word_size]
+        layout = SECTION_HEADERS[self.word_size]
         size = len(self._map)
         if table == 0 or entry_size != layout.size:
             raise self._bad("its section headers are missing or damaged")

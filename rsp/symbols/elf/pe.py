@@ -17,6 +17,7 @@ import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rsp.errors import BadImage
+from rsp.symbols.elf.headers import FILE_HEADERS, SECTION_HEADERS, SYMBOL_SIZES
 
 if TYPE_CHECKING:
     import mmap
@@ -36,9 +37,6 @@ _ABSOLUTE: Final = -1
 
 _SHN_ABS: Final = 0xFFF1
 _BINDINGS: Final = {_EXTERNAL: 1, _STATIC: 0, _WEAK: 2}
-_HEADERS: Final = {4: struct.Struct("<16sHHIIIIIHHHHHH"), 8: struct.Struct("<16sHHIQQQIHHHHHH")}
-_SECTIONS: Final = {4: struct.Struct("<10I"), 8: struct.Struct("<IIQQQQIIQQ")}
-_ENTRY_SIZES: Final = {4: 16, 8: 24}
 
 
 class _Part(NamedTuple):
@@ -102,7 +100,7 @@ def _as_elf(data: mmap.mmap, path: str) -> bytes | None:
     table.sort(key=lambda each: each[0] != 0)
     local = 1 + sum(binding == 0 for binding, _, _ in table)
     names = bytearray(b"\0")
-    entries = bytearray(_ENTRY_SIZES[word])
+    entries = bytearray(SYMBOL_SIZES[word])
     places: dict[bytes, int] = {}
     for _, name, entry in table:
         if name not in places:
@@ -112,7 +110,7 @@ def _as_elf(data: mmap.mmap, path: str) -> bytes | None:
                 raise BadImage(f"{path}: a PE image whose symbols' names overlap", path=path)
         entries += struct.pack("<I", places[name]) + entry
     link = len(parts) + 2
-    size = _ENTRY_SIZES[word]
+    size = SYMBOL_SIZES[word]
     parts.append(_Part(b".symtab", 2, 0, 0, len(entries), bytes(entries), link, local, size))
     parts.append(_Part(b".strtab", 3, 0, 0, len(names), bytes(names)))
     return _file(parts, word, _MACHINES[machine], base + start & (1 << 8 * word) - 1)
@@ -170,7 +168,7 @@ def _text(data: mmap.mmap, at: int) -> bytes:
 
 
 def _file(parts: list[_Part], word: int, machine: int, entry: int) -> bytes:
-    header, row = _HEADERS[word], _SECTIONS[word]
+    header, row = FILE_HEADERS[word], SECTION_HEADERS[word]
     names = bytearray(b"\0")
     out = bytearray(header.size)
     rows = [row.pack(*[0] * 10)]

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING
 
 from rsp.arch.descriptors import PageEntry, page_entry
 from rsp.arch.flags import Cr0, Cr4, Efer
+from rsp.arch.modes import CpuMode
 from rsp.reprs import hex_repr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from rsp.arch.modes import CpuState
 
 TABLES = {
     1: "page table",
@@ -147,6 +150,34 @@ def paging_of(*, cr0: int, cr4: int, efer: int) -> Paging:
     if efer & Efer.LMA:
         paging = PAGING_5 if cr4 & Cr4.LA57 else PAGING_4
     return replace(paging, no_execute=bool(efer & Efer.NXE))
+
+
+def paging_of_cpu(
+    registers: Mapping[str, int | None], state: CpuState | None
+) -> tuple[int, Paging] | None:
+    """Return CR3 and the paging mode of a CPU.
+
+    Args:
+        registers: by name, as far as they are known.
+        state: has what they lack; where it lacks EFER, its mode tells EFER.LMA.
+
+    Returns:
+        None where neither tells.
+
+    >>> cr3, paging = paging_of_cpu({"cr0": 0x80000011, "cr3": 0x1000, "cr4": 0, "efer": 0}, None)
+    >>> hex(cr3), paging.name
+    ('0x1000', '32-bit paging')
+    """
+    found: dict[str, int | None] = {}
+    for name in ("cr0", "cr3", "cr4", "efer"):
+        value = registers.get(name)
+        found[name] = getattr(state, name, None) if value is None else value
+    cr0, cr3, cr4, efer = found.values()
+    if efer is None and state is not None:
+        efer = Efer.LMA if state.mode in (CpuMode.LONG64, CpuMode.COMPAT32) else 0
+    if cr0 is None or cr3 is None or cr4 is None or efer is None:
+        return None
+    return cr3, paging_of(cr0=cr0, cr4=cr4, efer=efer)
 
 
 def walk(

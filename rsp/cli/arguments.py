@@ -279,7 +279,7 @@ def look_at(arguments: argparse.Namespace) -> Iterator[Debuggee]:
         BadImage: it is no core file.
         ArgumentError: an option makes no sense with a core.
     """
-    path = core_path(arguments.target)
+    path = _core_path(arguments.target)
     if path is None:
         with connect(arguments) as target:
             yield target
@@ -303,7 +303,7 @@ def look_at(arguments: argparse.Namespace) -> Iterator[Debuggee]:
         yield core
 
 
-def core_path(target: str) -> str | None:
+def _core_path(target: str) -> str | None:
     """Return the file of ``core:FILE``, None of what is an address."""
     path = target.removeprefix(CORE)
     return None if path == target or path.isdecimal() else path  # core:1234 is a host's port

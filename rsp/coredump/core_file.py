@@ -3,32 +3,36 @@
 Contents: `CoreFile`. It is read in pieces and not mapped, since /proc/kcore cannot be. Not here:
 what the notes mean (see `core_notes`), and which memory a thread sees (see `core_memory`).
 
-Source: System V ABI, chapters 4 and 5; Linux fs/binfmt_elf.c and fs/proc/kcore.c.
+Source: Linux fs/binfmt_elf.c and fs/proc/kcore.c.
 """
 
 from __future__ import annotations
 
 import os
-import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rsp import arguments
+from rsp.coredump.elf_layout import (
+    EM_386,
+    EM_X86_64,
+    ET_CORE,
+    HEADERS,
+    NOTE,
+    PT_LOAD,
+    PT_NOTE,
+    SEGMENTS,
+)
 from rsp.errors import BadImage
 from rsp.reprs import hex_repr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ET_CORE: Final = 4
-_PT_LOAD, _PT_NOTE = 1, 4
 _PN_XNUM: Final = 0xFFFF  # the number of segments is in section 0 then
 _WORDS: Final = {1: 4, 2: 8}  # EI_CLASS to the size of an address
-_MACHINES: Final = {3: "i386", 62: "x86-64"}
+_MACHINES: Final = {EM_386: "i386", EM_X86_64: "x86-64"}
 _ADDRESSES: Final = {"i386": 4, "x86-64": 8}
-_HEADERS: Final = {4: struct.Struct("<HHIIIIIHHHHHH"), 8: struct.Struct("<HHIQQQIHHHHHH")}
-_SEGMENTS: Final = {4: struct.Struct("<8I"), 8: struct.Struct("<IIQQQQQQ")}
 _INFO_AT: Final = {4: 28, 8: 44}  # of sh_info in a section header
-_NOTE: Final = struct.Struct("<III")
 _MOST_SEGMENTS: Final = 1 << 20
 _MOST_NOTES: Final = 1 << 28  # bytes; a process of 65,536 threads has some 200 MB
 _NO_PHYSICAL: Final = 1 << 52
@@ -58,7 +62,7 @@ class Segment(NamedTuple):
 class CoreNote(NamedTuple):
     """A note: who defines it, its type, its bytes."""
 
-    owner: bytes
+    owner: str
     type: int
     data: bytes
 
@@ -136,11 +140,11 @@ class CoreFile:
         word, order = _WORDS.get(head[4]), head[5]
         if word is None or order != 1:
             raise self._bad("no little-endian ELF file of 32 or 64 bits")
-        header = _HEADERS[word]
-        if len(head) < 16 + header.size:
+        header = HEADERS[word]
+        if len(head) < header.size:
             raise self._bad("it ends within its header")
-        kind, machine, _, _, begin, sections, _, _, size, count, *_ = header.unpack_from(head, 16)
-        if kind != _ET_CORE:
+        _, kind, machine, _, _, begin, sections, _, _, size, count, *_ = header.unpack_from(head)
+        if kind != ET_CORE:
             raise self._bad("an ELF file, and no core: give a program as symbols=")
         arch = _MACHINES.get(machine)
         if arch is None:
@@ -150,7 +154,7 @@ class CoreFile:
         self.word_size: int = _ADDRESSES[arch]
         if count == _PN_XNUM:
             count = int.from_bytes(self.at(sections + _INFO_AT[word], 4), "little")
-        entry = _SEGMENTS[word]
+        entry = SEGMENTS[word]
         if size != entry.size or count > _MOST_SEGMENTS:
             raise self._bad(f"{count} segments of {size} bytes")
         table = self.at(begin, size * count)
@@ -162,10 +166,10 @@ class CoreFile:
                 kind, _, offset, virtual, physical, in_file, in_memory, _ = fields
             else:
                 kind, offset, virtual, physical, in_file, in_memory, _, _ = fields
-            if kind == _PT_LOAD and in_memory:
+            if kind == PT_LOAD and in_memory:
                 known = physical if physical + in_memory <= _NO_PHYSICAL else None
                 loads.append(Segment(virtual, known, in_memory, offset, min(in_file, in_memory)))
-            elif kind == _PT_NOTE:
+            elif kind == PT_NOTE:
                 notes.append((offset, in_file))
         self.segments = tuple(loads)
         self.notes = tuple(note for offset, size in notes for note in self._notes(offset, size))
@@ -173,16 +177,17 @@ class CoreFile:
     def _notes(self, offset: int, size: int) -> Iterator[CoreNote]:
         data = self.at(offset, min(size, _MOST_NOTES))
         at = 0
-        while at + _NOTE.size <= len(data):
-            name_size, desc_size, kind = _NOTE.unpack_from(data, at)
-            name_at = at + _NOTE.size
+        while at + NOTE.size <= len(data):
+            name_size, desc_size, kind = NOTE.unpack_from(data, at)
+            name_at = at + NOTE.size
             desc_at = name_at + name_size + -name_size % 4
             at = desc_at + desc_size + -desc_size % 4
             if desc_at + desc_size > len(data):
                 raise self._bad("it ends within a note")
             if name_size or desc_size:  # kcore pads with zeros
                 name = data[name_at : name_at + name_size].rstrip(b"\0")
-                yield CoreNote(name, kind, data[desc_at : desc_at + desc_size])
+                owner = name.decode("ascii", "replace")
+                yield CoreNote(owner, kind, data[desc_at : desc_at + desc_size])
 
     def _bad(self, reason: str) -> BadImage:
         return BadImage(f"{self.path}: {reason}", path=self.path)

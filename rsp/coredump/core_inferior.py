@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _USER_CODE: Final = {0x33: CpuMode.LONG64, 0x23: CpuMode.COMPAT32, 0x73: CpuMode.PROTECTED32}
 """The code segments of Linux's processes (arch/x86/include/asm/segment.h)."""
-CLOSED: Final = "the core was closed"
+_CLOSED: Final = "the core was closed"
 
 
 class CoreInferior(Inferior):
@@ -109,7 +109,7 @@ class CoreInferior(Inferior):
     @property
     def silence(self) -> str | None:
         """Why nothing can be asked: it was closed."""
-        return CLOSED if self.closed else None
+        return _CLOSED if self.closed else None
 
     def runs(self) -> bool:
         """Return False."""
@@ -118,7 +118,7 @@ class CoreInferior(Inferior):
     def check(self) -> None:
         """Raise LocalProtocolError if it was closed."""
         if self.closed:
-            raise LocalProtocolError(f"{CLOSED}: open it again")
+            raise LocalProtocolError(f"{_CLOSED}: open it again")
 
     def look(self) -> None:
         """Raise LocalProtocolError if it was closed."""

@@ -7,22 +7,21 @@ a process had mapped what the core leaves out. Not here: the cache (see `rsp.inf
 from __future__ import annotations
 
 from bisect import bisect_right
-from contextlib import contextmanager
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, SupportsIndex
 
 from rsp import arguments
 from rsp.arch.flags import Cr0, Cr4, Efer
-from rsp.arch.modes import CpuMode
-from rsp.arch.paging import NotMapped, paging_of, walk
+from rsp.arch.paging import NotMapped, paging_of, paging_of_cpu, walk
 from rsp.errors import LocalProtocolError, MemoryFault
 from rsp.inferior.pages import checked_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
-    from rsp.arch.modes import CpuState
     from rsp.arch.paging import Paging
     from rsp.coredump.core_file import CoreFile, Segment
     from rsp.coredump.core_notes import CoreNotes, CoreThread, MappedFile
@@ -96,7 +95,6 @@ class CoreMemory:
         self.fallback: Callable[[int, int], bytes] | None = None
         self._core = core
         self._is_machine = notes.is_machine
-        self._is_physical = False
         segments = core.segments
         self._files = _Map(_mapped(notes.files, core))
         virtual = [each for each in segments if each.virtual or not notes.is_machine]
@@ -114,11 +112,6 @@ class CoreMemory:
                 begin = begin_of(each)
                 yield _Range(begin, begin + each.in_file, each.offset, self._core.at)
 
-    @property
-    def has_physical(self) -> bool:
-        """Whether physical memory can be read."""
-        return self._is_machine
-
     def read(self, address: int, length: SupportsIndex, *, physical: bool = False) -> bytes:
         """Return memory.
 
@@ -128,7 +121,7 @@ class CoreMemory:
             ArgumentError: the range leaves the 64-bit address space.
         """
         size = checked_length(address, length)
-        if arguments.flag(physical, "physical") or self._is_physical:
+        if arguments.flag(physical, "physical"):
             self._check_physical()
             return _whole(self._physical.read(address, size), address, size, "physical ")
         data = self._seen(address, size)
@@ -145,15 +138,10 @@ class CoreMemory:
         size = checked_length(address, length)
         return _whole(self._seen(address, size), address, size)
 
-    @contextmanager
-    def physical(self) -> Iterator[None]:
-        """Let addresses be physical; LocalProtocolError of a process."""
+    def physical(self) -> AbstractContextManager[None]:
+        """Share nothing, as nothing is switched; LocalProtocolError of a process."""
         self._check_physical()
-        before, self._is_physical = self._is_physical, True
-        try:
-            yield
-        finally:
-            self._is_physical = before
+        return nullcontext()
 
     def _check_physical(self) -> None:
         if not self._is_machine:
@@ -175,10 +163,8 @@ class CoreMemory:
                     break
                 data += more
             return data
-        if state is not None and not state.cr0 & Cr0.PG:
-            return self._physical.read(address, size)
-        if state is not None:
-            return self._walked(address, size, state.cr3, _paging_of(state))
+        if (view := paging_of_cpu({}, state)) is not None:
+            return self._walked(address, size, *view)
         data = self._virtual.read(address, size)
         if len(data) < size and self._kernel is not None:
             root, paging = self._kernel
@@ -217,11 +203,6 @@ def _whole(data: bytes, address: int, size: int, kind: str = "") -> bytes:
             partial=data,
         )
     return data
-
-
-def _paging_of(state: CpuState) -> Paging:
-    efer = Efer.LMA if state.mode in (CpuMode.LONG64, CpuMode.COMPAT32) else 0
-    return paging_of(cr0=state.cr0, cr4=state.cr4, efer=efer)
 
 
 def _kernel_tables(info: dict[str, str], word: int) -> tuple[int, Paging] | None:

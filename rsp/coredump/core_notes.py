@@ -1,10 +1,7 @@
 """What the notes of a core say: threads with their registers, the process, the machine's CPUs.
 
 Contents: the structures of the kernel, and of QEMU, as values. Not here: finding the notes in the
-file (see `core_file`), and memory (see `core_memory`).
-
-Source: Linux include/linux/elfcore.h, arch/x86/include/asm/user_{32,64}.h and uapi/linux/elf.h;
-Intel SDM volume 1, table 10-2 (FXSAVE) and section 13.4 (XSAVE); QEMU target/i386/arch_dump.c.
+file (see `core_file`), where what is in a note (see `note_layout`), and memory (see `core_memory`).
 """
 
 from __future__ import annotations
@@ -15,6 +12,41 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.arch.flags import Cr4
 from rsp.arch.modes import CpuState, DescriptorTable, Segment, exact_mode
+from rsp.coredump.note_layout import (
+    AMD_PARTS,
+    AVX512_BITS,
+    AVX_BIT,
+    CORE,
+    FXSAVE,
+    FXSAVE_SIZE,
+    INTEL_PARTS,
+    LINUX,
+    MASKS_BIT,
+    MORE_BIT,
+    NT_AUXV,
+    NT_FILE,
+    NT_FPREGSET,
+    NT_PRPSINFO,
+    NT_PRSTATUS,
+    NT_PRXFPREG,
+    NT_SIGINFO,
+    NT_X86_XSTATE,
+    PKRU_BIT,
+    QEMU,
+    QEMU_REGISTERS,
+    QEMU_SEGMENT,
+    QEMU_SEGMENTS,
+    SSE_BIT,
+    ST_AT,
+    UPPER_BIT,
+    USER_REGISTERS,
+    VMCOREINFO,
+    X87_BIT,
+    XCR0_AT,
+    XMM_AT,
+    XSTATE_BV_AT,
+    YMM_AT,
+)
 from rsp.reprs import hex_repr
 
 if TYPE_CHECKING:
@@ -22,52 +54,17 @@ if TYPE_CHECKING:
 
     from rsp.coredump.core_file import CoreFile
 
-NT_PRSTATUS, NT_FPREGSET, NT_PRPSINFO, NT_AUXV = 1, 2, 3, 6
-NT_X86_XSTATE: Final = 0x202
-NT_PRXFPREG: Final = 0x46E62B7F
-NT_SIGINFO: Final = 0x53494749
-NT_FILE: Final = 0x46494C45
-VMCOREINFO: Final = b"VMCOREINFO"
-QEMU: Final = b"QEMU"
-
 _STATUS: Final = {
     8: struct.Struct("<12xhxx16xi"),  # pr_cursig, pr_pid
     4: struct.Struct("<12xhxx8xi"),
 }
 _REGISTERS_AT: Final = {8: 112, 4: 72}
-_REGISTERS: Final = {
-    8: (
-        *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx"),
-        *("rdx", "rsi", "rdi", "orig_rax", "rip", "cs", "eflags", "rsp", "ss"),
-        *("fs_base", "gs_base", "ds", "es", "fs", "gs"),
-    ),
-    4: (
-        *("ebx", "ecx", "edx", "esi", "edi", "ebp", "eax", "ds", "es", "fs", "gs"),
-        *("orig_eax", "eip", "cs", "eflags", "esp", "ss"),
-    ),
-}
 _SELECTORS: Final = frozenset(("cs", "ds", "es", "fs", "gs", "ss"))
 _NAME: Final = {8: slice(40, 56), 4: slice(28, 44)}  # pr_fname
 _PROCESS_AT: Final = {8: 24, 4: 12}  # pr_pid
 
-_FX: Final = struct.Struct("<HHBxHIHxxIHxxI")
 _FSAVE: Final = struct.Struct("<HxxHxxHxxIHHIHxx")
-_XMM_AT, _XSAVE_MASK_AT, _XSAVE_AT, _YMM_AT = 160, 464, 512, 576
-# Where the parts behind those are on Intel's CPUs, and in a shorter area on AMD's: masks, upper
-# halves of zmm0 to zmm15, zmm16 to zmm31, PKRU (CPUID leaf 0xd; gdb tells them by the size, too).
-_INTEL: Final[tuple[int, ...]] = (1088, 1152, 1664, 2688)
-_AMD: Final[tuple[int, ...]] = (832, 896, 1408, 2432)
-_SSE, _AVX, _MASKS, _UPPER, _MORE, _PKEYS = 1 << 1, 1 << 2, 1 << 5, 1 << 6, 1 << 7, 1 << 9
-_AVX512: Final = _MASKS | _UPPER | _MORE
-
 _CPU: Final = struct.Struct("<II18Q")  # version, size, general registers, rip, rflags
-_CPU_NAMES: Final = (
-    *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp"),
-    *(f"r{number}" for number in range(8, 16)),
-    *("rip", "eflags"),
-)
-_CPU_SEGMENT: Final = struct.Struct("<4IQ")  # selector, limit, flags, pad, base
-_CPU_SEGMENTS: Final = ["cs", "ds", "es", "fs", "gs", "ss", "ldt", "tr", "gdt", "idt"]
 _CPU_CONTROL: Final = struct.Struct("<5Q")
 _ATTRIBUTES: Final = 0xFFFF00  # what is beside them in a descriptor is part of the base
 _LONG: Final = 1 << 21  # of a segment's attributes
@@ -146,7 +143,7 @@ class CoreNotes:
                 text = data.rstrip(b"\0").decode("utf-8", "replace")
                 pairs = (line.partition("=") for line in text.splitlines())
                 self.vmcoreinfo = {key: value for key, equals, value in pairs if equals}
-            elif note.owner not in (b"CORE", b"LINUX"):
+            elif note.owner not in (CORE, LINUX):
                 continue
             elif note.type == NT_PRSTATUS:
                 if (found := _status(data, word)) is not None:
@@ -190,7 +187,7 @@ class CoreNotes:
 
 
 def _status(data: bytes, word: int) -> CoreThread | None:
-    names, at = _REGISTERS[word], _REGISTERS_AT[word]
+    names, at = USER_REGISTERS[word], _REGISTERS_AT[word]
     if len(data) < at + word * len(names):
         return None
     signal, number = _STATUS[word].unpack_from(data)
@@ -220,15 +217,15 @@ def _files(data: bytes, word: int) -> Iterator[MappedFile]:
 
 def _fxsave(data: bytes, vectors: int) -> dict[str, int]:
     """Read FXSAVE's area, as the 64-bit kernel and gdb fill it."""
-    if len(data) < _XSAVE_AT:
+    if len(data) < FXSAVE_SIZE:
         return {}
-    control, status, tags, opcode, ip, cs, dp, ds, mxcsr = _FX.unpack_from(data)
-    stack = [data[32 + 16 * n : 42 + 16 * n] for n in range(8)]
+    control, status, tags, opcode, ip, cs, dp, ds, mxcsr = FXSAVE.unpack_from(data)
+    stack = [data[ST_AT + 16 * n : ST_AT + 10 + 16 * n] for n in range(8)]
     found = {f"st{n}": int.from_bytes(each, "little") for n, each in enumerate(stack)}
     found |= _x87(control, status, _full_tags(tags, status, stack), opcode, (ip, cs), (dp, ds))
     found["mxcsr"] = mxcsr
     for n in range(vectors):
-        at = _XMM_AT + 16 * n
+        at = XMM_AT + 16 * n
         found[f"xmm{n}"] = int.from_bytes(data[at : at + 16], "little")
     return found
 
@@ -247,24 +244,24 @@ def _fsave(data: bytes) -> dict[str, int]:
 
 def _xsave(data: bytes, vectors: int) -> dict[str, int]:
     """Read XSAVE's area in its standard form; a part in its initial state is all zeros."""
-    if len(data) < _YMM_AT:
+    if len(data) < YMM_AT:
         return {}
     found = _fxsave(data, vectors)
-    enabled = int.from_bytes(data[_XSAVE_MASK_AT : _XSAVE_MASK_AT + 8], "little")
-    present = int.from_bytes(data[_XSAVE_AT : _XSAVE_AT + 8], "little")
-    if not present & _SSE:
+    enabled = int.from_bytes(data[XCR0_AT : XCR0_AT + 8], "little")
+    present = int.from_bytes(data[XSTATE_BV_AT : XSTATE_BV_AT + 8], "little")
+    if not present & SSE_BIT:
         found |= {f"xmm{n}": 0 for n in range(vectors)}
-    if enabled & _AVX and len(data) >= _YMM_AT + 16 * vectors:
+    if enabled & AVX_BIT and len(data) >= YMM_AT + 16 * vectors:
         for n in range(vectors):
-            at = _YMM_AT + 16 * n
+            at = YMM_AT + 16 * n
             high = int.from_bytes(data[at : at + 16], "little")
-            found[f"ymm{n}h"] = high if present & _AVX else 0
-    *parts, keys_at = _INTEL if len(data) >= _INTEL[-1] else _AMD
-    if enabled & _AVX512 == _AVX512 and len(data) >= keys_at:
+            found[f"ymm{n}h"] = high if present & AVX_BIT else 0
+    *parts, keys_at = INTEL_PARTS if len(data) >= INTEL_PARTS[-1] else AMD_PARTS
+    if enabled & AVX512_BITS == AVX512_BITS and len(data) >= keys_at:
         found |= _avx512(data, present, vectors, parts)
-    if enabled & _PKEYS and len(data) >= keys_at + 4:
-        found["pkru"] = _number(data, keys_at, 4) if present & _PKEYS else 0
-    if not present & 1:  # x87 was never used
+    if enabled & PKRU_BIT and len(data) >= keys_at + 4:
+        found["pkru"] = _number(data, keys_at, 4) if present & PKRU_BIT else 0
+    if not present & X87_BIT:  # it was never used
         clear = {f"st{n}": 0 for n in range(8)}
         found |= clear | _x87(0x37F, 0, 0xFFFF, 0, (0, 0), (0, 0))
     return found
@@ -272,7 +269,7 @@ def _xsave(data: bytes, vectors: int) -> dict[str, int]:
 
 def _avx512(data: bytes, present: int, vectors: int, parts: Sequence[int]) -> dict[str, int]:
     masks_at, upper_at, more_at = parts
-    masks, upper, more = (bool(present & bit) for bit in (_MASKS, _UPPER, _MORE))
+    masks, upper, more = (bool(present & bit) for bit in (MASKS_BIT, UPPER_BIT, MORE_BIT))
     found = {f"k{n}": masks * _number(data, masks_at + 8 * n, 8) for n in range(8)}
     for n in range(vectors):
         found[f"zmm{n}h"] = upper * _number(data, upper_at + 32 * n, 32)
@@ -328,17 +325,17 @@ def _full_tags(abridged: int, status: int, stack: list[bytes]) -> int:
 def _cpu(data: bytes) -> tuple[dict[str, int], CpuState] | None:
     """Read QEMUCPUState."""
     at = _CPU.size
-    if len(data) < at + len(_CPU_SEGMENTS) * _CPU_SEGMENT.size + _CPU_CONTROL.size:
+    if len(data) < at + len(QEMU_SEGMENTS) * QEMU_SEGMENT.size + _CPU_CONTROL.size:
         return None
     _, _, *values = _CPU.unpack_from(data)
-    registers = dict(zip(_CPU_NAMES, values, strict=True))
+    registers = dict(zip((*QEMU_REGISTERS, "eflags"), values, strict=True))
     segments: dict[str, Segment] = {}
-    for name in _CPU_SEGMENTS:
-        selector, limit, attributes, _, base = _CPU_SEGMENT.unpack_from(data, at)
+    for name in QEMU_SEGMENTS:
+        selector, limit, attributes, _, base = QEMU_SEGMENT.unpack_from(data, at)
         segments[name] = Segment(
             selector=selector & 0xFFFF, base=base, limit=limit, attributes=attributes & _ATTRIBUTES
         )
-        at += _CPU_SEGMENT.size
+        at += QEMU_SEGMENT.size
     cr0, _, cr2, cr3, cr4 = _CPU_CONTROL.unpack_from(data, at)
     gdt, idt = segments.pop("gdt"), segments.pop("idt")
     ldt, tr = segments.pop("ldt"), segments.pop("tr")

@@ -8,25 +8,29 @@ Source: System V ABI, chapter 5 (program header), elf.h.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from rsp.coredump.elf_layout import (
+    EM_386,
+    EM_X86_64,
+    ET_CORE,
+    HEADERS,
+    NOTE,
+    PT_LOAD,
+    PT_NOTE,
+    SEGMENTS,
+)
 from rsp.errors import MemoryFault
 from rsp.reprs import hex_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-EM_386: Final = 3
-EM_X86_64: Final = 62
 MOST_LOADS: Final = 65_000
 """The most program headers of a core: ``e_phnum`` has 16 bits, and 0xffff means something else."""
 READ, WRITE, EXECUTE = 4, 2, 1
 
-_PT_LOAD: Final = 1
-_PT_NOTE: Final = 4
-_ET_CORE: Final = 4
 _PAGE: Final = 4096
 # What is read at once: enough for the requests of a whole window, and a step of a progress bar.
 _PIECE: Final = 1 << 20
@@ -111,7 +115,7 @@ def note(name: str, kind: int, data: bytes) -> bytes:
     b'\x05\x00\x00\x00\x02\x00\x00\x00\x06\x00\x00\x00CORE\x00\x00\x00\x00\x01\x02\x00\x00'
     """
     text = name.encode() + b"\0"
-    return struct.pack("<III", len(text), len(data), kind) + _padded(text, 4) + _padded(data, 4)
+    return NOTE.pack(len(text), len(data), kind) + _padded(text, 4) + _padded(data, 4)
 
 
 def write_elf(
@@ -131,9 +135,8 @@ def write_elf(
     Raises:
         OSError: the file cannot be written.
     """
-    wide = core.word_size == 8 or _needs_64_bits(core)
-    header_size, load_size = (64, 56) if wide else (52, 32)
-    notes_at = header_size + load_size * (1 + len(core.loads))
+    word = 8 if core.word_size == 8 or _needs_64_bits(core) else 4
+    notes_at = HEADERS[word].size + SEGMENTS[word].size * (1 + len(core.loads))
     at = _up(notes_at + len(core.notes))
     places: dict[int, int] = {}
     done = 0
@@ -158,15 +161,15 @@ def write_elf(
         at = _up(at + run.size)
     file.truncate(file.tell())  # a hole at the end
     file.seek(0)
-    file.write(_header(core, wide=wide))
-    file.write(_segment(_PT_NOTE, 0, 0, 0, notes_at, len(core.notes), 0, 4, wide=wide))
+    file.write(_header(core, word))
+    file.write(_segment(PT_NOTE, 0, 0, 0, notes_at, len(core.notes), 0, 4, word))
     for load in core.loads:
         place = 0 if load.run is None else places[id(load.run)] + load.offset
         file.write(
             _segment(
-                *(_PT_LOAD, load.flags, load.address, load.physical),
+                *(PT_LOAD, load.flags, load.address, load.physical),
                 *(place, load.kept, load.size, _PAGE if place % _PAGE == 0 else 1),
-                wide=wide,
+                word,
             )
         )
     file.write(core.notes)
@@ -193,14 +196,13 @@ def _write_sparse(file: BinaryIO, data: bytes) -> None:
             file.seek(at - end, 1)
 
 
-def _header(core: Core, *, wide: bool) -> bytes:
-    identity = b"\x7fELF" + bytes([2 if wide else 1, 1, 1])
+def _header(core: Core, word: int) -> bytes:
+    identity = b"\x7fELF" + bytes([word // 4, 1, 1])
     machine = EM_X86_64 if core.word_size == 8 else EM_386
-    size, load_size = (64, 56) if wide else (52, 32)
-    return struct.pack(
-        "<16sHHIQQQIHHHHHH" if wide else "<16sHHIIIIIHHHHHH",
-        *(identity, _ET_CORE, machine, 1, 0, size, 0, 0),
-        *(size, load_size, 1 + len(core.loads), 0, 0, 0),
+    header, load = HEADERS[word], SEGMENTS[word]
+    return header.pack(
+        *(identity, ET_CORE, machine, 1, 0, header.size, 0, 0),
+        *(header.size, load.size, 1 + len(core.loads), 0, 0, 0),
     )
 
 
@@ -213,12 +215,11 @@ def _segment(
     kept: int,
     size: int,
     align: int,
-    *,
-    wide: bool,
+    word: int,
 ) -> bytes:
-    if wide:
-        return struct.pack("<IIQQQQQQ", kind, flags, place, address, physical, kept, size, align)
-    return struct.pack("<IIIIIIII", kind, place, address, physical, kept, size, flags, align)
+    if word == 8:
+        return SEGMENTS[8].pack(kind, flags, place, address, physical, kept, size, align)
+    return SEGMENTS[4].pack(kind, place, address, physical, kept, size, flags, align)
 
 
 def _up(offset: int) -> int:

@@ -15,16 +15,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from rsp.arch.flags import Efer
+from rsp.arch.mapped_ranges import Mapped, mapped_ranges
 from rsp.arch.modes import CpuMode
-from rsp.arch.paging import NO_PAGING, paging_of
-from rsp.coredump.mapped_ranges import (
-    Mapped,
-    Range,
-    mapped_ranges,
-    parts_within,
-    union,
-    without,
-)
+from rsp.arch.paging import NO_PAGING, paging_of_cpu
+from rsp.coredump.note_layout import VMCOREINFO
+from rsp.coredump.ranges import Range, parts_within, union, without
 from rsp.coredump.vmcoreinfo import first_table, vmcoreinfo
 from rsp.coredump.write_elf import MOST_LOADS, Core, Load, Run, note
 from rsp.coredump.write_notes import float_notes, prstatus, qemu_note
@@ -77,7 +72,7 @@ def machine_core(inferior: LiveInferior) -> Core:
         paging = views[0][1]
         try:
             text = vmcoreinfo(inferior, kernel, len(paging.index_bits))
-            notes.append(note("VMCOREINFO", 0, text))
+            notes.append(note(VMCOREINFO, 0, text))
             views.insert(0, (_kernel_root(inferior), paging))
             lowest = first_table(inferior) & (_UPPER_HALF if word == 8 else _UPPER_QUARTER)
         except (StubError, SymbolError) as error:
@@ -140,19 +135,8 @@ def _is_long(registers: Registers, state: CpuState | None) -> bool:
 
 def _view(registers: Registers, state: CpuState | None) -> tuple[int, Paging] | None:
     """Return CR3 and the paging mode of a CPU; None where it does not page, or nothing tells."""
-
-    def of(name: str) -> int | None:
-        value = registers.get(name)
-        return getattr(state, name, None) if value is None else value
-
-    cr0, cr3, cr4 = of("cr0"), of("cr3"), of("cr4")
-    if cr0 is None or cr3 is None or cr4 is None:
-        return None
-    efer = of("efer")
-    if efer is None:
-        efer = Efer.LMA if _is_long(registers, state) else 0
-    paging = paging_of(cr0=cr0, cr4=cr4, efer=efer)
-    return None if paging is NO_PAGING else (cr3, paging)
+    view = paging_of_cpu(registers, state)
+    return None if view is None or view[1] is NO_PAGING else view
 
 
 def _kernel_root(inferior: LiveInferior) -> int:

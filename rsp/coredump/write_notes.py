@@ -1,10 +1,8 @@
 """The notes of a core that is written: threads, the process, CPUs.
 
 Contents: Linux's structures of a core as the bytes that gdb, drgn and the kernel agree on, made of
-registers by their names. Not here: asking a target for any of it.
-
-Sources: Linux include/linux/elfcore.h, arch/x86/include/asm/{user_64,user_32,fpu/types}.h; Intel
-SDM volume 1, sections 10.5.1 (FXSAVE) and 13.4 (the XSAVE area); QEMU target/i386/arch_dump.c.
+registers by their names. Not here: asking a target for any of it, and where what is in a note (see
+`note_layout`).
 """
 
 from __future__ import annotations
@@ -12,6 +10,35 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
+from rsp.arch.modes import DescriptorTable
+from rsp.coredump.note_layout import (
+    AVX512_BITS,
+    AVX_BIT,
+    CORE,
+    FXSAVE,
+    FXSAVE_SIZE,
+    INTEL_PARTS,
+    LINUX,
+    NT_FILE,
+    NT_FPREGSET,
+    NT_PRPSINFO,
+    NT_PRSTATUS,
+    NT_PRXFPREG,
+    NT_X86_XSTATE,
+    PKRU_BIT,
+    QEMU,
+    QEMU_REGISTERS,
+    QEMU_SEGMENT,
+    QEMU_SEGMENTS,
+    SSE_BIT,
+    ST_AT,
+    USER_REGISTERS,
+    X87_BIT,
+    XCR0_AT,
+    XMM_AT,
+    XSTATE_BV_AT,
+    YMM_AT,
+)
 from rsp.coredump.write_elf import note
 
 if TYPE_CHECKING:
@@ -22,45 +49,9 @@ if TYPE_CHECKING:
 
     Values: TypeAlias = Mapping[str, int | None]
 
-NT_PRSTATUS: Final = 1
-NT_FPREGSET: Final = 2
-NT_PRPSINFO: Final = 3
-NT_AUXV: Final = 6
-NT_X86_XSTATE: Final = 0x202
-NT_PRXFPREG: Final = 0x46E6_2B7F
-NT_SIGINFO: Final = 0x5349_4749
-NT_FILE: Final = 0x4649_4C45
-
-_CORE: Final = "CORE"
-_LINUX: Final = "LINUX"
-_QEMU: Final = "QEMU"
-
-# The order of struct user_regs_struct.
-_USER_64: Final = (
-    *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8"),
-    *("rax", "rcx", "rdx", "rsi", "rdi", "orig_rax", "rip", "cs", "eflags", "rsp", "ss"),
-    *("fs_base", "gs_base", "ds", "es", "fs", "gs"),
-)
-_USER_32: Final = (
-    *("ebx", "ecx", "edx", "esi", "edi", "ebp", "eax", "ds", "es", "fs", "gs", "orig_eax"),
-    *("eip", "cs", "eflags", "esp", "ss"),
-)
-# The order of QEMU's note.
-_QEMU_GENERAL: Final = (
-    *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp"),
-    *("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rip"),
-)
 _NO_SYSTEM_CALL: Final = -1  # in orig_rax: the kernel restarts none
 
 _PAGE: Final = 4096
-_XCR0_AT: Final = 464  # where Linux tells a debugger XCR0, in bytes that the CPU does not use
-_XSTATE_BV_AT: Final = 512
-# The standard form of the XSAVE area as Intel's CPUs have it: component bit, and where it ends.
-_X87_SSE: Final = (0b11, 576)
-_AVX: Final = (1 << 2, 832)
-_AVX512: Final = (0b111 << 5, 2688)
-_PKRU: Final = (1 << 9, 2696)
-_YMM_AT, _K_AT, _ZMM_HIGH_AT, _HIGH_ZMM_AT, _PKRU_AT = 576, 1088, 1152, 1664, 2688
 
 
 def prstatus(
@@ -79,11 +70,11 @@ def prstatus(
     ids = [thread, *parent, 0, 0, 0][:4]
     data = struct.pack("<iiihh", signal, 0, 0, signal, 0)
     data += struct.pack(f"<2{code}", 0, 0) + struct.pack("<4i", *ids) + bytes(8 * word)
-    for name in _USER_64 if word == 8 else _USER_32:
+    for name in USER_REGISTERS[word]:
         unknown = _NO_SYSTEM_CALL if name.startswith("orig_") else 0
         data += (_or(values.get(name), unknown) & (1 << 8 * word) - 1).to_bytes(word, "little")
     fpu = int(values.get("fctrl") is not None)
-    return note(_CORE, NT_PRSTATUS, data + fpu.to_bytes(word, "little"))
+    return note(CORE, NT_PRSTATUS, data + fpu.to_bytes(word, "little"))
 
 
 def float_notes(values: Values, word: int) -> bytes:
@@ -92,11 +83,11 @@ def float_notes(values: Values, word: int) -> bytes:
         return b""
     fxsave = _fxsave(values)
     if word == 8:
-        notes = note(_CORE, NT_FPREGSET, fxsave)
+        notes = note(CORE, NT_FPREGSET, fxsave)
     else:
-        notes = note(_CORE, NT_FPREGSET, _fsave(values)) + note(_LINUX, NT_PRXFPREG, fxsave)
+        notes = note(CORE, NT_FPREGSET, _fsave(values)) + note(LINUX, NT_PRXFPREG, fxsave)
     if values.get("ymm0h") is not None:
-        notes += note(_LINUX, NT_X86_XSTATE, _xsave(values, fxsave))
+        notes += note(LINUX, NT_X86_XSTATE, _xsave(values, fxsave))
     return notes
 
 
@@ -104,7 +95,6 @@ def process_note(
     word: int,
     *,
     state: str = "t",
-    nice: int = 0,
     flags: int = 0,
     user: int = 0,
     group: int = 0,
@@ -117,7 +107,6 @@ def process_note(
     Args:
         word: 8 or 4, of the process.
         state: the letter of ``ps``.
-        nice: its nice value.
         flags: its PF_ flags.
         user: whose it is.
         group: the same of groups.
@@ -127,14 +116,14 @@ def process_note(
     """
     states = "RSDTtZXxKWPI"
     number = states.find(state[:1])
-    data = struct.pack("<BBBb", max(number, 0), ord(state[:1] or "t"), state == "Z", nice)
+    data = struct.pack("<BBBx", max(number, 0), ord(state[:1] or "t"), state == "Z")
     data += (
         struct.pack("<4xQII", flags, user, group)
         if word == 8
         else struct.pack("<IHH", flags & 0xFFFF_FFFF, user & 0xFFFF, group & 0xFFFF)
     )
     data += struct.pack("<4i16s80s", *[*ids, 0, 0, 0, 0][:4], name[:15], arguments[:79])
-    return note(_CORE, NT_PRPSINFO, data)
+    return note(CORE, NT_PRPSINFO, data)
 
 
 def file_note(word: int, mapped: Sequence[tuple[int, int, int, bytes]]) -> bytes:
@@ -143,25 +132,22 @@ def file_note(word: int, mapped: Sequence[tuple[int, int, int, bytes]]) -> bytes
     data = struct.pack(f"<2{code}", len(mapped), _PAGE)
     for begin, end, offset, _ in mapped:
         data += struct.pack(f"<3{code}", begin, end, offset // _PAGE)
-    return note(_CORE, NT_FILE, data + b"".join(path + b"\0" for *_, path in mapped))
+    return note(CORE, NT_FILE, data + b"".join(path + b"\0" for *_, path in mapped))
 
 
 def qemu_note(values: Values, state: CpuState) -> bytes:
     """Return QEMU's own note of a CPU: what ``dump-guest-memory`` writes of its registers."""
     data = b"".join(
         struct.pack("<Q", _or(values.get(name), _or(values.get(_narrow(name)), 0)))
-        for name in _QEMU_GENERAL
+        for name in QEMU_REGISTERS
     )
     data += struct.pack("<Q", state.eflags)
-    data += b"".join(
-        _segment(state.segments[name]) for name in ("cs", "ds", "es", "fs", "gs", "ss")
-    )
-    data += _segment(state.ldt) + _segment(state.tr)
-    for table in (state.gdt, state.idt):
-        data += struct.pack("<IIIIQ", 0, table.limit, 0, 0, table.base)
+    known: dict[str, Segment | DescriptorTable] = {**state.segments}
+    known |= {"ldt": state.ldt, "tr": state.tr, "gdt": state.gdt, "idt": state.idt}
+    data += b"".join(_segment(known[name]) for name in QEMU_SEGMENTS)
     cr = (state.cr0, 0, state.cr2, state.cr3, state.cr4)
     data += struct.pack("<6Q", *cr, _or(values.get("k_gs_base"), 0))
-    return note(_QEMU, 0, struct.pack("<II", 1, 8 + len(data)) + data)
+    return note(QEMU, 0, struct.pack("<II", 1, 8 + len(data)) + data)
 
 
 def _narrow(name: str) -> str:
@@ -169,10 +155,10 @@ def _narrow(name: str) -> str:
     return "e" + name[1:]
 
 
-def _segment(segment: Segment) -> bytes:
-    return struct.pack(
-        "<IIIIQ", segment.selector, segment.limit, segment.attributes, 0, segment.base
-    )
+def _segment(segment: Segment | DescriptorTable) -> bytes:
+    if isinstance(segment, DescriptorTable):
+        return QEMU_SEGMENT.pack(0, segment.limit, 0, 0, segment.base)
+    return QEMU_SEGMENT.pack(segment.selector, segment.limit, segment.attributes, 0, segment.base)
 
 
 def _or(value: int | None, unknown: int) -> int:
@@ -185,12 +171,12 @@ def _known(values: Values, name: str) -> int:
 
 def _fxsave(values: Values) -> bytes:
     """Return the 512 bytes of FXSAVE."""
-    area = bytearray(512)
+    area = bytearray(FXSAVE_SIZE)
     # Two bits a register become one: whether it is not empty.
     tags = _known(values, "ftag")
     full = sum(1 << n for n in range(8) if tags >> 2 * n & 3 != 3)
-    struct.pack_into(
-        *("<HHBxHIHxxIHxxI", area, 0),
+    FXSAVE.pack_into(
+        *(area, 0),
         _known(values, "fctrl") & 0xFFFF,
         _known(values, "fstat") & 0xFFFF,
         full,
@@ -201,10 +187,10 @@ def _fxsave(values: Values) -> bytes:
         _known(values, "foseg") & 0xFFFF,
         _known(values, "mxcsr"),
     )
-    for n in range(8):
-        area[32 + 16 * n : 42 + 16 * n] = _known(values, f"st{n}").to_bytes(10, "little")
-    for n in range(16):
-        area[160 + 16 * n : 176 + 16 * n] = _known(values, f"xmm{n}").to_bytes(16, "little")
+    for at, kind, count, size in ((ST_AT, "st", 8, 10), (XMM_AT, "xmm", 16, 16)):
+        for n in range(count):
+            begin = at + 16 * n
+            area[begin : begin + size] = _known(values, f"{kind}{n}").to_bytes(size, "little")
     return bytes(area)
 
 
@@ -222,32 +208,35 @@ def _fsave(values: Values) -> bytes:
 
 
 def _xsave(values: Values, fxsave: bytes) -> bytes:
-    """Return the XSAVE area, as long as what is known of it takes."""
-    parts = [_X87_SSE, _AVX]
+    """Return the XSAVE area as Intel's CPUs have it, as long as what is known of it takes."""
+    enabled = X87_BIT | SSE_BIT | AVX_BIT
+    masks_at, upper_at, more_at, keys_at = INTEL_PARTS
+    end = YMM_AT + 16 * 16
     if values.get("k0") is not None:
-        parts.append(_AVX512)
+        enabled |= AVX512_BITS
+        end = keys_at
     if values.get("pkru") is not None:
-        parts.append(_PKRU)
-    enabled = sum(bits for bits, _ in parts)
-    area = bytearray(parts[-1][1])
+        enabled |= PKRU_BIT
+        end = keys_at + 8
+    area = bytearray(end)
     area[: len(fxsave)] = fxsave
-    struct.pack_into("<Q", area, _XCR0_AT, enabled)
-    struct.pack_into("<Q", area, _XSTATE_BV_AT, enabled)
+    struct.pack_into("<Q", area, XCR0_AT, enabled)
+    struct.pack_into("<Q", area, XSTATE_BV_AT, enabled)
 
     def put(at: int, name: str, size: int) -> None:
         area[at : at + size] = _known(values, name).to_bytes(size, "little")
 
     for n in range(16):
-        put(_YMM_AT + 16 * n, f"ymm{n}h", 16)
-    if _AVX512 in parts:
+        put(YMM_AT + 16 * n, f"ymm{n}h", 16)
+    if enabled & AVX512_BITS:
         for n in range(8):
-            put(_K_AT + 8 * n, f"k{n}", 8)
+            put(masks_at + 8 * n, f"k{n}", 8)
         for n in range(16):
-            put(_ZMM_HIGH_AT + 32 * n, f"zmm{n}h", 32)
-            high = _HIGH_ZMM_AT + 64 * n
+            put(upper_at + 32 * n, f"zmm{n}h", 32)
+            high = more_at + 64 * n
             put(high, f"xmm{16 + n}", 16)
             put(high + 16, f"ymm{16 + n}h", 16)
             put(high + 32, f"zmm{16 + n}h", 32)
-    if _PKRU in parts:
-        put(_PKRU_AT, "pkru", 4)
+    if enabled & PKRU_BIT:
+        put(keys_at, "pkru", 4)
     return bytes(area)

@@ -12,15 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from rsp.coredump.guessed_map import AT_EXECFN, auxiliary, guessed_map
 from rsp.coredump.memory_map import Region, memory_map
+from rsp.coredump.note_layout import CORE, NT_AUXV, NT_SIGINFO
 from rsp.coredump.write_elf import EXECUTE, MOST_LOADS, READ, WRITE, Core, Load, Run, note
-from rsp.coredump.write_notes import (
-    NT_AUXV,
-    NT_SIGINFO,
-    file_note,
-    float_notes,
-    process_note,
-    prstatus,
-)
+from rsp.coredump.write_notes import file_note, float_notes, process_note, prstatus
 from rsp.errors import MemoryFault, StubError
 from rsp.session.remote_file import read_file
 from rsp.values.strings import read_string
@@ -55,7 +49,7 @@ def process_core(inferior: LiveInferior, signal: int) -> Core:
     word = 8 if first.layout.arch == "x86-64" else 4
     numbers = _numbers(stopped)
     process, regions = memory_map(inferior, numbers, first.pc)
-    vector = _object(inferior, "auxv")
+    vector = inferior.auxv()
     status = _Status(inferior, process, auxiliary(vector, word).get(AT_EXECFN, 0))
     if not regions:
         every = [inferior.registers_of(thread) for thread in threads]
@@ -87,10 +81,10 @@ def process_core(inferior: LiveInferior, signal: int) -> Core:
         notes.append(prstatus(registers, word, thread=number, parent=status.parents, signal=own))
         notes.append(float_notes(registers, word))
         if info:
-            notes.append(note("CORE", NT_SIGINFO, info))
+            notes.append(note(CORE, NT_SIGINFO, info))
     inferior.thread_list.focus(inferior.current)
     if vector:
-        notes.append(note("CORE", NT_AUXV, vector))
+        notes.append(note(CORE, NT_AUXV, vector))
     if files := [region for region in regions if region.is_file]:
         mapped = [(each.begin, each.end, each.offset, each.path) for each in files]
         notes.append(file_note(word, mapped))

@@ -9,9 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from rsp.arch.flags import Efer
-from rsp.arch.modes import CpuMode
-from rsp.arch.paging import NotMapped, paging_of, walk
+from rsp.arch.paging import NotMapped, paging_of_cpu, walk
 from rsp.errors import MemoryFault, UnsupportedCommand
 
 if TYPE_CHECKING:
@@ -35,8 +33,14 @@ class PageTables:
 
     def __init__(self, inferior: Inferior, root: int | None = None) -> None:
         self._inferior = inferior
-        cr0, cr3, cr4, efer = _control_registers(inferior)
-        self.paging: Paging = paging_of(cr0=cr0, cr4=cr4, efer=efer)
+        found = paging_of_cpu(inferior.registers, None) or paging_of_cpu({}, inferior.cpu_state)
+        if found is None:
+            raise UnsupportedCommand(
+                "this stub gives no control registers, and so no page tables; QEMU's does",
+                command="g",
+            )
+        cr3, paging = found
+        self.paging: Paging = paging
         self.root: int = cr3 if root is None else root
         self._block = cache(self._read_block)
 
@@ -79,21 +83,3 @@ class PageTables:
 
     def _read_block(self, physical: int) -> bytes:
         return self._inferior.read_memory(physical, _BLOCK, physical=True)
-
-
-def _control_registers(inferior: Inferior) -> tuple[int, int, int, int]:
-    """Return CR0, CR3, CR4 and EFER."""
-    registers = inferior.registers
-    given = [registers.get(name) for name in ("cr0", "cr3", "cr4", "efer")]
-    known = [value for value in given if value is not None]
-    if len(known) == 4:
-        cr0, cr3, cr4, efer = known
-        return cr0, cr3, cr4, efer
-    state = inferior.cpu_state
-    if state is None:
-        raise UnsupportedCommand(
-            "this stub gives no control registers, and so no page tables; QEMU's does",
-            command="g",
-        )
-    efer_of_mode = Efer.LMA if state.mode in (CpuMode.LONG64, CpuMode.COMPAT32) else 0
-    return state.cr0, state.cr3, state.cr4, efer_of_mode if state.efer is None else state.efer

@@ -488,12 +488,8 @@ class Breakpoints(Sequence[Point]):
                 connection.limits = replace(connection.limits, software_breakpoints=False)
             refused.append((kind, reply))
         if software in order and self._are_ours:
+            self._memory.int3s.insert(address)
             self._users[software, address, size] = 1
-            try:
-                self._memory.int3s.insert(address)
-            except StubError:
-                del self._users[software, address, size]
-                raise
             return software
         kind, reply = refused[-1]
         raise self._refusal(kind, address, reply)

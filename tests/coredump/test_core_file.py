@@ -9,6 +9,8 @@ import pytest
 
 import rsp
 from lab.programs import build
+from rsp.coredump.write_elf import note
+from rsp.coredump.write_notes import process_note, prstatus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,24 +23,14 @@ NAMES = (
 )
 
 
-def note(owner: bytes, kind: int, data: bytes) -> bytes:
-    owner += b"\0"
-    head = struct.pack("<III", len(owner), len(data), kind)
-    return head + owner.ljust(-(-len(owner) // 4) * 4, b"\0") + data + b"\0" * (-len(data) % 4)
-
-
-def status(thread: int, signal: int, registers: tuple[int, ...]) -> bytes:
-    head = struct.pack("<12xhxx16xi", signal, thread).ljust(112, b"\0")
-    return (head + struct.pack(f"<{len(registers)}Q", *registers)).ljust(336, b"\0")
-
-
 def core(memory: bytes = bytes(range(256)) * 16, *, kind: int = 4, machine: int = 62) -> bytes:
     """Return the core of a process with two threads and a page of memory."""
-    registers = (*range(16), PC, 0x33, 0x246, BASE + 64, 0x2B, 0xF5, 0, 0, 0, 0, 0)
-    notes = note(b"CORE", 1, status(71, 11, registers))
-    notes += note(b"CORE", 3, struct.pack("<24xi12x16s80x", 70, b"prog"))
-    notes += note(b"CORE", 1, status(70, 11, registers))
-    notes += note(b"CORE", 0x53494749, struct.pack("<iiiiQ", 11, 0, 1, 0, 0x10).ljust(128, b"\0"))
+    registers = dict(zip(NAMES, (*range(16), PC), strict=True))
+    registers |= {"cs": 0x33, "eflags": 0x246, "rsp": BASE + 64, "ss": 0x2B, "fs_base": 0xF5}
+    notes = prstatus(registers, 8, thread=71, signal=11)
+    notes += process_note(8, ids=[70], name=b"prog", arguments=b"")
+    notes += prstatus(registers, 8, thread=70, signal=11)
+    notes += note("CORE", 0x53494749, struct.pack("<iiiiQ", 11, 0, 1, 0, 0x10).ljust(128, b"\0"))
     begin = 64 + 2 * 56
     header = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
     header += struct.pack("<HHIQQQIHHHHHH", kind, machine, 1, 0, 64, 0, 0, 64, 56, 2, 0, 0, 0)

@@ -13,6 +13,8 @@ import pytest
 import rsp
 from lab.gdb import SETTINGS, batch, parse_registers
 from rsp.coredump import write_core
+from rsp.coredump.write_elf import Core, Load, Run, note, write_elf
+from rsp.coredump.write_machine import ram_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,21 +55,17 @@ def test_each_thread_is_as_gdb_shows_it(
     _, _, watched, greeting, *answers = answers
     with rsp.open_core(path, symbols=program) as core:
         assert len(core.threads) == 3
-        for thread, registers, innermost in zip(
-            core.threads, answers[1::3], answers[2::3], strict=True
-        ):
+        for thread, registers in zip(core.threads, answers[1::3], strict=True):
             theirs = parse_registers(registers)
             assert {name: thread.registers[name] for name in theirs} == theirs
             assert len(theirs) >= 27
-            pc = re.match(r"#0 +(0x\w+)", innermost)
-            assert pc is None or int(pc[1], 16) == thread.registers.pc
         assert watched == f"$1 = {core.value('watched')}"
         assert greeting == f"$2 = {core.value('greeting')}"
         assert core.mode is rsp.CpuMode.LONG64
         assert core.stop.signal_name == "SIGTRAP"
         assert core.stop.function == "visit"
         assert core.stop.siginfo is not None
-        assert str(core.backtrace()[0]).startswith(answers[2].removeprefix("#0  ")[:20])
+        assert f"#0  {core.backtrace()[0]}" == answers[2].splitlines()[0]
 
 
 @pytest.mark.live("gdb", "gcc")
@@ -223,7 +221,7 @@ def test_a_kernel_under_kaslr(boot_kernel: BootKernel, tmp_path: Path) -> None:
             compare(core, target)
         size = int(target.value("vmcoreinfo_size"))
         info = target.read_memory(int(target.value("vmcoreinfo_data")), size)
-        with_vmcoreinfo(dump, tmp_path / "core", info)
+        with_vmcoreinfo(target, tmp_path / "core", info)
         with rsp.open_core(tmp_path / "core", symbols=guest.symbols) as core:
             compare_without_registers(core, target)
 
@@ -247,26 +245,17 @@ def compare_without_registers(core: rsp.Core, target: rsp.Target) -> None:
     assert core.mode is rsp.CpuMode.UNKNOWN
 
 
-def with_vmcoreinfo(dump: Path, path: Path, info: bytes) -> None:
-    """Write a core with the memory of QEMU's dump, and VMCOREINFO as its one note."""
-    content = dump.read_bytes()
-    header = bytearray(content[:64])
-    begin, count = struct.unpack_from("<Q", header, 32)[0], struct.unpack_from("<H", header, 56)[0]
-    loads = [
-        bytearray(content[at : at + 56])
-        for at in range(begin, begin + 56 * count, 56)
-        if content[at : at + 4] == b"\x01\0\0\0"
-    ]
-    note = struct.pack("<III", 11, len(info), 0) + b"VMCOREINFO\0\0" + info
-    note += b"\0" * (-len(note) % 4)
-    first = 64 + 56 * (len(loads) + 1)
-    shift = first + len(note)
-    for each in loads:
-        struct.pack_into("<Q", each, 8, struct.unpack_from("<Q", each, 8)[0] + shift)
-    struct.pack_into("<Q", header, 32, 64)
-    struct.pack_into("<H", header, 56, len(loads) + 1)
-    table = struct.pack("<IIQQQQQQ", 4, 0, first, 0, 0, len(note), len(note), 0) + b"".join(loads)
-    path.write_bytes(bytes(header) + table + note + content)
+def with_vmcoreinfo(target: rsp.Target, path: Path, info: bytes) -> None:
+    """Write a core with the memory of a machine, and VMCOREINFO as its one note."""
+    runs = [Run(begin, end - begin) for begin, end in ram_ranges(target.inferior)]
+    loads = [Load(address=0, physical=run.address, size=run.size, run=run) for run in runs]
+    notes = note("VMCOREINFO", 0, info)
+    with path.open("wb") as file, target.physical_memory():
+        write_elf(
+            file,
+            Core(word_size=8, notes=notes, runs=runs, loads=loads, physical=True),
+            lambda address, length: target.read_memory(address, length, physical=True),
+        )
 
 
 @KERNELS
@@ -315,13 +304,12 @@ def test_a_process_s_core_that_was_written_here(
             assert [each.id for each in core.threads] == [
                 each.id for each in sorted(target.threads, key=lambda each: each != target.thread)
             ]
-            for mine, live in zip(core.threads, target.threads, strict=False):
+            for mine in core.threads:
                 registers = target.registers_of(mine.thread_id)
                 known = {name: value for name, value in mine.registers.items() if value is not None}
                 assert known == {name: registers[name] for name in known}
                 assert len(known) > 40
                 assert str(mine.backtrace()) == str(target.backtrace_of(mine.thread_id))
-                assert live in target.threads
             assert core.read_u32("watched") == target.read_u32("watched")
             sp = core.registers.sp
             assert core.read_memory(sp, 64) == target.read_memory(sp, 64)

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from lab.guest import BootKernel, KernelName
     from lab.servers import BootQemu
 
-EM_386, EM_X86_64 = 3, 62
 PAGE = 4096
 
 
@@ -43,14 +42,16 @@ def test_it_has_what_dump_guest_memory_has(qemu: str, boot_qemu: BootQemu, tmp_p
             assert "rror" not in target.monitor(f"dump-guest-memory {theirs}")
             core, other = CoreFile(ours), CoreFile(theirs)
             assert core.machine == other.machine
-            assert core.machine == (EM_X86_64 if mode.name in ("COMPAT32", "LONG64") else EM_386)
+            assert core.machine == (
+                "EM_X86_64" if mode.name in ("COMPAT32", "LONG64") else "EM_386"
+            )
             for each in other.segments:
                 expected = other.data[each.place : each.place + each.kept]
                 assert _physical(core, each.physical, each.kept) == expected
             [state], [known] = core.note("QEMU", 0), other.note("QEMU", 0)
             assert _attributes_of_segments_masked(state) == _attributes_of_segments_masked(known)
             [status], [known] = core.note("CORE", 1), other.note("CORE", 1)
-            word = 8 if core.machine == EM_X86_64 else 4
+            word = 8 if core.machine == "EM_X86_64" else 4
             at = 112 if word == 8 else 72
             count = 27 if word == 8 else 17
             registers, expected_registers = (
@@ -218,7 +219,7 @@ def test_gdb_reads_a_32_bit_kernel(boot_kernel: BootKernel, gdb: type[Gdb], tmp_
         frames = [frame.function for frame in target.backtrace() if not frame.inlined]
         banner = target.kernel.banner
     core = CoreFile(file)
-    assert core.machine == EM_386
+    assert core.machine == "EM_386"
     assert min(each.address for each in core.segments if each.address) >= 0xC000_0000
     assert core.note("VMCOREINFO", 0)
     shown = gdb(address=f"core:{file}", symbols=guest.symbols).run("bt 6", "output linux_banner")

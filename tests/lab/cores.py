@@ -1,13 +1,13 @@
-"""ELF cores, read by a few lines of their own: what the writer's tests hold a core against.
-
-Contents: the program headers and the notes of a core of either class.
-"""
+"""ELF cores as pyelftools reads them: what the writer's tests hold a core against."""
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from elftools.elf.elffile import ELFFile
+from elftools.elf.enums import ENUM_CORE_NOTE_N_TYPE
+from elftools.elf.segments import NoteSegment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,45 +29,28 @@ class CoreFile:
 
     Attributes:
         data: all of it.
-        machine: e_machine.
+        machine: e_machine, as pyelftools names it.
         segments: its PT_LOADs.
         notes: name, type and data of each note, in the order of the file.
     """
 
     def __init__(self, path: Path) -> None:
         self.data: bytes = path.read_bytes()
-        assert self.data[:4] == b"\x7fELF"
-        wide = self.data[4] == 2
-        kind, self.machine = struct.unpack_from("<HH", self.data, 16)
-        assert kind == 4
-        (start,) = struct.unpack_from("<Q" if wide else "<I", self.data, 32 if wide else 28)
-        (count,) = struct.unpack_from("<H", self.data, 56 if wide else 44)
-        self.segments: list[Segment] = []
-        self.notes: list[tuple[str, int, bytes]] = []
-        for n in range(count):
-            if wide:
-                kind, _, place, address, physical, kept, size, _ = struct.unpack_from(
-                    "<IIQQQQQQ", self.data, start + 56 * n
-                )
-            else:
-                kind, place, address, physical, kept, size, _, _ = struct.unpack_from(
-                    "<8I", self.data, start + 32 * n
-                )
-            if kind == 1:
-                self.segments.append(Segment(address, physical, size, place, kept))
-            elif kind == 4:
-                self.notes += self._notes(place, kept)
-
-    def _notes(self, place: int, size: int) -> list[tuple[str, int, bytes]]:
-        found = []
-        end = place + size
-        while place < end:
-            name_size, data_size, kind = struct.unpack_from("<III", self.data, place)
-            name = self.data[place + 12 : place + 12 + name_size].rstrip(b"\0").decode()
-            at = place + 12 + name_size + -name_size % 4
-            found.append((name, kind, self.data[at : at + data_size]))
-            place = at + data_size + -data_size % 4
-        return found
+        with path.open("rb") as file:
+            elf = ELFFile(file)
+            assert elf["e_type"] == "ET_CORE"
+            self.machine: str = elf["e_machine"]
+            self.segments: list[Segment] = []
+            self.notes: list[tuple[str, int, bytes]] = []
+            for segment in elf.iter_segments():
+                places = ("p_vaddr", "p_paddr", "p_memsz", "p_offset", "p_filesz")
+                if segment["p_type"] == "PT_LOAD":
+                    self.segments.append(Segment(*(segment[each] for each in places)))
+                elif isinstance(segment, NoteSegment):
+                    self.notes += [
+                        (each["n_name"], number(each["n_type"]), each["n_descdata"])
+                        for each in segment.iter_notes()
+                    ]
 
     def note(self, name: str, kind: int) -> list[bytes]:
         """Return the data of all notes of a name and type."""
@@ -88,3 +71,8 @@ class CoreFile:
                 at = each.place + address - each.address
                 return self.data[at : at + size]
         return None
+
+
+def number(kind: str | int) -> int:
+    """Return the number of a note's type, which pyelftools names where it knows it."""
+    return kind if isinstance(kind, int) else ENUM_CORE_NOTE_N_TYPE[kind]

@@ -8,30 +8,16 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-import pytest
-
 from lab.command import COMMAND, run
 from lab.cores import CoreFile
-from lab.held import HeldLine
 from lab.terminal import Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from lab.servers import BootQemu, StartServer
+    from lab.held import HeldLine
+    from lab.servers import StartServer
     from rsp.testing.qemu import QemuMachine
-
-
-@pytest.fixture
-def machine(boot_qemu: BootQemu) -> QemuMachine:
-    return boot_qemu(memory="128M")
-
-
-@pytest.fixture
-def line(machine: QemuMachine) -> Iterator[HeldLine]:
-    with HeldLine(machine.address) as line:
-        yield line
 
 
 def test_of_a_process(gdbserver: StartServer, tmp_path: Path) -> None:

@@ -9,32 +9,17 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-import pytest
-
 from lab.command import COMMAND, run
-from lab.held import HeldLine
 from lab.terminal import Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from lab.servers import BootQemu
+    from lab.held import HeldLine
     from rsp.testing.qemu import QemuMachine
 
 LENGTH = 64 << 20
 ARGUMENTS = ("0", "64M", "--leave-stopped", "--timeout", "30")
-
-
-@pytest.fixture
-def machine(boot_qemu: BootQemu) -> QemuMachine:
-    return boot_qemu(memory="128M")
-
-
-@pytest.fixture
-def line(machine: QemuMachine) -> Iterator[HeldLine]:
-    with HeldLine(machine.address) as line:
-        yield line
 
 
 def assert_partial(said: str, file: Path) -> None:

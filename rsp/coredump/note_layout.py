@@ -19,7 +19,7 @@ NT_SIGINFO: Final = 0x5349_4749
 NT_FILE: Final = 0x4649_4C45
 CORE, LINUX, QEMU, VMCOREINFO = "CORE", "LINUX", "QEMU", "VMCOREINFO"
 
-USER_REGISTERS: Final = {
+USER_REGISTERS: Final[dict[int, tuple[str, ...]]] = {
     8: (
         *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx"),
         *("rdx", "rsi", "rdi", "orig_rax", "rip", "cs", "eflags", "rsp", "ss"),
